@@ -1,0 +1,197 @@
+"""The embedded broker: channels in this process's memory, every answer at once."""
+
+from __future__ import annotations
+
+import heapq
+import secrets
+from collections import OrderedDict, deque
+from itertools import islice
+
+from longconn.core.broker import Done, Receiver
+from longconn.core.errors import LIMIT_EXCEEDED, CommandError
+from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
+from longconn.core.settings import Settings
+from longconn.core.timers import Call, Clock
+
+#: Seconds for which a channel's epoch and offset outlive its subscribers and its history.
+POSITION_TTL = 3_600.0
+#: Bytes that a kept publication costs beside its data (measured: objects and their slots).
+_OVERHEAD = 300
+
+
+class _Stream:
+    """One channel's publications, as far back as they are kept."""
+
+    __slots__ = ("epoch", "offset", "publications", "queued", "size", "subscribed")
+
+    def __init__(self) -> None:
+        # 64 random bits, so that an epoch is never met twice, not after a restart either.
+        self.epoch = secrets.token_urlsafe(8)
+        self.offset = 0
+        self.publications: deque[Publication] = deque()
+        self.size = 0
+        self.subscribed = False
+        #: whether the heap of oldest publications knows this stream
+        self.queued = False
+
+
+class MemoryBroker:
+    """Keeps what `settings` allow, for as long as they allow it; loses all with the process.
+
+    Beyond `max_channels` a channel is made by forgetting the position of the one that
+    was idle longest; if none is idle the command is refused.
+    """
+
+    def __init__(self, clock: Clock, settings: Settings) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._keeps = all((settings.history_size, settings.history_ttl, settings.history_bytes, settings.history_total))
+        self._streams: dict[str, _Stream] = {}
+        # Streams with neither subscribers nor history, the longest idle first, and since when.
+        self._idle: OrderedDict[str, float] = OrderedDict()
+        # (time, channel) of the oldest publication of each stream, as it was when pushed.
+        self._oldest: list[tuple[float, str]] = []
+        self._size = 0
+        self._sweep: Call | None = None
+        self._receiver: Receiver
+
+    def attach(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def stop(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    # What the hub asks.
+
+    def subscribe(self, channel: str, done: Done[None]) -> None:
+        try:
+            stream = self._stream(channel)
+        except CommandError as error:
+            done(error)
+            return
+        stream.subscribed = True
+        self._idle.pop(channel, None)
+        done(None)
+
+    def unsubscribe(self, channel: str) -> None:
+        stream = self._streams.get(channel)
+        if stream is not None:
+            stream.subscribed = False
+            self._rest(channel, stream)
+
+    def publish(self, channel: str, data: Data, info: Info, done: Done[Position]) -> None:
+        try:
+            stream = self._stream(channel)
+        except CommandError as error:
+            done(error)
+            return
+        stream.offset += 1
+        publication = Publication(channel, stream.epoch, stream.offset, data, info, self._clock.seconds())
+        if self._keeps:
+            self._keep(channel, stream, publication)
+        self._rest(channel, stream)
+        if stream.subscribed:
+            self._receiver.on_publication(publication)
+        done(Position(stream.epoch, publication.offset))
+
+    def announce(self, channel: str, announcement: Announcement) -> None:
+        stream = self._streams.get(channel)
+        if stream is not None and stream.subscribed:
+            self._receiver.on_announcement(channel, announcement)
+
+    def history(self, channel: str, since: Position | None, limit: int, reverse: bool, done: Done[History]) -> None:
+        try:
+            stream = self._stream(channel)
+        except CommandError as error:
+            done(error)
+            return
+        self._expire(self._clock.seconds())
+        self._rest(channel, stream)
+        kept = stream.publications
+        recovered = True
+        wanted = list(kept) if limit else []
+        if since is not None:
+            first = stream.offset - len(kept) + 1  # the oldest offset that is kept
+            recovered = since.epoch == stream.epoch and first - 1 <= since.offset <= stream.offset
+            if limit and recovered:
+                wanted = list(islice(kept, since.offset - first + 1, None))
+        if reverse:
+            wanted.reverse()
+        if 0 < limit < len(wanted):
+            wanted = wanted[:limit] if since is not None or reverse else wanted[-limit:]
+        done(History(wanted, Position(stream.epoch, stream.offset), recovered))
+
+    # What is kept.
+
+    def _stream(self, channel: str) -> _Stream:
+        stream = self._streams.get(channel)
+        if stream is None:
+            limit = self._settings.max_channels
+            if limit and len(self._streams) >= limit:
+                if not self._idle:
+                    raise CommandError(LIMIT_EXCEEDED, what="channels")
+                del self._streams[self._idle.popitem(last=False)[0]]
+            stream = self._streams[channel] = _Stream()
+        return stream
+
+    def _rest(self, channel: str, stream: _Stream) -> None:
+        """Note that a stream was used, and is idle if nobody needs it."""
+        self._idle.pop(channel, None)
+        if not (stream.subscribed or stream.publications or stream.queued):
+            self._idle[channel] = self._clock.seconds()
+            self._schedule(POSITION_TTL)
+
+    def _keep(self, channel: str, stream: _Stream, publication: Publication) -> None:
+        settings = self._settings
+        stream.publications.append(publication)
+        size = publication.data.size + _OVERHEAD
+        stream.size += size
+        self._size += size
+        while len(stream.publications) > settings.history_size or stream.size > settings.history_bytes:
+            self._drop(stream)
+        if stream.publications and not stream.queued:
+            stream.queued = True
+            heapq.heappush(self._oldest, (stream.publications[0].time, channel))
+        while self._size > settings.history_total:
+            self._drop_oldest()
+        if stream.publications:
+            self._schedule(settings.history_ttl)
+
+    def _drop(self, stream: _Stream) -> None:
+        size = stream.publications.popleft().data.size + _OVERHEAD
+        stream.size -= size
+        self._size -= size
+
+    def _drop_oldest(self) -> None:
+        """Drop the oldest publication of all, if the heap's first entry still names it; else correct that."""
+        time, channel = heapq.heappop(self._oldest)
+        stream = self._streams[channel]
+        if stream.publications and stream.publications[0].time <= time:
+            self._drop(stream)
+        if stream.publications:
+            heapq.heappush(self._oldest, (stream.publications[0].time, channel))
+        else:
+            stream.queued = False
+            self._rest(channel, stream)
+
+    def _expire(self, now: float) -> None:
+        while self._oldest and self._oldest[0][0] <= now - self._settings.history_ttl:
+            self._drop_oldest()
+        while self._idle:
+            channel, since = next(iter(self._idle.items()))
+            if since > now - POSITION_TTL:
+                break
+            del self._idle[channel], self._streams[channel]
+
+    def _schedule(self, delay: float) -> None:
+        # One sweep serves all: it may find nothing to do, and then waits for what is next.
+        if self._sweep is None:
+            self._sweep = self._clock.callLater(max(1.0, min(delay, 60.0)), self._on_sweep)
+
+    def _on_sweep(self) -> None:
+        self._sweep = None
+        self._expire(self._clock.seconds())
+        if self._oldest or self._idle:
+            self._schedule(min(self._settings.history_ttl, POSITION_TTL))

@@ -1,0 +1,89 @@
+"""Everything a hub and its protocols can be told: one frozen object, one list.
+
+`longconn.options` makes the command line's flags from these fields,
+`longconn.config` the environment's variables and the keys of the TOML file, and
+`docs/reference/options.md` its table. So an option exists when it stands here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+KIB = 1024
+MIB = 1024 * 1024
+
+
+def _option(default: Any, help: str, unit: str = "", low: float | None = 0, choices: tuple[str, ...] = ()) -> Any:
+    """A field that is an option: `unit` names what a number counts, `low` is its least value."""
+    return field(default=default, metadata={"help": help, "unit": unit, "low": low, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a hub and its protocols are set to. 0 turns a limit off unless its help says otherwise.
+
+    Times are seconds, sizes bytes, rates per second.
+    """
+
+    # What people see.
+    default_channel: str = _option("lobby", "the channel that a chat client is in at first")
+    locale: str = _option("en", "the language of chat texts", choices=("en", "zh"))
+    empty_line: str = _option("leave", "what an empty chat line does", choices=("leave", "ignore"))
+    names: str = _option("address", "how a client without a name of its own is called", choices=("address", "guest"))
+
+    # Who may come.
+    allowed_origin: tuple[str, ...] = _option(
+        (),
+        "an Origin whose pages may connect, as https://example.org; 'null' for pages opened from a file; '*' for any",
+    )
+    allowed_host: tuple[str, ...] = _option((), "a Host that is served on loopback beside localhost and IP addresses")
+
+    # How many and how much.
+    max_connections: int = _option(
+        20_000, "clients in all; lowered to what the open-file limit leaves room for", "clients"
+    )
+    max_connections_per_ip: int = _option(0, "clients of one address", "clients")
+    max_message: int = _option(64 * KIB, "one message or chat line", "bytes", low=1)
+    publish_rate: float = _option(100, "publications a second of one client", "a second")
+    publish_burst: int = _option(1_000, "publications at once before the rate applies", "publications", low=1)
+    publish_bytes: int = _option(
+        256 * KIB, "published bytes a second of one client; twice that at once", "bytes a second"
+    )
+    max_body: int = _option(1 * MIB, "the body of an HTTP request", "bytes", low=1)
+    max_bulk_body: int = _option(8 * MIB, "the body of an application/x-ndjson request", "bytes", low=1)
+    max_body_total: int = _option(64 * MIB, "the bodies of all HTTP requests under way", "bytes", low=1)
+    max_head: int = _option(16 * KIB, "request line and headers of an HTTP request", "bytes", low=512)
+    max_subscriptions: int = _option(128, "channels of one client", "channels")
+    max_channels: int = _option(100_000, "channels in all", "channels")
+    channel_rate: float = _option(10, "new channels a second from one address, 200 at once", "a second")
+
+    # How long.
+    head_timeout: float = _option(10, "the whole head of an HTTP request", "seconds")
+    http_idle_timeout: float = _option(75, "an HTTP connection between two requests", "seconds")
+    idle_timeout: float = _option(3_600, "a chat or WebSocket connection without a byte either way", "seconds")
+    ping_interval: float = _option(25, "between two pings to a WebSocket client, two heartbeats of a stream", "seconds")
+    pong_timeout: float = _option(10, "until a ping must be answered", "seconds")
+    handshake_timeout: float = _option(10, "a TLS or WebSocket handshake", "seconds")
+    write_timeout: float = _option(30, "without progress while something waits to be sent", "seconds")
+
+    # What may wait, and what is kept.
+    send_queue: int = _option(1 * MIB, "what may wait for one client", "bytes", low=1)
+    send_queue_total: int = _option(
+        512 * MIB, "what may wait for all clients; the largest is disconnected first", "bytes"
+    )
+    history_size: int = _option(100, "publications kept in a channel; 0 keeps none", "publications")
+    history_ttl: float = _option(300, "how long a publication is kept; 0 keeps none", "seconds")
+    history_bytes: int = _option(1 * MIB, "bytes kept in a channel; 0 keeps none", "bytes")
+    history_total: int = _option(256 * MIB, "bytes kept in all channels, the oldest evicted; 0 keeps none", "bytes")
+
+    # The end.
+    shutdown_delay: float = _option(0, "at a shutdown: not ready, but serving", "seconds")
+    shutdown_timeout: float = _option(25, "then: until the last client is closed", "seconds")
+
+
+#: The fields by name, in order.
+OPTIONS = {each.name: each for each in fields(Settings)}
+
+#: New channels that one address may make at once, before `channel_rate` applies.
+CHANNEL_BURST = 200

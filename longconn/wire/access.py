@@ -1,0 +1,157 @@
+"""Whose pages may use the server: the rules on Origin, Sec-Fetch-Site and Host.
+
+A browser connects to any address that a page names, the user's own machine included, and
+says whose page it was. What is no browser says nothing of the kind and passes: these rules
+protect users of browsers, they are no authentication.
+
+    Origin                RFC 6454; `null` for a page opened from a file or in a sandbox
+    Sec-Fetch-Site, -Mode W3C Fetch Metadata; sent where Origin is not, too
+    Host                  RFC 9110, section 7.2; on a loopback address it unmasks DNS rebinding,
+                          where a foreign name was made to point at the user's machine
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from longconn.core.settings import Settings
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s/?#@\[\]:,]+)(?::(\d{1,5}))?")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::(\d{0,5}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Of an origin that we were sent, so much is repeated in an answer.
+_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not served: a status of HTTP, and a sentence for people."""
+
+    status: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a request says of where it comes from, and how it came.
+
+    `hosts` and `origins` are all values of the headers Host and Origin. `local` says that the
+    connection came to a loopback address or a UNIX socket, `secure` that it came by TLS,
+    `must_name_host` that the protocol's version requires a Host (HTTP/1.1 does, 1.0 does not).
+    """
+
+    hosts: Sequence[str]
+    origins: Sequence[str] = ()
+    fetch_site: str = ""
+    fetch_mode: str = ""
+    local: bool = False
+    secure: bool = False
+    must_name_host: bool = True
+
+
+class Rules:
+    """The rules as `settings` have them: `allowed_origin` and `allowed_host`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._any = "*" in settings.allowed_origin
+        self._origins = {_canonical(each) for each in settings.allowed_origin}
+        self._hosts = {each.lower().rstrip(".") for each in settings.allowed_host}
+        for each in settings.allowed_origin:
+            origin = _ORIGIN.fullmatch(each.lower())
+            if origin is not None:
+                self._hosts.add(origin[2])
+
+    def check(self, caller: Caller, harmless: bool = False) -> Refusal | None:
+        """None if the request may be served, else why not.
+
+        What is `harmless` to show to anybody (the first page, not a message) may be navigated
+        to by a link on any site.
+        """
+        return self._check_host(caller) or self._check_origin(caller, harmless)
+
+    def _check_host(self, caller: Caller) -> Refusal | None:
+        if len(caller.hosts) > 1 or (caller.must_name_host and not caller.hosts):
+            return Refusal(400, "a request has one Host header")
+        for each in caller.hosts:
+            match = _HOST.fullmatch(each.lower())
+            if match is None or (match[2] and int(match[2]) > 65535):
+                return Refusal(400, "the Host header is malformed")
+            host = match[1].rstrip(".")
+            if caller.local and not (self._any or host in self._hosts or _is_here(host) or _is_address(host)):
+                return Refusal(
+                    403,
+                    f"on a loopback address the host {_shown(host)} is not served; "
+                    f"--allowed-host={_shown(host)} would serve it",
+                )
+        return None
+
+    def _check_origin(self, caller: Caller, harmless: bool) -> Refusal | None:
+        if len(caller.origins) > 1:
+            return Refusal(400, "a request has at most one Origin header")
+        for origin in caller.origins:
+            if self._admits(origin, caller):
+                return None
+            return Refusal(
+                403,
+                f"pages of {_shown(origin)} may not connect here; --allowed-origin={_shown(origin)} would let them",
+            )
+        if caller.fetch_site.lower() != "cross-site" or self._any or (harmless and caller.fetch_mode == "navigate"):
+            return None
+        return Refusal(403, "pages of other sites may not connect here; --allowed-origin=ORIGIN would let those of one")
+
+    def _admits(self, origin: str, caller: Caller) -> bool:
+        if self._any or _canonical(origin) in self._origins:
+            return True
+        match = _ORIGIN.fullmatch(origin.lower())
+        if match is None:
+            return False
+        scheme, host, port = match.groups()
+        if caller.local and _is_here(host):
+            return True
+        default = _DEFAULT_PORTS.get(scheme)
+        if default is None or (caller.secure and scheme != "https"):
+            return False
+        # Behind a proxy that ends TLS, the page is https and the connection is not: the origin's scheme counts.
+        return any(
+            each is not None and (each[1], int(each[2] or default)) == (host, int(port or default))
+            for each in (_HOST.fullmatch(every.lower()) for every in caller.hosts)
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an IP address is one that only this machine reaches."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
+
+
+def _canonical(origin: str) -> str:
+    """An origin in lower case, without its scheme's own port (RFC 6454, section 6.1)."""
+    match = _ORIGIN.fullmatch(origin.lower())
+    if match is None or not match[3] or int(match[3]) != _DEFAULT_PORTS.get(match[1]):
+        return origin.lower()
+    return f"{match[1]}://{match[2]}"
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine by its very name (RFC 6761, section 6.3) or a loopback address."""
+    return host == "localhost" or host.endswith(".localhost") or is_loopback(host.strip("[]"))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

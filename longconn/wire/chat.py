@@ -1,0 +1,115 @@
+"""Chat lines: what a line means, and how events are written as lines.
+
+Lines are UTF-8. They are read with LF or CRLF at the end and written with CRLF, which
+telnet, Twisted's LineReceiver and every reader of lines understand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from longconn.core.publication import Counts, Event, Join, Leave, Publication, Rename
+from longconn.wire.texts import Texts
+
+#: Verbs that take an argument, those that may, and those that do not.
+COMMANDS = {
+    "nick": "/nick NAME",
+    "join": "/join CHANNEL",
+    "who": "/who",
+    "channels": "/channels",
+    "history": "/history [N]",
+    "json": "/json VALUE",
+    "help": "/help",
+    "quit": "/quit",
+}
+
+#: `ping` once or more without a line end, and the seconds after which that is answered.
+PINGS = re.compile(rb"(?:ping)+")
+PING_PAUSE = 0.2
+
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
+# C0 but tab, DEL, C1, the line and paragraph separators, and the bidi controls (UAX 9, table 1, and
+# the marks): what could move a terminal's cursor, break a line or reorder what others wrote.
+_UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_REPLACEMENT = "\ufffd"
+#: Line ends of one publication that start a line of their own; further ones become U+FFFD. Each line
+#: repeats the name, and many short ones would grow to a multiple of what the publisher sent.
+_MOST_LINES = 200
+
+
+def parse(line: str) -> tuple[str, str]:
+    """What a line asks for: a verb and its argument.
+
+    Verbs are `say`, `ping`, `leave` (an empty line), the keys of `COMMANDS`, and
+    `unknown` with the command as its argument.
+    """
+    if line.startswith("/"):
+        if line.startswith("//"):
+            return "say", line[1:]
+        verb, _, argument = line[1:].partition(" ")
+        if verb not in COMMANDS:
+            return "unknown", "/" + verb
+        return verb, argument.strip()
+    if line == "ping":
+        return "ping", ""
+    return ("say", line) if line else ("leave", "")
+
+
+def safe(text: str) -> str:
+    """`text` without anything that a terminal would obey; one line stays one line."""
+    # isprintable is a fast test in C that is true for most text, and never for what _UNSAFE names.
+    return text if text.isprintable() else _UNSAFE.sub(_REPLACEMENT, text)
+
+
+def crlf(lines: Iterable[str]) -> bytes:
+    """Lines as they go over TCP."""
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """Events as chat lines in one language, framed as one kind of connection wants lines.
+
+    `frame` turns lines into bytes of the connection: `crlf`, or text frames. Equal formats are one.
+    """
+
+    texts: Texts
+    frame: Callable[[list[str]], bytes]
+
+    def encode(self, channel: str, events: Sequence[Event]) -> bytes:
+        lines: list[str] = []
+        texts = self.texts
+        for event in events:
+            if isinstance(event, Publication):
+                self.say(event, lines)
+            elif isinstance(event, Join):
+                lines.append(texts.joined.format(name=safe(event.info.name)))
+            elif isinstance(event, Leave):
+                lines.append(texts.left.format(name=safe(event.info.name)))
+            elif isinstance(event, Rename):
+                lines.append(texts.renamed.format(old=safe(event.old), name=safe(event.info.name)))
+            else:
+                lines.append(self._counts(event))
+        return self.frame(lines) if lines else b""
+
+    def say(self, publication: Publication, lines: list[str]) -> None:
+        """Append a publication's lines; each carries the name anew, so that none can pass for another's."""
+        text = publication.data.text
+        if text is None:
+            text = publication.data.json.decode()
+        start = safe(publication.info.name) + self.texts.said
+        if text.isprintable():
+            lines.append(start + text)
+        else:
+            lines.extend(start + _UNSAFE.sub(_REPLACEMENT, each) for each in _LINE_ENDS.split(text, _MOST_LINES))
+
+    def _counts(self, event: Counts) -> str:
+        texts = self.texts
+        parts = []
+        if event.joined:
+            parts.append(texts.counts_joined.format(n=event.joined))
+        if event.left:
+            parts.append(texts.counts_left.format(n=event.left))
+        return texts.counts.format(parts=", ".join(parts))

@@ -1,0 +1,133 @@
+"""What chat clients read: one catalogue a language.
+
+The texts for joining, speaking, leaving and renaming are part of the protocol: programs
+match on them. All others start with `*` (information) or `!` (an error).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longconn.core.disconnects import Disconnect
+from longconn.core.errors import CommandError
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """One language. `{…}` are filled by `str.format`."""
+
+    said: str  # what stands between the name and the text
+    joined: str
+    left: str
+    renamed: str
+    counts_joined: str
+    counts_left: str
+    counts: str
+    who: str
+    who_more: str
+    channels: str
+    channel: str
+    no_channels: str
+    no_history: str
+    help: tuple[str, ...]
+    unknown_command: str
+    not_utf8: str
+    usage: str
+    goodbye: str
+    errors: dict[str, str]
+    disconnects: dict[str, str]
+
+    def error(self, error: CommandError) -> str:
+        """The text of a refused command, without the `!`."""
+        template = self.errors.get(error.reason.key)
+        return str(error) if template is None else template.format(**error.values)
+
+    def disconnect(self, disconnect: Disconnect) -> str:
+        """The text of a farewell, without the `!`."""
+        return self.goodbye.format(reason=self.disconnects.get(disconnect.key, disconnect.text))
+
+
+EN = Texts(
+    said=": ",
+    joined="* {name} joined",
+    left="* {name} left",
+    renamed="* {old} is now {name}",
+    counts_joined="{n} joined",
+    counts_left="{n} left",
+    counts="* {parts}",
+    who="* {n} in {channel}: {names}",
+    who_more=" and {n} more",
+    channels="* channels: {channels}",
+    channel="{channel} ({n})",
+    no_channels="* no channels",
+    no_history="* nothing was said in {channel} lately",
+    help=(
+        "* a line of text is said to all in your channel; //text says /text",
+        "* /nick NAME  /join CHANNEL  /who  /channels  /history [N]  /json VALUE  /help  /quit",
+        "* ping is answered by pong; an empty line leaves",
+    ),
+    unknown_command="unknown command {command}; /help lists them",
+    not_utf8="that was not UTF-8",
+    usage="usage: {usage}",
+    goodbye="disconnected: {reason}",
+    errors={},
+    disconnects={
+        "shutdown": "the server is shutting down; come back soon",
+        "slow": "too slow: too much was waiting for you",
+        "write_timeout": "too slow: nothing could be sent",
+        "too_large": "the message was too large",
+    },
+)
+
+ZH = Texts(
+    said="说:",
+    joined="{name}进入房间",
+    left="{name}离开了房间",
+    renamed="* {old}现在叫{name}",
+    counts_joined="{n}人进入",
+    counts_left="{n}人离开",
+    counts="* {parts}",
+    who="* {channel}里有{n}人:{names}",
+    who_more="等,还有{n}人",
+    channels="* 频道:{channels}",
+    channel="{channel}({n}人)",
+    no_channels="* 没有频道",
+    no_history="* {channel}里最近没有人说话",
+    help=(
+        "* 输入一行文字,频道里的所有人都会看到;//text 会说出 /text",
+        "* /nick 名字  /join 频道  /who  /channels  /history [条数]  /json 值  /help  /quit",
+        "* ping 会得到 pong;空行表示离开",
+    ),
+    unknown_command="未知命令 {command};/help 列出所有命令",
+    not_utf8="这不是UTF-8文字",
+    usage="用法:{usage}",
+    goodbye="连接已断开:{reason}",
+    errors={
+        "internal": "内部错误,请重试",
+        "already_subscribed": "已经在{channel}里",
+        "limit_exceeded": "超过限制:{what}",
+        "bad_request": "请求有误:{what}",
+        "not_available": "不可用:{what}",
+        "too_many_requests": "请求太频繁",
+        "not_subscribed": "不在{channel}里",
+        "bad_channel": "频道名为1至255字节,不含空白和控制字符",
+        "bad_name": "名字为1至32个字母、数字、_、-或.,且不能像地址",
+        "name_taken": "名字{name}已被使用",
+        "too_large": "太长:最多{limit}字节",
+        "bad_data": "无效:{what}",
+    },
+    disconnects={
+        "closed": "连接关闭",
+        "shutdown": "服务器正在关闭,请稍后再来",
+        "server_error": "服务器内部错误",
+        "slow": "接收太慢,积压太多",
+        "write_timeout": "接收太慢,无法发送",
+        "no_pong": "没有收到pong",
+        "bad_request": "请求有误",
+        "idle": "空闲太久",
+        "connection_limit": "连接太多",
+        "too_large": "消息太长",
+    },
+)
+
+CATALOGUES = {"en": EN, "zh": ZH}

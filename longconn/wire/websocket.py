@@ -1,0 +1,69 @@
+"""WebSocket frames (RFC 6455, section 5): ours where a message matters, Autobahn's everywhere else."""
+
+from __future__ import annotations
+
+from longconn.core.disconnects import BAD_REQUEST, CLOSED, SHUTDOWN, TOO_LARGE, Disconnect
+
+_TEXT = 0x81  # FIN and opcode 1
+_PING = 0x89
+
+# Close codes of RFC 6455, section 7.4.1, where one says the same; others go as their own number.
+_CLOSE_CODES = {CLOSED: 1000, SHUTDOWN: 1001, BAD_REQUEST: 1002, TOO_LARGE: 1009}
+
+
+def close_code(disconnect: Disconnect) -> int:
+    return _CLOSE_CODES.get(disconnect, disconnect.code)
+
+
+def frame(payload: bytes, first: int = _TEXT) -> bytes:
+    """One whole unmasked frame (section 5.2); a text frame unless `first` says otherwise."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return bytes((first, 126)) + size.to_bytes(2) + payload
+    return bytes((first, 127)) + size.to_bytes(8) + payload
+
+
+def text_frames(lines: list[str]) -> bytes:
+    """Each line as a text frame."""
+    return b"".join([frame(line.encode()) for line in lines])
+
+
+PING = frame(b"", _PING)
+
+
+def take_texts(data: bytes, limit: int, start: int = 0) -> tuple[list[bytes], int]:
+    """The payloads of the whole text frames at `start`, and where they end.
+
+    Takes only what is plain: FIN set, no reserved bits, opcode 1, masked, not over `limit`
+    bytes, all there. It stops at anything else, which is for a full parser. Payloads
+    are not yet checked to be UTF-8.
+    """
+    texts = []
+    size = len(data)
+    while start + 6 <= size and data[start] == _TEXT:
+        length = data[start + 1]
+        if length < 128:
+            break  # not masked: a violation
+        length -= 128
+        mask = start + 2
+        if length > 125:
+            if length == 127 or start + 8 > size:
+                break
+            length = int.from_bytes(data[start + 2 : start + 4])
+            if length < 126:
+                break  # not in the shortest form
+            mask = start + 4
+        payload = mask + 4
+        end = payload + length
+        if end > size or length > limit:
+            break
+        key = data[mask:payload]
+        if length:
+            whole = (key * (length // 4 + 1))[:length]
+            texts.append((int.from_bytes(data[payload:end]) ^ int.from_bytes(whole)).to_bytes(length))
+        else:
+            texts.append(b"")
+        start = end
+    return texts, start
