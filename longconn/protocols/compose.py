@@ -1,0 +1,11 @@
+"""Where protocols meet: the only module that knows several of them."""
+
+from __future__ import annotations
+
+from longconn.core.hub import Hub
+from longconn.protocols.websocket import WebSocketFactory
+
+
+def websocket_factory(hub: Hub) -> WebSocketFactory:
+    """What a resource hands its upgrades to, unless it is given something else."""
+    return WebSocketFactory(hub)

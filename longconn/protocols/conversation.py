@@ -1,0 +1,298 @@
+"""A conversation in chat lines, over whatever carries lines: TCP, or the text frames of `/ws`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from longconn.core.client import Client
+from longconn.core.disconnects import CLOSED, IDLE
+from longconn.core.errors import NOT_SUBSCRIBED, TOO_LARGE, CommandError
+from longconn.core.hub import Hub, log
+from longconn.core.publication import Data, History, Position
+from longconn.core.timers import Bucket, Call
+from longconn.protocols.outlet import Outlet
+from longconn.wire.chat import COMMANDS, ChatFormat, parse, safe
+
+_HISTORY_DEFAULT = 20
+_HISTORY_MOST = 100
+#: Names in an answer to /who, channels in one to /channels.
+_LISTED = 200
+
+
+#: A wait that ends with the join that is under way, not by a timer.
+_UNTIL_JOINED = -1.0
+
+
+class Reader(Protocol):
+    """What the conversation may ask of the side that reads: to stop, and to go on."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Conversation:
+    """Turns one client's lines into commands, in their order and within its rates.
+
+    A line that may not be acted on yet waits, and with it all behind it; meanwhile nothing
+    more is read. So what waits here is never more than what one read brought.
+    """
+
+    __slots__ = (
+        "_answers", "_joining", "_reader", "_resume", "_waiting",
+        "channel", "client", "due", "format", "heard", "hub", "outlet",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, client: Client, outlet: Outlet, format: ChatFormat, reader: Reader) -> None:
+        self.hub = hub
+        self.client = client
+        self.outlet = outlet
+        self.format = format
+        self._reader = reader
+        #: when something last came in
+        self.heard = hub.clock.seconds()
+        self.due = 0
+        #: the channel the client is in; None while it is in none
+        self.channel: str | None = None
+        #: a subscribe is under way; what is said meanwhile belongs to the channel it leads to
+        self._joining = False
+        #: lines that may not be acted on yet; None while there are none
+        self._waiting: deque[bytes] | None = None
+        self._resume: Call | None = None
+        self._answers: Bucket | None = None
+        outlet.client = client
+        if hub.settings.idle_timeout:
+            hub.wheel.set(self, hub.settings.idle_timeout)
+
+    def enter(self, channel: str, announce: bool) -> None:
+        """Be in the first channel. Raises CommandError for one that may not be entered."""
+        self.client.announced = announce
+        self._join(channel)
+
+    def stop(self) -> None:
+        """The connection is lost."""
+        self.hub.wheel.clear(self)
+        self._waiting = None
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+        self.client.gone()
+
+    def on_due(self, now: float) -> None:
+        """It may have been idle for too long."""
+        timeout = self.hub.settings.idle_timeout
+        idle = now - max(self.heard, self.outlet.sent_at)
+        if idle >= timeout:
+            self.client.close(IDLE)
+        else:
+            self.hub.wheel.set(self, timeout - idle)
+
+    # Lines.
+
+    def feed(self, lines: list[bytes], *, announce: bool = True) -> None:
+        """Lines that came in, without their ends. The first makes a silent listener known to others."""
+        self.heard = self.hub.clock.seconds()
+        if announce and lines and lines[0] and not self.client.announced:
+            self.client.announce()
+        if self._waiting is not None:
+            self._waiting.extend(lines)
+            return
+        for index, line in enumerate(lines):
+            if not self.client.live:
+                return
+            wait = self._act(line)
+            if wait:
+                self._waiting = deque(lines[index:])
+                self._reader.pause_reading()
+                self._go_on_in(wait)
+                return
+
+    @property
+    def held_back(self) -> bool:
+        """Whether lines wait, and nothing more is read."""
+        return self._waiting is not None
+
+    def _go_on_in(self, wait: float) -> None:
+        # A join that is under way goes on by itself.
+        if wait != _UNTIL_JOINED:
+            self._resume = self.hub.clock.callLater(wait, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resume = None
+        while self._waiting and self.client.live:
+            wait = self._act(self._waiting[0])
+            if wait:
+                self._go_on_in(wait)
+                return
+            if self._waiting:
+                self._waiting.popleft()
+        if self._waiting is not None:
+            self._waiting = None
+            self._reader.resume_reading()
+
+    def _act(self, raw: bytes) -> float:
+        """Do what a line says; or return the seconds for which it must wait."""
+        if self._joining:
+            return _UNTIL_JOINED
+        limit = self.hub.settings.max_message
+        if len(raw) > limit:
+            return self._within_rate(lambda: self.refuse(CommandError(TOO_LARGE, limit=limit)))
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError:
+            return self._within_rate(lambda: self.complain(self.format.texts.not_utf8))
+        verb, argument = parse(line)
+        if verb == "leave":
+            if self.hub.settings.empty_line != "ignore":
+                self.quit()
+                return 0.0
+            return self._within_rate(_nothing)
+        if verb in ("say", "json"):
+            wait = self.client.allowance()
+            if not wait:
+                self._speak(verb, argument, len(raw))
+            return wait
+        return self._within_rate(lambda: self._command(verb, argument))
+
+    def _within_rate(self, answer: Callable[[], None]) -> float:
+        """What is answered to the client alone has a rate of its own, as large as that of publishing."""
+        settings = self.hub.settings
+        now = self.hub.clock.seconds()
+        if self._answers is None:
+            self._answers = Bucket(settings.publish_rate, settings.publish_burst, now)
+        wait = self._answers.wait(now)
+        if not wait:
+            self._answers.spend(1)
+            try:
+                answer()
+            except CommandError as error:
+                self.refuse(error)
+        return wait
+
+    def _speak(self, verb: str, argument: str, size: int) -> None:
+        try:
+            data = Data.of_json(argument) if verb == "json" else Data.of_text(argument, size)
+            if self.channel is None:
+                raise CommandError(NOT_SUBSCRIBED, channel=self.hub.settings.default_channel)
+            log.debug("%s says in %s: %r", self.client.name, self.channel, argument)
+            self.client.publish(self.channel, data, self._published)
+        except CommandError as error:
+            self.refuse(error)
+
+    def _published(self, result: Position | CommandError) -> None:
+        if isinstance(result, CommandError):
+            self.refuse(result)
+
+    # Answers.
+
+    def answer(self, *lines: str) -> None:
+        """Lines to this client alone, after what was said before."""
+        data = self.format.frame(list(lines))
+        self.hub.answer(lambda: self.outlet.write(data))
+
+    def complain(self, text: str) -> None:
+        self.answer("! " + safe(text))
+
+    def refuse(self, error: CommandError) -> None:
+        self.complain(self.format.texts.error(error))
+
+    def _command(self, verb: str, argument: str) -> None:
+        if verb == "unknown":
+            self.complain(self.format.texts.unknown_command.format(command=argument[:40]))
+            return
+        action: Any = getattr(self, "_do_" + verb)
+        action(argument)
+
+    def _usage(self, verb: str) -> None:
+        self.complain(self.format.texts.usage.format(usage=COMMANDS[verb]))
+
+    def _do_ping(self, argument: str) -> None:
+        self.answer("pong")
+
+    def _do_help(self, argument: str) -> None:
+        self.answer(*self.format.texts.help)
+
+    def _do_quit(self, argument: str) -> None:
+        self.quit()
+
+    def _do_nick(self, argument: str) -> None:
+        if argument:
+            self.client.rename(argument)
+        else:
+            self._usage("nick")
+
+    def _do_join(self, argument: str) -> None:
+        if not argument:
+            self._usage("join")
+        elif argument != self.channel:
+            self._join(argument)
+
+    def _join(self, channel: str) -> None:
+        """Change to `channel`; while that is not complete or fails, the client stays where it is."""
+
+        def joined(result: History | CommandError) -> None:
+            self._joining = False
+            if isinstance(result, CommandError):
+                self.refuse(result)
+            else:
+                left, self.channel = self.channel, channel
+                if left is not None:
+                    self.client.unsubscribe(left)
+            if self._waiting is not None and self._resume is None:
+                # Not from within the line that asked, which is still at the head of those that wait.
+                self._resume = self.hub.clock.callLater(0, self._go_on)
+
+        self._joining = True
+        try:
+            self.client.subscribe(channel, self.format, joined)
+        except CommandError:
+            self._joining = False
+            raise
+
+    def _do_who(self, argument: str) -> None:
+        texts = self.format.texts
+        channel = self.channel or self.hub.settings.default_channel
+        infos = self.hub.presence(channel)
+        names = ", ".join(safe(each.name) for each in infos[:_LISTED])
+        if len(infos) > _LISTED:
+            names += texts.who_more.format(n=len(infos) - _LISTED)
+        self.answer(texts.who.format(n=len(infos), channel=safe(channel), names=names))
+
+    def _do_channels(self, argument: str) -> None:
+        texts = self.format.texts
+        channels = [each for each in self.hub.channels.values() if len(each)]
+        listed = sorted((safe(each.name), len(each)) for each in channels)[:_LISTED]
+        text = ", ".join(texts.channel.format(channel=name, n=count) for name, count in listed)
+        if len(channels) > _LISTED:
+            text += texts.who_more.format(n=len(channels) - _LISTED)
+        self.answer(texts.channels.format(channels=text) if channels else texts.no_channels)
+
+    def _do_history(self, argument: str) -> None:
+        count = _HISTORY_DEFAULT
+        if argument:
+            if not (argument.isascii() and argument.isdigit()) or int(argument[:4]) < 1:
+                self._usage("history")
+                return
+            count = min(int(argument[:4]), _HISTORY_MOST)
+        channel = self.channel or self.hub.settings.default_channel
+        self.hub.history(channel, lambda result: self._show_history(channel, result), limit=count)
+
+    def _show_history(self, channel: str, result: History | CommandError) -> None:
+        if isinstance(result, CommandError):
+            self.refuse(result)
+        elif not result.publications:
+            self.answer(self.format.texts.no_history.format(channel=safe(channel)))
+        else:
+            # As a backlog: it may be long, and is no reason to call the client slow.
+            source = (self.format.encode(channel, (each,)) for each in result.publications)
+            self.hub.answer(lambda: self.outlet.write_backlog(source))
+
+    def quit(self) -> None:
+        """Leave, as the client asked to."""
+        self.client.close(CLOSED)
+
+
+def _nothing() -> None:
+    """The answer to an empty line that is ignored."""

@@ -1,0 +1,25 @@
+"""Passing a connection on from one protocol to another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.protocols.policies import ProtocolWrapper
+
+#: What a TLS client that asks by ALPN gets. A factory that offers nothing has Twisted fail the handshake.
+HTTP1_ALPN = [b"http/1.1"]
+
+
+def hand_over(transport: Any, protocol: Any) -> None:
+    """Let `protocol` receive what comes over `transport` from now on, and tell it that it is connected.
+
+    Through TLS the transport is itself a wrapper around the protocol (TLSMemoryBIOProtocol), or has one
+    as its protocol (startTLS); both keep the protocol that they serve as `wrappedProtocol`.
+    """
+    if isinstance(transport, ProtocolWrapper):
+        transport.wrappedProtocol = protocol
+    elif isinstance(transport.protocol, ProtocolWrapper):
+        transport.protocol.wrappedProtocol = protocol
+    else:
+        transport.protocol = protocol
+    protocol.makeConnection(transport)

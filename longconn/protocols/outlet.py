@@ -1,0 +1,349 @@
+"""The writable end of one connection: direct sends, a bounded queue, a verdict on the slow.
+
+If nothing waits, `write` hands the bytes to the kernel at once. Twisted's own
+`transport.write` only remembers them and asks the reactor for another event: two system
+calls and a dispatch more for each subscriber. What the kernel does not take waits here,
+not in the transport: the transport gets one small piece and tells by `resumeProducing`
+that it went out. So the bound holds, a backlog is written only as fast as it is read,
+and progress can be seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from longconn.core.client import Client
+from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
+from longconn.core.hub import Hub, log
+from longconn.core.timers import Call
+
+_PLAIN: tuple[type, ...] = (tcp.Server,)
+try:
+    from twisted.internet import unix
+except ImportError:  # a platform without UNIX sockets
+    pass
+else:
+    _PLAIN += (unix.Server,)
+
+#: Bytes that a TLS connection's socket may hold before it says that it is full: one TLS record.
+_SMALL = 16 * 1024
+#: Bytes in one piece for a transport that is full: progress is seen by the piece, and a client that
+#: reads less than this in `write_timeout` makes none.
+PIECE = 4 * 1024
+#: Bytes taken off the queue for one direct send.
+_SEND = 64 * 1024
+#: Seconds in which a farewell may still go out.
+LINGER = 5.0
+
+
+@implementer(IPushProducer)
+class Outlet:
+    """Writes to one transport for one client, as the core asks (`longconn.core.client.Outlet`).
+
+    `on_close` is called once with the reason when the connection is to end; it writes what the
+    protocol says for a farewell by `finish`. The outlet takes the place of any producer of the
+    transport. On a plain socket it registers only while something waits, as a pull producer:
+    that is asked for more exactly when the transport is empty. Elsewhere it is a push producer.
+    """
+
+    __slots__ = (
+        "_ended", "_linger", "_on_close", "_paused", "_queue", "_registered", "_rest", "_send",
+        "client", "closing", "due", "hub", "queued", "sent_at", "transport",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, transport: Any, on_close: Callable[[Disconnect], None]) -> None:
+        self.hub = hub
+        self.transport = transport
+        self.client: Client | None = None
+        #: bytes that wait and count against the bound
+        self.queued = 0
+        #: when something last went out (the hub's coarse time); 0 before
+        self.sent_at = 0.0
+        #: the wheel's
+        self.due = 0
+        #: nothing more is taken, but the farewell
+        self.closing = False
+        self._on_close = on_close
+        # Sent directly only on a transport of exactly this type: what wraps one (TLS above all) hands
+        # unknown attributes through to the raw one, and plaintext would leave
+        # (twisted/protocols/policies.py, ProtocolWrapper.__getattr__).
+        self._send = transport.getHandle().send if type(transport) in _PLAIN else None
+        self._queue: deque[bytes | Iterator[bytes]] | None = None
+        #: what was begun and must go out whole, before anything else
+        self._rest = b""
+        self._paused = False
+        #: what happens when all is out, if anything
+        self._ended: Callable[[], None] | None = None
+        self._linger: Call | None = None
+        transport.unregisterProducer()
+        self._registered = self._send is None
+        if self._registered:
+            _make_small(transport)
+            transport.registerProducer(self, True)
+
+    # Writing.
+
+    def write(self, data: bytes) -> None:
+        """Send `data` now, or let it wait within the bound; over it, the client is disconnected."""
+        if self.closing:
+            return
+        if self._queue is not None or self._paused:
+            self._wait(data)
+        elif self._send is None:
+            self.sent_at = self.hub.wheel.now
+            self.transport.write(data)
+        else:
+            self._direct(data)
+
+    def _direct(self, data: bytes) -> bool:
+        """Send as much as the kernel takes and keep the rest; True if it took all."""
+        transport = self.transport
+        # Connected, not closing, not upgraded to TLS, and nothing of others' before us in the transport.
+        if (
+            not transport.connected
+            or transport.disconnecting
+            or transport._writeDisconnected
+            or transport.TLS
+            or transport._tempDataLen
+            or transport.dataBuffer
+        ):
+            sent = 0
+        else:
+            sent = self._try(data)
+            if sent == len(data):
+                return True
+        self.hub.indirect_sends += 1
+        self.sent_at = self.hub.wheel.now
+        if sent or self._queue is not None:
+            self._rest = data[sent:]
+        else:
+            self._enqueue(data)
+        self._pump()
+        return False
+
+    def _try(self, data: bytes) -> int:
+        """How many bytes the kernel took."""
+        try:
+            sent: int = self._send(data)  # type: ignore[misc]
+        except BlockingIOError:
+            return 0
+        except OSError:
+            # The reactor meets the same error when it writes, and delivers connectionLost.
+            return 0
+        self.sent_at = self.hub.wheel.now
+        return sent
+
+    def write_backlog(self, source: Iterator[bytes]) -> None:
+        """Send what `source` yields, asking for more as it goes out; it does not count as waiting."""
+        if not self.closing:
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.append(source)
+            self._flush()
+
+    def _wait(self, data: bytes) -> None:
+        self._enqueue(data)
+        limit = self.hub.settings.send_queue
+        if self.queued > limit:
+            self.close(SLOW)
+
+    def _enqueue(self, data: bytes) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(data)
+        self.queued += len(data)
+        self.hub.waiting.add(self)
+        self.hub.on_queued(self, len(data))
+
+    def _take(self, size: int) -> bytes:
+        """Off the queue: about `size` bytes, of whole parts."""
+        parts = []
+        if self._rest:
+            parts.append(self._rest)
+            size -= len(self._rest)
+            self._rest = b""
+        taken = 0
+        while self._queue and size > 0:
+            part = self._queue[0]
+            if isinstance(part, bytes):
+                self._queue.popleft()
+                taken += len(part)
+            else:
+                more = next(part, None)
+                if more is None:
+                    self._queue.popleft()
+                    continue
+                part = more
+            parts.append(part)
+            size -= len(part)
+        if taken:
+            self.queued -= taken
+            self.hub.on_queued(self, -taken)
+        return b"".join(parts)
+
+    def _pump(self) -> None:
+        """Hand the transport pieces of what waits, until it says that it is full."""
+        while not self._paused:
+            if len(self._rest) < PIECE:
+                self._rest = self._take(PIECE)
+            piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
+            if not piece:
+                break
+            self.transport.write(piece)
+            if self._send is not None:
+                self._await_empty()
+
+    def _await_empty(self) -> None:
+        """Ask the plain transport to tell when what it holds is out."""
+        self.pauseProducing()
+        if not self._registered:
+            # It asks for the first at once: that is not the answer.
+            self.transport.registerProducer(self, False)
+            self._registered = True
+
+    def _flush(self) -> None:
+        """Send what waits, directly while the kernel takes it."""
+        while not self._paused and (self._rest or self._queue):
+            if self._send is None:
+                self._pump()
+            else:
+                data = self._take(_SEND)
+                if data and not self._direct(data):
+                    # What was not taken is kept, and a piece of it waits in the transport.
+                    break
+        if not (self._rest or self._queue or self._paused):
+            self._drained()
+
+    def _drained(self) -> None:
+        self._queue = None
+        if self._send is not None:
+            self._unregister()
+        self.hub.waiting.discard(self)
+        self.hub.wheel.clear(self)
+        if self._ended is not None:
+            ended, self._ended = self._ended, None
+            ended()
+
+    # The transport's producer.
+
+    def pauseProducing(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.hub.wheel.set(self, self.hub.settings.write_timeout or 3600)
+
+    def resumeProducing(self) -> None:
+        if not self._registered:
+            return
+        self._paused = False
+        self.sent_at = self.hub.clock.seconds()
+        self._flush()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; the protocol is told by connectionLost."""
+
+    def on_due(self, now: float) -> None:
+        """Nothing went out for as long as the wheel was set to, or something did meanwhile."""
+        limit = self.hub.settings.write_timeout
+        stalled = now - self.sent_at
+        if limit and stalled >= limit:
+            self.close(WRITE_TIMEOUT)
+        else:
+            self.hub.wheel.set(self, (limit - stalled) if limit else 3600)
+
+    # The end.
+
+    def close(self, disconnect: Disconnect) -> None:
+        """End the connection for a numbered reason. What waits is sent before, but not to the slow."""
+        if self.closing:
+            return
+        self.closing = True
+        if disconnect in (SLOW, WRITE_TIMEOUT):
+            if self.client is not None:
+                log.warning(
+                    "%s client %s from %s is disconnected (%d %s) with %d bytes waiting",
+                    self.client.protocol, self.client.name, self.client.address,
+                    disconnect.code, disconnect.text, self.queued,
+                )  # fmt: skip
+            self._forget_queue()
+        self._on_close(disconnect)
+        if self.client is not None:
+            self.client.gone()
+
+    def finish(self, farewell: bytes, ended: Callable[[], None] | None = None) -> None:
+        """Send the last bytes after what waits, then call `ended`.
+
+        Without one the connection stays open, for a peer that has yet to answer; `finish` may be
+        called again with one. What is not done `LINGER` seconds after the first call is aborted.
+        """
+        self.closing = True
+        self._ended = ended
+        if self._linger is None:
+            self._linger = self.hub.clock.callLater(LINGER, self.abort)
+        if farewell:
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.append(iter((farewell,)))  # not counted: it must fit
+        self._flush()
+
+    def lose(self) -> None:
+        """Let the connection end as soon as the transport has sent what it holds."""
+        # A paused producer that stays registered would keep the connection open for ever
+        # (twisted/internet/abstract.py, doWrite).
+        self._unregister()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """End the connection now, whatever waits."""
+        self._linger = None
+        self.transport.abortConnection()
+
+    def detach(self) -> None:
+        """Let go of a connection to which nothing was written: another protocol takes it."""
+        self._unregister()
+        self.stop()
+
+    def _unregister(self) -> None:
+        if self._registered:
+            self._registered = False
+            self.transport.unregisterProducer()
+
+    def stop(self) -> None:
+        """The connection is lost: forget everything, the protocol too, so that no cycle keeps it in memory."""
+        self.closing = True
+        self._on_close = _ignore
+        self.client = None
+        self._ended = None
+        self._rest = b""
+        self._forget_queue()
+        self.hub.wheel.clear(self)
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    def _forget_queue(self) -> None:
+        self._queue = None
+        amount, self.queued = self.queued, 0
+        self.hub.waiting.discard(self)
+        self.hub.on_queued(self, -amount)
+
+
+def _ignore(disconnect: Disconnect) -> None:
+    """What closes a connection that is lost already."""
+
+
+def _make_small(transport: Any) -> None:
+    """Let the socket below a wrapped transport be full early, so that little waits where it is not counted.
+
+    Not below one record: `bufferSize` is also what is read at once (twisted/internet/tcp.py, doRead).
+    """
+    raw = transport
+    while hasattr(raw, "transport") and not hasattr(type(raw), "bufferSize"):
+        raw = raw.transport
+    if hasattr(type(raw), "bufferSize"):
+        raw.bufferSize = _SMALL

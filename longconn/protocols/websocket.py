@@ -1,0 +1,358 @@
+"""WebSocket (RFC 6455): chat lines as text frames on `/ws`, and `/echo`.
+
+Autobahn has the handshake, control frames, fragments and everything unusual. Whole masked text
+frames, which is nearly all that comes, are taken by `longconn.wire.websocket` before it, and what
+is sent goes through an `Outlet`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from longconn.core.client import Client
+from longconn.core.disconnects import CONNECTION_LIMIT, IDLE, NO_PONG, Disconnect
+from longconn.core.errors import NAME_TAKEN, CommandError
+from longconn.core.hub import Hub
+from longconn.core.names import check_channel
+from longconn.core.timers import Call
+from longconn.protocols.conversation import Conversation
+from longconn.protocols.handover import HTTP1_ALPN, hand_over
+from longconn.protocols.outlet import Outlet
+from longconn.protocols.peer import is_local, peer_of
+from longconn.wire.access import Caller, Rules
+from longconn.wire.chat import ChatFormat
+from longconn.wire.texts import CATALOGUES
+from longconn.wire.websocket import PING, close_code, frame, take_texts, text_frames
+
+_BINARY = 0x82
+_UNSUPPORTED_DATA = 1003  # RFC 6455, section 7.4.1
+#: What Autobahn keeps of the handshake, KiBs that nobody reads once the connection is open.
+_HANDSHAKE_ONLY = (
+    "http_request_data", "http_status_line", "http_headers", "http_request_uri", "http_request_path",
+    "http_request_params", "http_request_host", "websocket_extensions", "_transport_details",
+)  # fmt: skip
+
+
+class Echo:
+    """Sends every message back as it came, within the client's rate."""
+
+    def __init__(self, client: Client, outlet: Outlet, socket: LiveWebSocket) -> None:
+        self._client = client
+        self._outlet = outlet
+        self._socket = socket
+        self._waiting: deque[tuple[bytes, bool]] | None = None
+        self._resume: Call | None = None
+
+    @property
+    def held_back(self) -> bool:
+        return self._waiting is not None
+
+    def receive(self, payloads: list[bytes], binary: bool = False) -> None:
+        fresh = [(each, binary) for each in payloads]
+        if self._waiting is not None:
+            self._waiting.extend(fresh)
+            return
+        self._waiting = deque(fresh)
+        self._go_on()
+        if self._waiting is not None:
+            self._socket.pause_reading()
+
+    def _go_on(self) -> None:
+        resumed, self._resume = self._resume is not None, None
+        while self._waiting:
+            wait = self._client.allowance()
+            if wait:
+                self._resume = self._client.hub.clock.callLater(wait, self._go_on)
+                return
+            payload, binary = self._waiting.popleft()
+            self._client.spend(len(payload))
+            self._outlet.write(frame(payload, _BINARY) if binary else frame(payload))
+        self._waiting = None
+        if resumed:
+            self._socket.resume_reading()
+
+    def stop(self) -> None:
+        self._waiting = None
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+        self._client.gone()
+
+
+class Chat:
+    """Chat lines in text frames."""
+
+    def __init__(self, conversation: Conversation, socket: LiveWebSocket) -> None:
+        self._conversation = conversation
+        self._socket = socket
+
+    @property
+    def held_back(self) -> bool:
+        return self._conversation.held_back
+
+    def receive(self, payloads: list[bytes], binary: bool = False) -> None:
+        if binary:
+            self._socket.sendCloseFrame(_UNSUPPORTED_DATA, b"chat lines are text")
+            return
+        lines: list[bytes] = []
+        for payload in payloads:
+            if b"\n" not in payload:
+                lines.append(payload)
+            else:
+                # A frame may hold several lines; the end of its last line is not one more, an empty one.
+                parts = payload.split(b"\n")
+                if not parts[-1]:
+                    parts.pop()
+                lines.extend(each[:-1] if each.endswith(b"\r") else each for each in parts)
+        self._conversation.feed(lines)
+
+    def stop(self) -> None:
+        self._conversation.stop()
+
+
+class LiveWebSocket(WebSocketServerProtocol):
+    """One WebSocket connection, for chat or for echo."""
+
+    factory: WebSocketFactory
+    outlet: Outlet | None = None
+    session: Chat | Echo | None = None
+    #: how to begin when the handshake is done
+    mode = "chat"
+    channel: str | None = None
+    name: str | None = None
+    openHandshakeTimeout: float
+    #: whether the resource that handed the connection over has checked the request
+    admitted = False
+    #: the wheel's; and the last byte that came in
+    due = 0
+    heard = 0.0
+    _pinged = False
+
+    # The handshake.
+
+    def onConnect(self, request: ConnectionRequest) -> None:
+        if not self.admitted:
+            self.factory.admit(self, request)
+
+    def onOpen(self) -> None:
+        hub = self.factory.hub
+        for each in _HANDSHAKE_ONLY:
+            if hasattr(self, each):
+                setattr(self, each, None)
+        transport: Any = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpKeepAlive(True)
+        self.heard = hub.clock.seconds()
+        self.outlet = Outlet(hub, transport, self._on_close)
+        host, address = peer_of(transport, hub.numbers)
+        try:
+            if self.mode == "echo":
+                client = hub.connect(self.outlet, "echo", host, address)
+                self.outlet.client = client
+                self.session = Echo(client, self.outlet, self)
+            else:
+                client = hub.connect(self.outlet, "websocket", host, address, self.name)
+                conversation = Conversation(hub, client, self.outlet, self.factory.format, self)
+                self.session = Chat(conversation, self)
+                conversation.enter(self.channel or hub.settings.default_channel, announce=True)
+        except CommandError as error:
+            self.sendCloseFrame(CONNECTION_LIMIT.code, str(error).encode()[:123])
+        if hub.settings.ping_interval:
+            hub.wheel.set(self, hub.settings.ping_interval)
+
+    # Reading.
+
+    def pause_reading(self) -> None:
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        transport: Any = self.transport
+        transport.resumeProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        # Autobahn's parser is between two messages, and has nothing left over.
+        if self.state == self.STATE_OPEN and not self.data and self.current_frame is None and not self.inside_message:
+            self.heard = self.factory.hub.wheel.now
+            self._pinged = False
+            texts, end = take_texts(data, self.maxMessagePayloadSize)
+            if texts:
+                try:
+                    for text in texts:
+                        text.decode()
+                except UnicodeDecodeError:
+                    self._invalid_payload("text that is not UTF-8")
+                    return
+                if self.session is not None:
+                    self.session.receive(texts)
+                if end == len(data):
+                    return
+                data = data[end:]
+        self._dataReceived(data)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self.heard = self.factory.hub.wheel.now
+        self._pinged = False
+        if self.session is not None and self.state == self.STATE_OPEN:
+            self.session.receive([payload], isBinary)
+
+    def onPong(self, payload: bytes) -> None:
+        self._pinged = False
+
+    # Writing, all by the outlet, so that nothing lands in the middle of what waits there.
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        if self.outlet is None:
+            transport: Any = self.transport
+            transport.write(data)
+        elif self.outlet.closing:
+            self.outlet.finish(data)
+        else:
+            self.outlet.write(data)
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        if self.outlet is not None:
+            # The last frame: it goes after what waits, and then the peer has some seconds to answer.
+            self.outlet.closing = True
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+
+    def _on_close(self, disconnect: Disconnect) -> None:
+        """The hub's side closes."""
+        self.sendCloseFrame(close_code(disconnect), disconnect.text.encode())
+
+    def unregisterProducer(self) -> None:
+        """Autobahn would, before it drops the connection: the outlet does when all is out."""
+        if self.outlet is None:
+            super().unregisterProducer()
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        if self.outlet is None:
+            super()._closeConnection(abort)
+        else:
+            self.outlet.finish(b"", self.outlet.lose)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.hub.wheel.clear(self)
+        if self.outlet is not None:
+            self.outlet.stop()
+        if self.session is not None:
+            self.session.stop()
+            self.session = None
+        super().connectionLost(reason)
+
+    # Pings.
+
+    def on_due(self, now: float) -> None:
+        hub = self.factory.hub
+        settings = hub.settings
+        if self.outlet is None or self.outlet.closing or self.session is None:
+            return
+        patient = self.session.held_back or self.outlet.queued
+        if self._pinged and not patient:
+            self.outlet.close(NO_PONG)
+            return
+        if self.mode == "echo" and settings.idle_timeout and now - self.heard >= settings.idle_timeout:
+            self.outlet.close(IDLE)
+            return
+        if not patient:
+            self._pinged = True
+            self.outlet.write(PING)
+        hub.wheel.set(self, settings.pong_timeout if self._pinged else settings.ping_interval)
+
+
+@implementer(IProtocolNegotiationFactory)
+class WebSocketFactory(WebSocketServerFactory):
+    """Chat lines and echo over WebSocket for `hub`'s clients.
+
+    Listen with it on an endpoint of its own: a path that ends in `/echo` or `/websocket` echoes, any
+    other is chat, `?channel=` and `?name=` as on `/ws`. A `LiveResource` hands it connections of a site.
+    """
+
+    protocol: Any = LiveWebSocket
+    noisy = False
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(reactor=hub.clock, server="longconn")  # type: ignore[no-untyped-call]
+        self.hub = hub
+        self.format = ChatFormat(CATALOGUES[hub.settings.locale], text_frames)
+        self._rules = Rules(hub.settings)
+        limit = hub.settings.max_message
+        self.setProtocolOptions(  # type: ignore[no-untyped-call]
+            versions=[13, 8],
+            webStatus=False,
+            maxFramePayloadSize=limit,
+            maxMessagePayloadSize=limit,
+            # A close frame says why; a dropped connection would look like a network failure (1006).
+            failByDrop=False,
+            openHandshakeTimeout=hub.settings.handshake_timeout,
+            # The outlet has a deadline of its own.
+            closeHandshakeTimeout=0,
+            autoPingInterval=0,
+            # `longconn.wire.access` decides.
+            allowedOrigins=["*"],
+            allowNullOrigin=True,
+        )
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For TLS with ALPN (RFC 7301)."""
+        return HTTP1_ALPN
+
+    def admit(self, protocol: LiveWebSocket, request: ConnectionRequest) -> None:
+        """Check a handshake that came to the factory's own port. Raises ConnectionDeny."""
+        transport: Any = protocol.transport
+        headers = request.headers
+        caller = Caller(
+            hosts=[headers["host"]],
+            origins=[headers["origin"]] if "origin" in headers else [],
+            fetch_site=headers.get("sec-fetch-site", ""),
+            fetch_mode=headers.get("sec-fetch-mode", ""),
+            local=is_local(transport),
+            secure=ISSLTransport.providedBy(transport),
+        )
+        refusal = self._rules.check(caller)
+        if refusal is not None:
+            raise ConnectionDeny(refusal.status, refusal.message)
+        protocol.mode = "echo" if request.path.rpartition("/")[2] in ("echo", "websocket") else "chat"
+        protocol.channel = request.params.get("channel", [None])[0]
+        protocol.name = request.params.get("name", [None])[0]
+        try:
+            if protocol.channel is not None:
+                check_channel(protocol.channel)
+            if protocol.name is not None:
+                self.hub.claim(protocol.name)
+        except CommandError as error:
+            raise ConnectionDeny(409 if error.reason is NAME_TAKEN else 400, str(error)) from None
+
+    def take_over(self, request: Any, mode: str, channel: str | None, name: str | None) -> None:
+        """Go on with the connection of a twisted.web request that was checked and asks for WebSocket."""
+        http: Any = request.channel
+        transport = http.transport
+        http.setTimeout(None)
+        transport.unregisterProducer()
+        protocol: LiveWebSocket = self.protocol()
+        protocol.factory = self
+        protocol.mode, protocol.channel, protocol.name = mode, channel, name
+        protocol.admitted = True
+        # The request is here already, and whole.
+        protocol.openHandshakeTimeout = 0
+        early = b"".join(getattr(http, "_dataBuffer", ()))
+        # What twisted.web still holds of this read comes by here.
+        http.rawDataReceived = http.dataReceived = protocol.dataReceived
+        hand_over(transport, protocol)
+        transport.resumeProducing()
+        protocol.dataReceived(_head(request) + early)
+
+
+def _head(request: Any) -> bytes:
+    """A request's head as bytes again (RFC 9112, section 3): Autobahn reads the handshake for itself."""
+    lines = [request.method + b" " + request.uri + b" HTTP/1.1"]
+    lines += [name + b": " + b", ".join(values) for name, values in request.requestHeaders.getAllRawHeaders()]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
