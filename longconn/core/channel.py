@@ -188,7 +188,9 @@ class Channel:
         # What came back while we asked follows by offset; what the answer has already is not doubled.
         for publication in held:
             if publication.offset > top.offset or publication.epoch != top.epoch:
-                result.publications.append(publication)
+                # Who asked for no backlog is told where the live ones start, and that is after these.
+                if subscription.since is not None:
+                    result.publications.append(publication)
                 top = Position(publication.epoch, publication.offset)
         result.position = top
         if self._batch:

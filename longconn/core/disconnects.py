@@ -30,10 +30,8 @@ SERVER_ERROR = Disconnect(3004, "server_error", "internal server error")
 SLOW = Disconnect(3008, "slow", "slow")
 WRITE_TIMEOUT = Disconnect(3009, "write_timeout", "no progress in sending")
 NO_PONG = Disconnect(3012, "no_pong", "no pong")
-BAD_REQUEST = Disconnect(3501, "bad_request", "bad request")
 IDLE = Disconnect(3502, "idle", "idle for too long")
 CONNECTION_LIMIT = Disconnect(3504, "connection_limit", "connection limit")
-TOO_LARGE = Disconnect(3506, "too_large", "message too large")
 
 #: All of them by number; a test checks that no number is used twice.
 DISCONNECTS = {
@@ -45,9 +43,7 @@ DISCONNECTS = {
         SLOW,
         WRITE_TIMEOUT,
         NO_PONG,
-        BAD_REQUEST,
         IDLE,
         CONNECTION_LIMIT,
-        TOO_LARGE,
     )
 }

@@ -171,8 +171,9 @@ class Hub:
         limit = self.settings.max_channels
         if limit and len(self.channels) >= limit:
             raise CommandError(LIMIT_EXCEEDED, what="channels")
-        if self._new_channels.take(host, self.clock.seconds()):
+        if self._new_channels.wait(host, self.clock.seconds()):
             raise CommandError(TOO_MANY_REQUESTS)
+        self._new_channels.spend(host, 1)
         self._known[name] = None
         if len(self._known) > (limit or 100_000):
             self._known.popitem(last=False)
@@ -210,8 +211,11 @@ class Hub:
     def post_wait(self, host: str, size: int) -> float:
         """Count a publication of an address that has no client: 0, or seconds until it may be made."""
         now = self.clock.seconds()
-        wait = self._posts.take(host, now)
-        return wait or self._posted_bytes.take(host, now, size)
+        wait = max(self._posts.wait(host, now), self._posted_bytes.wait(host, now))
+        if not wait:
+            self._posts.spend(host, 1)
+            self._posted_bytes.spend(host, size)
+        return wait
 
     # What comes back from the broker.
 

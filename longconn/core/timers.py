@@ -130,8 +130,8 @@ class Buckets:
         self._limit = limit
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
-    def take(self, key: str, now: float, amount: float = 1) -> float:
-        """Spend `amount` for `key` if it may; 0, or the seconds after which to try again."""
+    def wait(self, key: str, now: float) -> float:
+        """Seconds until `key` may spend something: 0 if it may now."""
         if not self._rate:
             return 0.0
         bucket = self._buckets.get(key)
@@ -141,7 +141,9 @@ class Buckets:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
-        wait = bucket.wait(now)
-        if not wait:
-            bucket.spend(amount)
-        return wait
+        return bucket.wait(now)
+
+    def spend(self, key: str, amount: float) -> None:
+        """Count `amount` for `key`, after it was asked for its `wait`."""
+        if self._rate:
+            self._buckets[key].spend(amount)

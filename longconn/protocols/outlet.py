@@ -91,7 +91,7 @@ class Outlet:
 
     def write(self, data: bytes) -> None:
         """Send `data` now, or let it wait within the bound; over it, the client is disconnected."""
-        if self.closing:
+        if self.closing or not data:
             return
         if self._queue is not None or self._paused:
             self._wait(data)

@@ -201,6 +201,9 @@ class ChatFactory(_Factory):
         self.format = ChatFormat(CATALOGUES[hub.settings.locale], crlf)
 
     def buildProtocol(self, addr: IAddress | None) -> ChatProtocol | None:
+        if self.hub.full:
+            log.info("connection from %s closed: too many connections", addr)
+            return None
         return self.build(_refuse_others, announce=True)
 
     def acceptableProtocols(self) -> list[bytes]:

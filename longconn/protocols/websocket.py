@@ -336,6 +336,9 @@ class WebSocketFactory(WebSocketServerFactory):
         http: Any = request.channel
         transport = http.transport
         http.setTimeout(None)
+        leave = getattr(http, "leave", None)  # a LiveSite counts its connections
+        if leave is not None:
+            leave()
         transport.unregisterProducer()
         protocol: LiveWebSocket = self.protocol()
         protocol.factory = self

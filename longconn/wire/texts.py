@@ -75,7 +75,6 @@ EN = Texts(
         "shutdown": "the server is shutting down; come back soon",
         "slow": "too slow: too much was waiting for you",
         "write_timeout": "too slow: nothing could be sent",
-        "too_large": "the message was too large",
     },
 )
 
@@ -123,10 +122,8 @@ ZH = Texts(
         "slow": "接收太慢,积压太多",
         "write_timeout": "接收太慢,无法发送",
         "no_pong": "没有收到pong",
-        "bad_request": "请求有误",
         "idle": "空闲太久",
         "connection_limit": "连接太多",
-        "too_large": "消息太长",
     },
 )
 

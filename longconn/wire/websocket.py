@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from longconn.core.disconnects import BAD_REQUEST, CLOSED, SHUTDOWN, TOO_LARGE, Disconnect
+from longconn.core.disconnects import CLOSED, SHUTDOWN, Disconnect
 
 _TEXT = 0x81  # FIN and opcode 1
 _PING = 0x89
 
 # Close codes of RFC 6455, section 7.4.1, where one says the same; others go as their own number.
-_CLOSE_CODES = {CLOSED: 1000, SHUTDOWN: 1001, BAD_REQUEST: 1002, TOO_LARGE: 1009}
+_CLOSE_CODES = {CLOSED: 1000, SHUTDOWN: 1001}
 
 
 def close_code(disconnect: Disconnect) -> int:
