@@ -1,0 +1,237 @@
+"""HTTP: a site of its own, and a resource for anybody's site (design, section 6).
+
+http_channel    a connection and its limits     http_streams   /channels/NAME/events, /stream
+http_exchange   a request and its answer        http_history   GET  /channels/NAME
+http_errors     reasons as statuses             http_publish   POST /channels/NAME
+http_page       the first page's files          http_upgrade   /ws, /echo
+http_request    heads and bodies
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from longconn.core.errors import CommandError
+from longconn.core.hub import Hub, log
+from longconn.core.names import check_channel
+from longconn.protocols.http_channel import LiveChannel
+from longconn.protocols.http_errors import Refused
+from longconn.protocols.http_exchange import Exchange
+from longconn.protocols.http_history import Histories
+from longconn.protocols.http_page import FILES, redirect_below, show
+from longconn.protocols.http_publish import publish
+from longconn.protocols.http_request import LiveRequest
+from longconn.protocols.http_streams import Streams
+from longconn.protocols.http_upgrade import UPGRADES, TakeOver, Upgrades
+from longconn.protocols.peer import peer_of
+from longconn.wire.access import Rules
+
+__all__ = ["LiveResource", "LiveSite"]
+
+Action = Callable[[Exchange], None]
+
+#: Seconds for which a browser may remember the answer to a preflight.
+_PREFLIGHT_AGE = "600"
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What is known of a connection from its first request on."""
+
+    host: str
+    address: str
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path does, by method; `harmless` paths may be linked to from anywhere."""
+
+    get: Action
+    post: Action | None = None
+    harmless: bool = False
+
+    @property
+    def allow(self) -> str:
+        return "GET, HEAD, OPTIONS" if self.post is None else "GET, HEAD, OPTIONS, POST"
+
+
+class LiveResource(Resource):
+    """All that `hub` serves over HTTP, at whatever place of whatever `twisted.web` site.
+
+    `upgrade` takes over connections that ask for WebSocket; by default a `WebSocketFactory` is
+    made for them. Under a site that is no `LiveSite` its limits on heads and bodies are the
+    limits there: a body over ours is refused, but only when all of it has come.
+    """
+
+    isLeaf = True
+
+    def __init__(self, hub: Hub, upgrade: TakeOver | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.hub = hub
+        self._upgrades = Upgrades(upgrade)
+        self._rules = Rules(hub.settings)
+        self._streams = Streams()
+        self._histories = Histories()
+        self._connections: WeakKeyDictionary[Any, _Connection] = WeakKeyDictionary()
+
+    def end_polls(self) -> None:
+        """Answer the long polls that wait, at a shutdown."""
+        self._histories.end_polls()
+
+    def render(self, request: IRequest) -> int:
+        """Answer, now or later; for `twisted.web`."""
+        exchange = self._exchange(request)
+        try:
+            self._serve(exchange)
+        except (CommandError, Refused) as error:
+            exchange.fail(error)
+        except Exception:
+            log.exception("could not answer %r of %s", exchange.request.uri, exchange.address)
+            if exchange.request.startedWriting:
+                exchange.request.loseConnection()
+            else:
+                exchange.fail(Refused(500, "internal error"))
+        return NOT_DONE_YET
+
+    def _exchange(self, request: Any) -> Exchange:
+        connection = self._connections.get(request.channel)
+        if connection is None:
+            connection = _Connection(*peer_of(request.channel, self.hub.numbers))
+            self._connections[request.channel] = connection
+        connection.requests += 1
+        return Exchange(self.hub, request, connection.host, connection.address)
+
+    def _serve(self, exchange: Exchange) -> None:
+        request = exchange.request
+        request.setHeader("Cache-Control", "no-store")
+        request.setHeader("X-Content-Type-Options", "nosniff")
+        request.setHeader("Vary", "Origin")
+        refusal = self._rules.check(exchange.caller(), harmless=True)
+        if refusal is None and exchange.header("origin"):
+            request.setHeader("Access-Control-Allow-Origin", exchange.header("origin"))
+            request.setHeader("Access-Control-Expose-Headers", "Retry-After, X-Connection")
+        route = None if refusal else self._find(exchange.path())
+        if refusal is None and not (route and route.harmless):
+            refusal = self._rules.check(exchange.caller())
+        if refusal is not None:
+            raise Refused(refusal.status, refusal.message)
+        if route is None:
+            raise Refused(404, "there is nothing at this path")
+        self._act(exchange, route)
+
+    def _act(self, exchange: Exchange, route: Route) -> None:
+        method = exchange.request.method
+        if method in (b"GET", b"HEAD"):
+            route.get(exchange)
+        elif method == b"POST" and route.post is not None:
+            route.post(exchange)
+        elif method == b"OPTIONS":
+            self._options(exchange, route)
+        else:
+            raise Refused(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
+
+    def _options(self, exchange: Exchange, route: Route) -> None:
+        request = exchange.request
+        request.setResponseCode(204)
+        request.setHeader("Allow", route.allow)
+        if exchange.header("origin"):  # WHATWG Fetch, section 3.2: the preflight
+            request.setHeader("Access-Control-Allow-Methods", route.allow)
+            request.setHeader("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID, Authorization")
+            request.setHeader("Access-Control-Max-Age", _PREFLIGHT_AGE)
+        request.finish()
+
+    # Paths.
+
+    def _find(self, path: list[str]) -> Route | None:
+        match path:
+            case []:
+                return Route(redirect_below, harmless=True)
+            case [name] if name in FILES:
+                return Route(lambda exchange: show(exchange, name), harmless=True)
+            case ["PrintHello"]:
+                return Route(self._hello, harmless=True)
+            case ["health", "live"]:
+                return Route(lambda exchange: exchange.text(200, "live\n"), harmless=True)
+            case ["health", "ready"]:
+                return Route(self._ready, harmless=True)
+            case [name] if name in UPGRADES:
+                return Route(lambda exchange: self._upgrades.hand_over(exchange, UPGRADES[name]))
+            case ["channels", name]:
+                return Route(
+                    lambda exchange: self._histories.answer(exchange, check_channel(name)),
+                    lambda exchange: publish(exchange, check_channel(name)),
+                )
+            case ["channels", name, "events"]:
+                return Route(lambda exchange: self._stream(exchange, "sse", name))
+            case ["channels", name, "stream"]:
+                return Route(lambda exchange: self._stream(exchange, "stream", name))
+        return None
+
+    def _hello(self, exchange: Exchange) -> None:
+        count = self._connections[exchange.request.channel].requests
+        exchange.text(200, "hello word", [("X-Connection", f"{exchange.address}; request={count}")])
+
+    def _ready(self, exchange: Exchange) -> None:
+        if not self.hub.ready:
+            raise Refused(503, "not ready")
+        exchange.text(200, "ready\n")
+
+    def _stream(self, exchange: Exchange, kind: str, channel: str) -> None:
+        check_channel(channel)
+        self._streams.open(exchange, kind, channel)
+
+
+class LiveSite(Site):
+    """A site with `LiveResource(hub)` at its root, or with `resource`, and with the limits of `hub.settings`.
+
+    It speaks HTTP/1.1 and 1.0 and writes no access log; logger `longconn` has a line for each
+    request at level debug.
+    """
+
+    protocol: Any = LiveChannel
+    requestFactory = LiveRequest
+    displayTracebacks = False
+    noisy = False
+
+    def __init__(self, hub: Hub, resource: Any = None) -> None:
+        self.hub = hub
+        #: connections on which no request is under way, and bytes of the bodies of those that are
+        self.idle: set[LiveChannel] = set()
+        self.bodies = 0
+        self._live = resource if resource is not None else LiveResource(hub)
+        # Without twisted.web's own time-out: a channel has one for each of its phases.
+        super().__init__(self._live, reactor=hub.clock, timeout=None)  # type: ignore[no-untyped-call]
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if self.hub.full:
+            log.info("connection from %s closed: too many connections", addr)
+            return None
+        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+
+    def startFactory(self) -> None:
+        """Nothing: twisted.web would start a clock for its access log."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def log(self, request: Any) -> None:
+        log.debug("%r %r from %s: %d", request.method, request.uri, request.getClientAddress(), request.code)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For TLS (ALPN): no HTTP/2, which twisted.web would speak without any of our limits."""
+        return [b"http/1.1"]
+
+    def close_idle(self) -> None:
+        """Close the connections on which no request is under way, and answer those that only wait."""
+        if isinstance(self._live, LiveResource):
+            self._live.end_polls()
+        for each in tuple(self.idle):
+            each.close_idle()

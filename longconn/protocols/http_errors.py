@@ -1,0 +1,74 @@
+"""What goes wrong, as HTTP says it: one table from reasons to statuses, one form of body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from longconn.core import errors
+from longconn.core.errors import CommandError, LongConnError, Reason
+
+#: The status of a refused command (RFC 9110, section 15; 429: RFC 6585).
+STATUSES: dict[Reason, int] = {
+    errors.INTERNAL: 503,
+    errors.ALREADY_SUBSCRIBED: 409,
+    errors.LIMIT_EXCEEDED: 503,
+    errors.BAD_REQUEST: 400,
+    errors.NOT_AVAILABLE: 404,
+    errors.TOO_MANY_REQUESTS: 429,
+    errors.NOT_SUBSCRIBED: 409,
+    errors.BAD_CHANNEL: 400,
+    errors.BAD_NAME: 400,
+    errors.NAME_TAKEN: 409,
+    errors.TOO_LARGE: 413,
+    errors.BAD_DATA: 400,
+}
+
+#: Statuses that pass, and after how many seconds to try again unless something better is known.
+_RETRY_AFTER = {429: 1, 503: 1}
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Refused(LongConnError):
+    """A request is answered with a status of 4xx or 5xx; `extra` are members of the answer's `error`."""
+
+    def __init__(self, status: int, message: str, headers: Headers = (), code: int = 0, **extra: object) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        #: ours where the core has a number for it, else the status
+        self.code = code or status
+        self.extra = extra
+
+
+def refused(error: CommandError | Refused, **extra: object) -> Refused:
+    """A refused command as an answer of HTTP."""
+    if isinstance(error, Refused):
+        return error
+    return Refused(STATUSES[error.reason], str(error), (), error.reason.code, **extra)
+
+
+def headers_of(error: Refused) -> list[tuple[str, str]]:
+    headers = list(error.headers)
+    if error.status in _RETRY_AFTER and not any(name == "Retry-After" for name, _ in headers):
+        headers.append(("Retry-After", str(_RETRY_AFTER[error.status])))
+    return headers
+
+
+def body_of(error: Refused) -> bytes:
+    value = {"error": {"code": error.code, "message": str(error), **error.extra}}
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def answer_of(error: Refused, with_body: bool) -> bytes:
+    """A whole response of HTTP/1.1, after which the connection closes."""
+    body = body_of(error)
+    headers = [
+        ("Content-Type", "application/json"), ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"), ("Connection", "close"), *headers_of(error),
+    ]  # fmt: skip
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (body if with_body else b"")
