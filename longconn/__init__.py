@@ -1,0 +1,56 @@
+"""One process, one set of channels, every kind of long connection.
+
+The public names, for programs that embed the server in their own Twisted program.
+Each is imported when it is first asked for, so that `import longconn` brings in neither
+a reactor nor Autobahn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChatFactory",
+    "Hub",
+    "LiveResource",
+    "LongConnService",
+    "Settings",
+    "SharedPortFactory",
+    "WebSocketFactory",
+    "__version__",
+]
+
+if TYPE_CHECKING:
+    from longconn.core.hub import Hub
+    from longconn.core.settings import Settings
+    from longconn.protocols.http import LiveResource
+    from longconn.protocols.shared import SharedPortFactory
+    from longconn.protocols.tcp import ChatFactory
+    from longconn.protocols.websocket import WebSocketFactory
+    from longconn.service import LongConnService
+
+_HOMES = {
+    "ChatFactory": "longconn.protocols.tcp",
+    "Hub": "longconn.core.hub",
+    "LiveResource": "longconn.protocols.http",
+    "LongConnService": "longconn.service",
+    "Settings": "longconn.core.settings",
+    "SharedPortFactory": "longconn.protocols.shared",
+    "WebSocketFactory": "longconn.protocols.websocket",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value  # asked for once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

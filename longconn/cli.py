@@ -1,0 +1,72 @@
+"""The console script.
+
+    longconn serve [options]     run the server in the foreground
+    longconn config [options]    check and print the effective configuration
+
+Each command is a function of its arguments in `COMMANDS`, which returns an exit status.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from twisted.python.usage import UsageError
+
+import longconn
+from longconn.config import nearest, to_toml
+from longconn.options import Options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (or the command line) names; the exit status."""
+    command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("--help", "-h", "help"):
+        print(_help())
+        return 0
+    if command in ("--version", "-V"):
+        print(f"longconn {longconn.__version__}")
+        return 0
+    if command not in COMMANDS:
+        hint = nearest(command, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
+        print(f"longconn: unknown command {command!r}{hint}", file=sys.stderr)
+        return 1
+    return COMMANDS[command][0](rest)
+
+
+def _serve(arguments: list[str]) -> int:
+    from twisted.scripts import twistd
+
+    _parsed("serve", arguments)  # twistd does it again; --help and errors here speak of `longconn serve`
+    sys.argv[1:] = ["--nodaemon", "--pidfile=", "longconn", *arguments]
+    twistd.run()
+    return 0
+
+
+def _config(arguments: list[str]) -> int:
+    print(to_toml(_parsed("config", arguments).config), end="")
+    return 0
+
+
+def _parsed(command: str, arguments: list[str]) -> Options:
+    """The parsed options; ends the program with one line if they cannot be."""
+    options = Options()
+    options.synopsis = f"Usage: longconn {command} [options]"
+    try:
+        options.parseOptions(arguments)
+    except UsageError as error:
+        raise SystemExit(f"longconn: {error}") from None
+    return options
+
+
+def _help() -> str:
+    lines = ["Usage: longconn COMMAND [options]", ""]
+    lines += [f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items()]
+    lines += ["", "longconn COMMAND --help lists a command's options; longconn --version prints the version."]
+    return "\n".join(lines)
+
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "serve": (_serve, "run the server in the foreground"),
+    "config": (_config, "check and print the effective configuration, and where each value came from"),
+}

@@ -1,0 +1,140 @@
+"""The values of options: from what people write, in a flag, a variable or a file, to what `Settings` holds.
+
+    sizes     65536   64KiB   1MiB   1M   (K, M and G count 1024s)
+    times     25   1.5   300s   5m   1h   (seconds, if no unit stands there)
+    counts    20000
+    rates     100   0.5   (a second)
+
+Every function raises `BadValue`, whose text says what was found and what is allowed;
+the caller knows the source, and puts it in front.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import Field
+from typing import Any
+
+from longconn.core.errors import CommandError
+from longconn.core.names import check_channel
+
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([A-Za-z]*)", re.ASCII)
+_SIZE_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmg", start=1):
+    _SIZE_UNITS[_letter] = _SIZE_UNITS[_letter + "ib"] = 1024**_power
+#: More than anybody means, and within what timers and sockets can be told.
+_DIGITS, _HUGE = 18, 10**18
+_TIME_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# RFC 6454, section 6.2: scheme, host, port; no path. Lower case as a browser sends it.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.ASCII)
+_HOST = re.compile(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", re.ASCII)
+
+
+class BadValue(ValueError):
+    """A value that an option cannot have; the text is a part of one line."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`value` as an error names it: quoted, on one line, shortened."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def is_list(option: Field[Any]) -> bool:
+    """Whether the option may be given more than once."""
+    return str(option.type).startswith("tuple")
+
+
+def parse(option: Field[Any], value: object) -> Any:
+    """The value of `option`: `value` is text, or what TOML made of a literal. Raises BadValue."""
+    if is_list(option):
+        return tuple(_element(option.name, each) for each in strings(value))
+    if option.type == "str":
+        return _word(option, value)
+    return _number(option, value)
+
+
+def strings(value: object) -> list[str]:
+    """A list of strings, or one string for a list of one. Raises BadValue."""
+    found = []
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(each, str):
+            raise BadValue(f"{shown(each)} is no string; allowed: a list of strings")
+        found.append(each)
+    return found
+
+
+def allowed(option: Field[Any]) -> str:
+    """What the option may be, in a few words for a line of help or of an error."""
+    choices = option.metadata["choices"]
+    if choices:
+        return " or ".join(choices)
+    if option.type == "str":
+        return "1 to 255 bytes of UTF-8 without white space or control characters"
+    low = option.metadata["low"] or 0
+    unit = option.metadata["unit"]
+    if unit == "seconds":
+        return f"seconds from {low}, or 300s, 5m, 1h"
+    if unit.startswith("bytes"):
+        return f"{unit} from {low}, or 64KiB, 1MiB, 1G"
+    kind = "a whole number" if option.type == "int" else "a number"
+    return f"{kind} from {low}"
+
+
+def _word(option: Field[Any], value: object) -> str:
+    choices = option.metadata["choices"]
+    if isinstance(value, str):
+        if choices and value in choices:
+            return value
+        if not choices and _is_channel(value):
+            return value
+    raise BadValue(f"{shown(value)} is not valid; allowed: {allowed(option)}")
+
+
+def _is_channel(value: str) -> bool:
+    try:
+        check_channel(value)
+    except CommandError:
+        return False
+    return True
+
+
+def _number(option: Field[Any], value: object) -> int | float:
+    unit = option.metadata["unit"]
+    units = _TIME_UNITS if unit == "seconds" else _SIZE_UNITS if unit.startswith("bytes") else {"": 1}
+    number = _amount(value, units)
+    whole = option.type == "int"
+    if number is None or number < (option.metadata["low"] or 0) or (whole and number != int(number)):
+        raise BadValue(f"{shown(value)} is not valid; allowed: {allowed(option)}")
+    return int(number) if whole or number == int(number) else number
+
+
+def _amount(value: object, units: dict[str, int]) -> int | float | None:
+    """The number that `value` is or spells; None if it is no finite one."""
+    if isinstance(value, bool):
+        return None
+    number: int | float
+    if isinstance(value, int | float):
+        number = value
+    else:
+        match = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
+        factor = units.get(match[2].lower()) if match else None
+        if match is None or factor is None or len(match[1]) > _DIGITS:
+            return None
+        number = factor * (float(match[1]) if "." in match[1] else int(match[1]))
+    return number if -_HUGE < number < _HUGE else None  # neither NaN nor infinity is between
+
+
+def _element(name: str, value: str) -> str:
+    if name == "allowed_origin":
+        value = value.strip().lower().removesuffix("/")
+        # A browser leaves its scheme's own port out.
+        value = re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", value)
+        if value not in ("*", "null") and not _ORIGIN.fullmatch(value):
+            raise BadValue(f"{shown(value)} is no origin; allowed: https://example.org, http://localhost:8000, null, *")
+    elif name == "allowed_host":
+        value = value.strip().lower()
+        if not _HOST.fullmatch(value):
+            raise BadValue(f"{shown(value)} is no host; allowed: a host name without a port, as chat.example.org")
+    return value

@@ -1,0 +1,63 @@
+"""A client that speaks chat lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Connection(Protocol):
+    """What the clients need of a connection; `MemoryConnection` is one."""
+
+    on_data: Callable[[bytes], None] | None
+    on_closed: Callable[[], None] | None
+
+    def send(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LineClient:
+    """Reads lines that end in CRLF or LF, and sends lines.
+
+    `lines` are all that came; `read` gives those since it was last asked. `rest` is what came of an
+    unfinished line.
+    """
+
+    def __init__(self, connection: Connection, settle: Callable[[], Any] | None = None) -> None:
+        self.connection: Any = connection
+        self.lines: list[str] = []
+        self.rest = b""
+        #: called after every read from the connection
+        self.on_read: Callable[[], None] | None = None
+        self._settle = settle
+        self._seen = 0
+        connection.on_data = self._on_data
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server closed the connection."""
+        return bool(self.connection.closed)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of this client, which is its name until it takes another."""
+        return f"{self.connection.local.host}:{self.connection.local.port}"
+
+    def say(self, *lines: str) -> None:
+        """Send lines, in one segment."""
+        self.connection.send("".join(line + "\n" for line in lines).encode())
+
+    def read(self) -> list[str]:
+        """The lines since the last call, after all that is due now was done."""
+        if self._settle is not None:
+            self._settle()
+        fresh = self.lines[self._seen :]
+        self._seen = len(self.lines)
+        return fresh
+
+    def _on_data(self, data: bytes) -> None:
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        self.lines += [line.removesuffix(b"\r").decode() for line in lines]
+        if self.on_read is not None:
+            self.on_read()
