@@ -1,0 +1,161 @@
+"""Coarse timers and rates."""
+
+from longconn.core.timers import Bucket, Buckets, Wheel
+from longconn.testing import FakeClock
+from tests.core.common import Case
+
+
+class Item:
+    def __init__(self, clock: FakeClock) -> None:
+        self.due = 0
+        self.clock = clock
+        self.called: list[float] = []
+
+    def on_due(self, now: float) -> None:
+        assert now == self.clock.seconds()
+        self.called.append(now)
+
+
+class WheelTests(Case):
+    def setUp(self) -> None:
+        self.clock = FakeClock()
+        self.wheel = Wheel(self.clock)
+        self.item = Item(self.clock)
+
+    def test_not_before_its_time_and_at_most_a_second_after(self) -> None:
+        for delay in (0.1, 1, 2.5, 30):
+            with self.subTest(delay=delay):
+                item = Item(self.clock)
+                start = self.clock.seconds()
+                self.wheel.set(item, delay)
+                self.clock.advance(60.3)
+                self.assertEqual(len(item.called), 1)
+                self.assertTrue(start + delay <= item.called[0] <= start + delay + 2, item.called[0] - start)
+
+    def test_a_second_appointment_takes_the_place_of_the_first(self) -> None:
+        self.wheel.set(self.item, 2)
+        self.wheel.set(self.item, 10)
+        self.clock.advance(5)
+        self.assertEqual(self.item.called, [])
+        self.clock.advance(10)
+        self.assertEqual(len(self.item.called), 1)
+
+    def test_what_was_cleared_is_not_called(self) -> None:
+        other = Item(self.clock)
+        self.wheel.set(self.item, 1)
+        self.wheel.set(other, 1)
+        self.wheel.clear(self.item)
+        self.wheel.clear(self.item)
+        self.clock.advance(5)
+        self.assertEqual((self.item.called, len(other.called)), ([], 1))
+
+    def test_an_item_may_set_itself_anew_and_clear_others_when_called(self) -> None:
+        test = self
+
+        class Greedy(Item):
+            def on_due(self, now: float) -> None:
+                super().on_due(now)
+                test.wheel.clear(test.item)
+                test.wheel.set(self, 1)
+
+        greedy = Greedy(self.clock)
+        self.wheel.set(greedy, 1)
+        self.clock.advance(2)
+        self.wheel.set(self.item, 1)
+        self.clock.advance(10)
+        self.assertTrue(5 <= len(greedy.called) <= 12)
+
+    def test_one_delayed_call_for_all_and_none_without_items(self) -> None:
+        items = [Item(self.clock) for _ in range(100)]
+        for index, each in enumerate(items):
+            self.wheel.set(each, index)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(200)
+        self.assertEqual([len(each.called) for each in items], [1] * 100)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_leaves_nothing(self) -> None:
+        self.wheel.set(self.item, 1)
+        self.wheel.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(5)
+        self.assertEqual(self.item.called, [])
+
+
+class BucketTests(Case):
+    def test_a_burst_and_then_the_rate(self) -> None:
+        bucket = Bucket(rate=2, burst=3, now=100)
+        for _ in range(3):
+            self.assertEqual(bucket.wait(100), 0)
+            bucket.spend(1)
+        self.assertEqual(bucket.wait(100), 0.5)
+        self.assertEqual(bucket.wait(100.25), 0.25)
+        self.assertEqual(bucket.wait(100.5), 0)
+
+    def test_it_holds_no_more_than_a_burst(self) -> None:
+        bucket = Bucket(rate=2, burst=3, now=100)
+        bucket.wait(1_000_000)
+        bucket.spend(3)
+        self.assertGreater(bucket.wait(1_000_000), 0)
+
+    def test_what_is_larger_than_the_burst_passes_and_is_waited_for_after(self) -> None:
+        bucket = Bucket(rate=10, burst=20, now=0)
+        self.assertEqual(bucket.wait(0), 0)
+        bucket.spend(100)
+        self.assertAlmostEqual(bucket.wait(0), 8.1)
+        self.assertEqual(bucket.wait(8.1), 0)
+
+    def test_without_a_rate_there_is_no_limit(self) -> None:
+        bucket = Bucket(rate=0, burst=1, now=0)
+        bucket.spend(1_000_000)
+        self.assertEqual(bucket.wait(0), 0)
+
+    def test_a_burst_below_one_still_lets_pass(self) -> None:
+        bucket = Bucket(rate=0.1, burst=0.5, now=0)
+        self.assertEqual(bucket.wait(0), 0)
+        bucket.spend(1)
+        self.assertAlmostEqual(bucket.wait(0), 10)
+
+    def test_waiting_for_as_long_as_it_said_is_always_enough(self) -> None:
+        for rate in (0.3, 3, 100, 262_144):
+            start = now = 1_700_000_000.0  # where a float's steps are a quarter of a microsecond
+            bucket = Bucket(rate, burst=1, now=now)
+            for _ in range(1000):
+                now += bucket.wait(now)
+                self.assertEqual(bucket.wait(now), 0)
+                bucket.spend(1)
+            self.assertAlmostEqual((now - start) * rate / 1000, 1, places=1)
+
+
+def take(buckets: Buckets, key: str, now: float) -> float:
+    """Spend one, if it may."""
+    wait = buckets.wait(key, now)
+    if not wait:
+        buckets.spend(key, 1)
+    return wait
+
+
+class BucketsTests(Case):
+    def test_each_key_has_its_own(self) -> None:
+        buckets = Buckets(rate=1, burst=2)
+        self.assertEqual([take(buckets, "a", 0), take(buckets, "a", 0), take(buckets, "b", 0)], [0, 0, 0])
+        self.assertEqual(take(buckets, "a", 0), 1)
+        self.assertEqual(take(buckets, "b", 0), 0)
+
+    def test_what_is_refused_is_not_counted(self) -> None:
+        buckets = Buckets(rate=1, burst=1)
+        take(buckets, "a", 0)
+        for _ in range(10):
+            self.assertEqual(take(buckets, "a", 0), 1)
+        self.assertEqual(take(buckets, "a", 1), 0)
+
+    def test_the_least_recently_used_is_forgotten(self) -> None:
+        buckets = Buckets(rate=1, burst=1, limit=2)
+        for key in ("a", "b", "a", "c"):  # b goes
+            take(buckets, key, 0)
+        self.assertGreater(take(buckets, "a", 0), 0)
+        self.assertEqual(take(buckets, "b", 0), 0)
+
+    def test_without_a_rate_nothing_is_kept(self) -> None:
+        buckets = Buckets(rate=0, burst=1)
+        self.assertEqual([take(buckets, "a", 0) for _ in range(5)], [0] * 5)
