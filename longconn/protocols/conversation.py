@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from longconn.core.client import Client
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.publication import Data, History, Position
-from longconn.core.timers import Bucket, Call
+from longconn.protocols.intake import UNTIL_TOLD, Intake, Reader
 from longconn.protocols.outlet import Outlet
 from longconn.wire.chat import COMMANDS, ChatFormat, parse, safe
 
@@ -21,36 +20,16 @@ _HISTORY_MOST = 100
 _LISTED = 200
 
 
-#: A wait that ends with the join that is under way, not by a timer.
-_UNTIL_JOINED = -1.0
+class Conversation(Intake[bytes]):
+    """Turns one client's lines into commands, in their order and within its rates."""
 
-
-class Reader(Protocol):
-    """What the conversation may ask of the side that reads: to stop, and to go on."""
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
-class Conversation:
-    """Turns one client's lines into commands, in their order and within its rates.
-
-    A line that may not be acted on yet waits, and with it all behind it; meanwhile nothing
-    more is read. So what waits here is never more than what one read brought.
-    """
-
-    __slots__ = (
-        "_answers", "_joining", "_reader", "_resume", "_waiting",
-        "channel", "client", "due", "format", "heard", "hub", "outlet",
-    )  # fmt: skip
+    __slots__ = ("_joining", "channel", "client", "due", "format", "heard", "outlet")
 
     def __init__(self, hub: Hub, client: Client, outlet: Outlet, format: ChatFormat, reader: Reader) -> None:
-        self.hub = hub
+        super().__init__(hub, reader)
         self.client = client
         self.outlet = outlet
         self.format = format
-        self._reader = reader
         #: when something last came in
         self.heard = hub.clock.seconds()
         self.due = 0
@@ -58,10 +37,6 @@ class Conversation:
         self.channel: str | None = None
         #: a subscribe is under way; what is said meanwhile belongs to the channel it leads to
         self._joining = False
-        #: lines that may not be acted on yet; None while there are none
-        self._waiting: deque[bytes] | None = None
-        self._resume: Call | None = None
-        self._answers: Bucket | None = None
         outlet.client = client
         if hub.settings.idle_timeout:
             hub.wheel.set(self, hub.settings.idle_timeout)
@@ -74,10 +49,7 @@ class Conversation:
     def stop(self) -> None:
         """The connection is lost."""
         self.hub.wheel.clear(self)
-        self._waiting = None
-        if self._resume is not None:
-            self._resume.cancel()
-            self._resume = None
+        self.forget()
         self.client.gone()
 
     def on_due(self, now: float) -> None:
@@ -96,46 +68,16 @@ class Conversation:
         self.heard = self.hub.clock.seconds()
         if announce and lines and lines[0] and not self.client.announced:
             self.client.announce()
-        if self._waiting is not None:
-            self._waiting.extend(lines)
-            return
-        for index, line in enumerate(lines):
-            if not self.client.live:
-                return
-            wait = self._act(line)
-            if wait:
-                self._waiting = deque(lines[index:])
-                self._reader.pause_reading()
-                self._go_on_in(wait)
-                return
+        self.take(lines)
 
     @property
-    def held_back(self) -> bool:
-        """Whether lines wait, and nothing more is read."""
-        return self._waiting is not None
+    def over(self) -> bool:
+        return not self.client.live
 
-    def _go_on_in(self, wait: float) -> None:
-        # A join that is under way goes on by itself.
-        if wait != _UNTIL_JOINED:
-            self._resume = self.hub.clock.callLater(wait, self._go_on)
-
-    def _go_on(self) -> None:
-        self._resume = None
-        while self._waiting and self.client.live:
-            wait = self._act(self._waiting[0])
-            if wait:
-                self._go_on_in(wait)
-                return
-            if self._waiting:
-                self._waiting.popleft()
-        if self._waiting is not None:
-            self._waiting = None
-            self._reader.resume_reading()
-
-    def _act(self, raw: bytes) -> float:
+    def act(self, raw: bytes) -> float:
         """Do what a line says; or return the seconds for which it must wait."""
         if self._joining:
-            return _UNTIL_JOINED
+            return UNTIL_TOLD
         limit = self.hub.settings.max_message
         if len(raw) > limit:
             return self._within_rate(lambda: self.refuse(CommandError(TOO_LARGE, limit=limit)))
@@ -158,13 +100,8 @@ class Conversation:
 
     def _within_rate(self, answer: Callable[[], None]) -> float:
         """What is answered to the client alone has a rate of its own, as large as that of publishing."""
-        settings = self.hub.settings
-        now = self.hub.clock.seconds()
-        if self._answers is None:
-            self._answers = Bucket(settings.publish_rate, settings.publish_burst, now)
-        wait = self._answers.wait(now)
+        wait = self.command_wait()
         if not wait:
-            self._answers.spend(1)
             try:
                 answer()
             except CommandError as error:
@@ -240,9 +177,7 @@ class Conversation:
                 left, self.channel = self.channel, channel
                 if left is not None:
                     self.client.unsubscribe(left)
-            if self._waiting is not None and self._resume is None:
-                # Not from within the line that asked, which is still at the head of those that wait.
-                self._resume = self.hub.clock.callLater(0, self._go_on)
+            self.go_on_soon()
 
         self._joining = True
         try:

@@ -7,7 +7,6 @@ is sent goes through an `Outlet`.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -22,9 +21,9 @@ from longconn.core.disconnects import CONNECTION_LIMIT, IDLE, NO_PONG, Disconnec
 from longconn.core.errors import NAME_TAKEN, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
-from longconn.core.timers import Call
 from longconn.protocols.conversation import Conversation
 from longconn.protocols.handover import HTTP1_ALPN, hand_over
+from longconn.protocols.intake import Intake
 from longconn.protocols.outlet import Outlet
 from longconn.protocols.peer import is_local, peer_of
 from longconn.wire.access import Caller, Rules
@@ -41,49 +40,33 @@ _HANDSHAKE_ONLY = (
 )  # fmt: skip
 
 
-class Echo:
+class Echo(Intake[tuple[bytes, bool]]):
     """Sends every message back as it came, within the client's rate."""
 
+    __slots__ = ("_client", "_outlet")
+
     def __init__(self, client: Client, outlet: Outlet, socket: LiveWebSocket) -> None:
+        super().__init__(client.hub, socket)
         self._client = client
         self._outlet = outlet
-        self._socket = socket
-        self._waiting: deque[tuple[bytes, bool]] | None = None
-        self._resume: Call | None = None
-
-    @property
-    def held_back(self) -> bool:
-        return self._waiting is not None
 
     def receive(self, payloads: list[bytes], binary: bool = False) -> None:
-        fresh = [(each, binary) for each in payloads]
-        if self._waiting is not None:
-            self._waiting.extend(fresh)
-            return
-        self._waiting = deque(fresh)
-        self._go_on()
-        if self._waiting is not None:
-            self._socket.pause_reading()
+        self.take([(each, binary) for each in payloads])
 
-    def _go_on(self) -> None:
-        resumed, self._resume = self._resume is not None, None
-        while self._waiting:
-            wait = self._client.allowance()
-            if wait:
-                self._resume = self._client.hub.clock.callLater(wait, self._go_on)
-                return
-            payload, binary = self._waiting.popleft()
+    @property
+    def over(self) -> bool:
+        return not self._client.live
+
+    def act(self, message: tuple[bytes, bool]) -> float:
+        wait = self._client.allowance()
+        if not wait:
+            payload, binary = message
             self._client.spend(len(payload))
             self._outlet.write(frame(payload, _BINARY) if binary else frame(payload))
-        self._waiting = None
-        if resumed:
-            self._socket.resume_reading()
+        return wait
 
     def stop(self) -> None:
-        self._waiting = None
-        if self._resume is not None:
-            self._resume.cancel()
-            self._resume = None
+        self.forget()
         self._client.gone()
 
 
@@ -128,7 +111,6 @@ class LiveWebSocket(WebSocketServerProtocol):
     mode = "chat"
     channel: str | None = None
     name: str | None = None
-    openHandshakeTimeout: float
     #: whether the resource that handed the connection over has checked the request
     admitted = False
     #: the wheel's; and the last byte that came in
@@ -137,6 +119,13 @@ class LiveWebSocket(WebSocketServerProtocol):
     _pinged = False
 
     # The handshake.
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        hub = self.factory.hub
+        if not self.admitted and hub.settings.handshake_timeout:
+            # Autobahn's own timer is the global reactor's, whatever clock the hub has.
+            hub.wheel.set(self, hub.settings.handshake_timeout)
 
     def onConnect(self, request: ConnectionRequest) -> None:
         if not self.admitted:
@@ -165,8 +154,7 @@ class LiveWebSocket(WebSocketServerProtocol):
                 conversation.enter(self.channel or hub.settings.default_channel, announce=True)
         except CommandError as error:
             self.sendCloseFrame(CONNECTION_LIMIT.code, str(error).encode()[:123])
-        if hub.settings.ping_interval:
-            hub.wheel.set(self, hub.settings.ping_interval)
+        self._look_later()
 
     # Reading.
 
@@ -175,6 +163,8 @@ class LiveWebSocket(WebSocketServerProtocol):
         transport.pauseProducing()
 
     def resume_reading(self) -> None:
+        # What it answered meanwhile is yet to be read.
+        self._pinged = False
         transport: Any = self.transport
         transport.resumeProducing()
 
@@ -251,21 +241,38 @@ class LiveWebSocket(WebSocketServerProtocol):
     # Pings.
 
     def on_due(self, now: float) -> None:
-        hub = self.factory.hub
-        settings = hub.settings
-        if self.outlet is None or self.outlet.closing or self.session is None:
+        if self.outlet is None:
+            # The handshake took too long.
+            transport: Any = self.transport
+            transport.abortConnection()
+            return
+        settings = self.factory.hub.settings
+        if self.outlet.closing or self.session is None:
             return
         patient = self.session.held_back or self.outlet.queued
-        if self._pinged and not patient:
+        if self._pinged and not patient and settings.pong_timeout:
             self.outlet.close(NO_PONG)
             return
         if self.mode == "echo" and settings.idle_timeout and now - self.heard >= settings.idle_timeout:
             self.outlet.close(IDLE)
             return
-        if not patient:
+        if not patient and settings.ping_interval:
             self._pinged = True
             self.outlet.write(PING)
-        hub.wheel.set(self, settings.pong_timeout if self._pinged else settings.ping_interval)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        """Be due when the next ping is, or the answer to the last, or when echo was idle for too long."""
+        hub = self.factory.hub
+        settings = hub.settings
+        delay = settings.pong_timeout if self._pinged else 0.0
+        delay = delay or settings.ping_interval
+        if self.mode == "echo" and not delay:
+            delay = settings.idle_timeout
+        if delay:
+            hub.wheel.set(self, delay)
+        else:
+            hub.wheel.clear(self)
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -292,7 +299,7 @@ class WebSocketFactory(WebSocketServerFactory):
             maxMessagePayloadSize=limit,
             # A close frame says why; a dropped connection would look like a network failure (1006).
             failByDrop=False,
-            openHandshakeTimeout=hub.settings.handshake_timeout,
+            openHandshakeTimeout=0,
             # The outlet has a deadline of its own.
             closeHandshakeTimeout=0,
             autoPingInterval=0,
@@ -344,8 +351,6 @@ class WebSocketFactory(WebSocketServerFactory):
         protocol.factory = self
         protocol.mode, protocol.channel, protocol.name = mode, channel, name
         protocol.admitted = True
-        # The request is here already, and whole.
-        protocol.openHandshakeTimeout = 0
         early = b"".join(getattr(http, "_dataBuffer", ()))
         # What twisted.web still holds of this read comes by here.
         http.rawDataReceived = http.dataReceived = protocol.dataReceived

@@ -6,7 +6,7 @@ match on them. All others start with `*` (information) or `!` (an error).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
@@ -36,11 +36,15 @@ class Texts:
     goodbye: str
     errors: dict[str, str]
     disconnects: dict[str, str]
+    #: what stands for `{what}` in an error, where the language is not that of the core
+    words: dict[str, str] = field(default_factory=dict)
 
     def error(self, error: CommandError) -> str:
         """The text of a refused command, without the `!`."""
         template = self.errors.get(error.reason.key)
-        return str(error) if template is None else template.format(**error.values)
+        if template is None:
+            return str(error)
+        return template.format(**{key: self.words.get(str(value), value) for key, value in error.values.items()})
 
     def disconnect(self, disconnect: Disconnect) -> str:
         """The text of a farewell, without the `!`."""
@@ -103,11 +107,18 @@ ZH = Texts(
     goodbye="连接已断开:{reason}",
     errors={
         "internal": "内部错误,请重试",
+        "unauthorized": "未认证",
+        "unknown_channel": "未知频道{channel}",
+        "permission_denied": "没有权限:{what} {channel}",
+        "method_not_found": "没有这个方法",
         "already_subscribed": "已经在{channel}里",
         "limit_exceeded": "超过限制:{what}",
         "bad_request": "请求有误:{what}",
         "not_available": "不可用:{what}",
+        "token_expired": "令牌已过期",
+        "expired": "已过期",
         "too_many_requests": "请求太频繁",
+        "unrecoverable": "无法从该位置恢复",
         "not_subscribed": "不在{channel}里",
         "bad_channel": "频道名为1至255字节,不含空白和控制字符",
         "bad_name": "名字为1至32个字母、数字、_、-或.,且不能像地址",
@@ -119,11 +130,31 @@ ZH = Texts(
         "closed": "连接关闭",
         "shutdown": "服务器正在关闭,请稍后再来",
         "server_error": "服务器内部错误",
+        "expired": "连接已过期",
+        "subscription_expired": "订阅已过期",
         "slow": "接收太慢,积压太多",
         "write_timeout": "接收太慢,无法发送",
+        "insufficient_state": "状态不一致,请重新连接",
+        "force_reconnect": "服务器要求重新连接",
         "no_pong": "没有收到pong",
+        "invalid_token": "令牌无效",
+        "bad_request": "请求有误",
         "idle": "空闲太久",
+        "force_disconnect": "被服务器断开",
         "connection_limit": "连接太多",
+        "permission_denied": "没有权限",
+    },
+    words={
+        "subscribe to": "进入",
+        "publish in": "在此发言",
+        "presence of": "查看成员",
+        "history of": "查看历史",
+        "connections": "连接总数",
+        "connections of one address": "同一地址的连接数",
+        "channels": "频道总数",
+        "channels of one client": "同一客户端的频道数",
+        "JSON": "不是JSON",
+        "text with a lone surrogate": "含有孤立的代理字符",
     },
 )
 
