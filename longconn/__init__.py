@@ -14,7 +14,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ChatFactory",
+    "Data",
     "Hub",
+    "Info",
     "LiveResource",
     "LongConnService",
     "Settings",
@@ -25,6 +27,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from longconn.core.hub import Hub
+    from longconn.core.publication import Data, Info
     from longconn.core.settings import Settings
     from longconn.protocols.http import LiveResource
     from longconn.protocols.shared import SharedPortFactory
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ChatFactory": "longconn.protocols.tcp",
+    "Data": "longconn.core.publication",
     "Hub": "longconn.core.hub",
+    "Info": "longconn.core.publication",
     "LiveResource": "longconn.protocols.http",
     "LongConnService": "longconn.service",
     "Settings": "longconn.core.settings",

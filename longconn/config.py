@@ -9,6 +9,8 @@ The first that has a value wins, whole lists included. The file is that of `--co
 or of LONGCONN_CONFIG. Its keys are the options' names with underscores. A variable
 holds a list with commas between, and an empty one counts as not set. Whatever is
 unknown or cannot be is one `ConfigError` of one line, which names the source.
+
+What may be done in channels stands in tables of the file, and only there (`longconn.channel_tables`).
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from longconn import listening
-from longconn.core.errors import ConfigError
+from longconn import channel_tables, listening
+from longconn.core.errors import CommandError, ConfigError
+from longconn.core.namespaces import NAMESPACE_BOUNDARY, personal_channel
 from longconn.core.settings import OPTIONS, Settings
-from longconn.option_values import BadValue, is_list, parse, shown, strings
+from longconn.option_values import BadValue, is_list, is_secret, parse, shown, strings
+from longconn.tokens import JWTVerifier
 
 #: The three kinds of ports, beside the options of `Settings`.
 PORTS = ("port", "tcp", "http")
@@ -74,7 +78,11 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
     path = file or environ.get("LONGCONN_CONFIG")
     # From the last word to the first: each overwrites what it has a value for.
     if path:
-        for name, value in _read(path, origin).items():
+        file_values = _read(path, origin)
+        tables = {name: file_values.pop(name) for name in channel_tables.TABLES if name in file_values}
+        values["namespaces"], found = channel_tables.read(tables, path, _known)
+        sources.update(found)
+        for name, value in file_values.items():
             sources[name] = f"file {path} key {name}"
             values[name] = _parsed(name, value, sources[name])
     for name, text in _variables(environ).items():
@@ -86,7 +94,30 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
     ports = {name: values.pop(name, ()) for name in PORTS}
     if not any(ports.values()):
         ports["port"] = listening.default_ports()
-    return Config(Settings(**values), sources=sources, **ports)
+    settings = Settings(**values)
+    _check(settings, sources)
+    return Config(settings, sources=sources, **ports)
+
+
+def _check(settings: Settings, sources: Mapping[str, str]) -> None:
+    """What is wrong only together. Raises ConfigError."""
+    namespaces = settings.namespaces.under(settings)
+    name = settings.user_personal_channel_namespace
+    there = f"there are {', '.join(namespaces.named)}" if namespaces.named else "the file defines none"
+    if name and name not in namespaces.named:
+        raise ConfigError(f"{sources['user_personal_channel_namespace']}: {shown(name)} is no namespace; {there}")
+    try:
+        namespaces.options(settings.default_channel)
+    except CommandError:
+        name = settings.default_channel.partition(NAMESPACE_BOUNDARY)[0]
+        raise ConfigError(f"{sources['default_channel']}: {shown(name)} is no namespace; {there}") from None
+    if settings.user_personal_channel:
+        channel = personal_channel("ID", settings.user_personal_channel_namespace) or ""
+        if not namespaces.options(channel).allow_user_limited_channels:
+            # Anybody could subscribe to everybody's.
+            needs = "a token key, and allow_user_limited_channels not false"
+            raise ConfigError(f"{sources['user_personal_channel']}: channels as {channel} need {needs}")
+    JWTVerifier(settings)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -97,8 +128,19 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def to_toml(config: Config) -> str:
     """`config` as a file of `--config`, with a comment on each line that says where the value came from."""
-    lines = [f"{name} = {_literal(config.value(name))}  # {_comment(config.sources[name])}" for name in NAMES]
+    lines = [_line(name, config.value(name), config.sources[name]) for name in NAMES]
+    for place, values in channel_tables.written(config.settings.namespaces):
+        lines += ["", f"[{place}]"]
+        lines += [_line(name, value, config.sources.get(f"{place}.{name}", "default")) for name, value in values]
     return "\n".join(lines) + "\n"
+
+
+def _line(name: str, value: object, source: str) -> str:
+    if value is None:  # TOML has no word for that
+        return f"# {name} is not set  # {_comment(source)}"
+    if value and name in OPTIONS and is_secret(OPTIONS[name]):
+        return f"# {name} is set, and not shown  # {_comment(source)}"
+    return f"{name} = {_literal(value)}  # {_comment(source)}"
 
 
 def _read(path: str, origin: str) -> dict[str, Any]:
@@ -109,7 +151,7 @@ def _read(path: str, origin: str) -> dict[str, Any]:
     except ValueError as error:  # not UTF-8, or tomllib.TOMLDecodeError
         raise ConfigError(f"file {path}: not TOML: {' '.join(str(error).split())}") from error
     for name in values:
-        if name not in NAMES:
+        if name not in NAMES and name not in channel_tables.TABLES:
             raise ConfigError(f"file {path}: unknown key {shown(name)}{_known(name.replace('-', '_').lower(), NAMES)}")
     return values
 
@@ -160,6 +202,8 @@ def _parsed(name: str, value: object, source: str) -> Any:
 def _literal(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda match: f"\\u{ord(match[0]):04x}", value) + '"'
     return repr(value)

@@ -4,6 +4,7 @@
     times     25   1.5   300s   5m   1h   (seconds, if no unit stands there)
     counts    20000
     rates     100   0.5   (a second)
+    choices   true   false   (and yes, no, on, off, 1, 0, but in a file)
 
 Every function raises `BadValue`, whose text says what was found and what is allowed;
 the caller knows the source, and puts it in front.
@@ -24,6 +25,7 @@ for _power, _letter in enumerate("kmg", start=1):
     _SIZE_UNITS[_letter] = _SIZE_UNITS[_letter + "ib"] = 1024**_power
 #: More than anybody means, and within what timers and sockets can be told.
 _DIGITS, _HUGE = 18, 10**18
+_CHOICES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _TIME_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # RFC 6454, section 6.2: scheme, host, port; no path. Lower case as a browser sends it.
@@ -46,12 +48,24 @@ def is_list(option: Field[Any]) -> bool:
     return str(option.type).startswith("tuple")
 
 
+def kind_of(option: Field[Any]) -> str:
+    """What one value of the option is: `str`, `bool`, `int`, `float`."""
+    return str(option.type).removesuffix(" | None")
+
+
+def is_secret(option: Field[Any]) -> bool:
+    """Whether the option's value is shown nowhere."""
+    return bool(option.metadata["form"] == "secret")
+
+
 def parse(option: Field[Any], value: object) -> Any:
     """The value of `option`: `value` is text, or what TOML made of a literal. Raises BadValue."""
     if is_list(option):
         return tuple(_element(option.name, each) for each in strings(value))
-    if option.type == "str":
+    if kind_of(option) == "str":
         return _word(option, value)
+    if kind_of(option) == "bool":
+        return _choice(option, value)
     return _number(option, value)
 
 
@@ -70,7 +84,17 @@ def allowed(option: Field[Any]) -> str:
     choices = option.metadata["choices"]
     if choices:
         return " or ".join(choices)
-    if option.type == "str":
+    kind = kind_of(option)
+    form = option.metadata["form"]
+    if kind == "bool":
+        return "true or false"
+    if form == "secret":
+        return "a string, which is shown nowhere"
+    if form == "namespace":
+        return "the name of a namespace of the file"
+    if form == "text":
+        return "a string"
+    if kind == "str":
         return "1 to 255 bytes of UTF-8 without white space or control characters"
     low = option.metadata["low"] or 0
     unit = option.metadata["unit"]
@@ -78,8 +102,8 @@ def allowed(option: Field[Any]) -> str:
         return f"seconds from {low}, or 300s, 5m, 1h"
     if unit.startswith("bytes"):
         return f"{unit} from {low}, or 64KiB, 1MiB, 1G"
-    kind = "a whole number" if option.type == "int" else "a number"
-    return f"{kind} from {low}"
+    number = "a whole number" if kind == "int" else "a number"
+    return f"{number} from {low}"
 
 
 def _word(option: Field[Any], value: object) -> str:
@@ -87,9 +111,20 @@ def _word(option: Field[Any], value: object) -> str:
     if isinstance(value, str):
         if choices and value in choices:
             return value
-        if not choices and _is_channel(value):
+        if not choices and (option.metadata["form"] != "channel" or _is_channel(value)):
             return value
+    if is_secret(option):
+        raise BadValue(f"not valid; allowed: {allowed(option)}")
     raise BadValue(f"{shown(value)} is not valid; allowed: {allowed(option)}")
+
+
+def _choice(option: Field[Any], value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    found = _CHOICES.get(value.strip().lower()) if isinstance(value, str) else None
+    if found is None:
+        raise BadValue(f"{shown(value)} is not valid; allowed: {allowed(option)}")
+    return found
 
 
 def _is_channel(value: str) -> bool:
@@ -104,7 +139,7 @@ def _number(option: Field[Any], value: object) -> int | float:
     unit = option.metadata["unit"]
     units = _TIME_UNITS if unit == "seconds" else _SIZE_UNITS if unit.startswith("bytes") else {"": 1}
     number = _amount(value, units)
-    whole = option.type == "int"
+    whole = kind_of(option) == "int"
     if number is None or number < (option.metadata["low"] or 0) or (whole and number != int(number)):
         raise BadValue(f"{shown(value)} is not valid; allowed: {allowed(option)}")
     return int(number) if whole or number == int(number) else number

@@ -18,7 +18,7 @@ import longconn
 from longconn.config import PORTS, Config, flag, load, nearest
 from longconn.core.errors import ConfigError
 from longconn.core.settings import OPTIONS
-from longconn.option_values import is_list
+from longconn.option_values import is_list, kind_of
 
 _PORT_HELP = {
     "port": "serve everything here: chat lines, WebSocket, SSE and HTTP, told apart by what the client sends",
@@ -29,6 +29,8 @@ _PORT_HELP = {
 _TITLES = {
     "default_channel": "What people see",
     "allowed_origin": "Who may come",
+    "token_hmac_secret_key": "By which token",
+    "api_key": "Who may use the server API",
     "max_connections": "How many and how much (0 is no limit, unless a least value is named)",
     "head_timeout": "How long, in seconds or as 300s, 5m, 1h (0 is no limit)",
     "send_queue": "What may wait, and what is kept",
@@ -40,7 +42,7 @@ unix:/run/longconn.sock or ssl:9999:privateKey=key.pem:certKey=cert.pem. Without
 of the three, the server listens on port 9999 of 127.0.0.1 and ::1.
 Flags marked * may be repeated. Every option is also a variable (--max-message is
 LONGCONN_MAX_MESSAGE) and a key of the file (max_message); flags go before variables,
-variables before the file.
+variables before the file. Rights in channels are tables of the file alone.
 """
 
 
@@ -122,8 +124,9 @@ def _help(width: int) -> Iterator[str]:
         repeated = is_list(option)
         choices = option.metadata["choices"]
         text = option.metadata["help"] + (f" ({' or '.join(choices)})" if choices else "")
-        if not repeated:
-            text += f" [{_written(option.default, option.metadata['unit'])}]"
+        default = "" if repeated else _written(option.default, option.metadata["unit"])
+        if default:
+            text += f" [{default}]"
         yield _line(f"{flag(name)}={_placeholder(option)}{' *' * repeated}", text, width)
 
 
@@ -137,11 +140,17 @@ def _placeholder(option: Any) -> str:
         return "SIZE"
     if unit == "seconds":
         return "TIME"
+    if kind_of(option) == "bool":
+        return "true|false"
     return "N" if unit else option.name.rpartition("_")[2].upper()
 
 
 def _written(value: Any, unit: str) -> str:
-    """A default as a person would write it."""
+    """A default as a person would write it; nothing for none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if unit.startswith("bytes"):
         for factor, name in ((1024**2, "MiB"), (1024, "KiB")):
             if value and value % factor == 0:

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from longconn import listening
 from longconn.greeting import Place
 from longconn.logs import log
+from longconn.protocols.handshake import HandshakeFactory
 
 
 class Ports:
@@ -38,7 +39,10 @@ class Ports:
         self.listening = True
         for kind, text, endpoint in self._endpoints:
             failures: list[Failure] = []
-            listened = maybeDeferred(endpoint.listen, factories[kind])
+            factory = factories[kind]
+            if listening.kind(listening.description(text)) == "ssl":
+                factory = HandshakeFactory(factory.hub, factory)
+            listened = maybeDeferred(endpoint.listen, factory)
             listened.addCallback(self._listened, kind, text)
             listened.addErrback(failures.append)
             if failures:

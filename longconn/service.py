@@ -18,6 +18,7 @@ from longconn.protocols.http import LiveSite
 from longconn.protocols.shared import SharedPortFactory
 from longconn.protocols.tcp import ChatFactory
 from longconn.shutdown import Drain, SecondSignal
+from longconn.tokens import JWTVerifier
 
 
 class LongConnService(Service):
@@ -28,7 +29,7 @@ class LongConnService(Service):
     given, which has settings of its own. Either way it is the service's from then on: at
     the end its clients are closed and it is stopped.
 
-    The constructor raises ConfigError for a port that cannot be; the start raises
+    The constructor raises ConfigError for a port or a key that cannot be; the start raises
     ListenError for one that is taken or not permitted, and then nothing is listened on.
     Starting raises the process's soft limit on open files to the hard one.
     """
@@ -50,6 +51,8 @@ class LongConnService(Service):
         self._ports = Ports(reactor, {"port": port, "tcp": tcp, "http": http})
         #: everything that is said and done here; programs may publish by it
         self.hub = hub if hub is not None else Hub(reactor, _with_room(settings or Settings()))
+        if self.hub.verifier is None:
+            self.hub.verifier = JWTVerifier(self.hub.settings)
         self._asked = (settings or self.hub.settings).max_connections
         self._site = LiveSite(self.hub)
         chat = ChatFactory(self.hub)
@@ -100,6 +103,8 @@ class LongConnService(Service):
             log.warn("{line}", line=warning)
         for line in greeting.lines(places, self.hub.settings.default_channel):
             log.info("{line}", line=line)
+        if isinstance(self.hub.verifier, JWTVerifier):
+            self.hub.verifier.warn()
         room = self._room
         if room is not None and (self._asked == 0 or self._asked > room):
             log.info(

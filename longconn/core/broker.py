@@ -39,15 +39,22 @@ class Broker(Protocol):
 
     def unsubscribe(self, channel: str) -> None: ...
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position]) -> None:
-        """Give a publication its offset, keep it, bring it back; answers with its position."""
+    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
+        """Give a publication its offset, keep it, bring it back; answers with its position.
+
+        Without `keep` it only comes back, with the offset 0; the position is Position("", 0).
+        """
 
     def announce(self, channel: str, announcement: Announcement) -> None:
         """Bring back a join, leave or rename; it has no offset and is not kept. Best effort."""
 
     def history(self, channel: str, since: Position | None, limit: int, reverse: bool, done: Done[History]) -> None:
         """What is kept after `since` (all without), at most `limit` publications (0: none, only
-        the position; -1: all). Without `since`, a limit takes the newest, still in order."""
+        the position; -1: all). Without `since`, a limit takes the newest, still in order.
+        An empty epoch of `since` is whatever the epoch is."""
+
+    def remove_history(self, channel: str, done: Done[None]) -> None:
+        """Forget what is kept of a channel, but not where it stands."""
 
     def stop(self) -> None:
         """Leave nothing behind: no delayed call, no connection."""

@@ -39,6 +39,10 @@ NAMED_SUBSCRIBERS = 100
 class Format(Protocol):
     """A wire format: how events are written for one kind of connection. Hashable; one object a kind."""
 
+    @property
+    def tells_own_join(self) -> bool:
+        """Whether a subscriber is told of its own join."""
+
     def encode(self, channel: str, events: Sequence[Event]) -> bytes:
         """The events as bytes, ready for the outlet; nothing where the format has no form for them."""
 
@@ -221,6 +225,7 @@ class Channel:
                 del self._groups[subscription.format]
             if finish and self._batch:
                 view = self._views.get(subscription)
+                self._hub.write_first()
                 events = self._batch if view is None else view.of(self._batch)
                 data = subscription.format.encode(self.name, events) if events else b""
                 if data:
@@ -250,7 +255,7 @@ class Channel:
 
     def on_announcement(self, announcement: Announcement) -> None:
         own = self._own(announcement)
-        if self._count > NAMED_SUBSCRIBERS and isinstance(announcement, Join | Leave):
+        if self._count > NAMED_SUBSCRIBERS and isinstance(announcement, Join | Leave) and announcement.chat:
             if isinstance(announcement, Join):
                 self._joined += 1
                 if own is not None:
@@ -260,8 +265,8 @@ class Channel:
             self._sum_up_later()
             return
         self._collect(announcement)
-        if own is not None and isinstance(announcement, Join):
-            # A joiner is sent nothing of its own coming.
+        if own is not None and isinstance(announcement, Join) and not own.format.tells_own_join:
+            # A joiner in chat is sent nothing of its own coming.
             self._view(own).instead[len(self._batch) - 1] = None
 
     def _own(self, announcement: Announcement) -> Subscription | None:
@@ -305,6 +310,7 @@ class Channel:
         self._size = 0
         if not batch:
             return
+        self._hub.write_first()
         for format, group in tuple(self._groups.items()):
             shared: bytes | None = None
             by_start: dict[int, bytes] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from longconn.core.broker import Done
 from longconn.core.channel import Channel, Format, Subscription
@@ -17,6 +17,7 @@ from longconn.core.errors import (
     CommandError,
 )
 from longconn.core.names import check_channel
+from longconn.core.namespaces import Action, may_recover
 from longconn.core.publication import Data, History, Info, Join, Leave, Position, Rename
 from longconn.core.timers import Bucket
 
@@ -47,8 +48,8 @@ class Client:
     """
 
     __slots__ = (
-        "_info", "address", "announced", "host", "hub", "id", "live", "name",
-        "outlet", "protocol", "publishing", "publishing_bytes", "subscriptions", "user",
+        "_info", "address", "announced", "chat", "conn_info", "host", "hub", "id", "live", "name",
+        "outlet", "protocol", "publishing", "publishing_bytes", "session", "subscriptions", "user",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, outlet: Outlet, protocol: str, host: str, address: str, name: str) -> None:
@@ -59,9 +60,15 @@ class Client:
         self.address = address
         self.name = name
         self.user = ""
+        #: what its token says of it, as JSON
+        self.conn_info = b""
         self.id = secrets.token_urlsafe(15)
         self.announced = False
+        #: whether readers of chat are told of it, too
+        self.chat = True
         self.live = True
+        #: what the server can make it do, if it speaks the structured protocol (`longconn.core.api.Session`)
+        self.session: Any = None
         self.subscriptions: dict[str, Subscription] = {}
         self._info: Info | None = None
         # Made by the first publication: most clients only listen.
@@ -71,17 +78,34 @@ class Client:
     @property
     def info(self) -> Info:
         if self._info is None:
-            self._info = Info(self.name, self.id, self.user)
+            self._info = Info(self.name, self.id, self.user, self.conn_info)
         return self._info
+
+    def identify(self, user: str, conn_info: bytes) -> None:
+        """Who it is, once that is known."""
+        if self.live:
+            self.hub.identify(self, user)
+        self.user = user
+        self.conn_info = conn_info
+        self._info = None
 
     # Channels.
 
-    def subscribe(self, channel: str, format: Format, done: Done[History], since: Position | None = None) -> None:
+    def subscribe(
+        self,
+        channel: str,
+        format: Format,
+        done: Done[History],
+        since: Position | None = None,
+        granted: bool = False,
+    ) -> None:
         """Get what is published in `channel`, written in `format`.
 
         `done` gets the publications after `since` (none without one), the position where
         the live ones start, and whether all since were there. It is called before any of
-        those is sent. An announced client's join is told to the others.
+        those is sent. An announced client's join is told to the others. `granted`: a token for this
+        channel, or the server itself, lets it in, whatever the channel's options say. Without the
+        right to what is kept it gets none of it, and is told that it missed something if it did.
         """
         check_channel(channel)
         hub = self.hub
@@ -90,11 +114,19 @@ class Client:
         limit = hub.settings.max_subscriptions
         if limit and len(self.subscriptions) >= limit:
             raise CommandError(LIMIT_EXCEEDED, what="channels of one client")
+        options = hub.check(Action.SUBSCRIBE, channel, self, granted)
         hub.visit(channel, self.host)
+        hidden = None
+        if since is not None and not may_recover(channel, options, self.user):
+            hidden, since = since, None
 
         def subscribed(result: History | CommandError) -> None:
-            if not isinstance(result, CommandError) and self.announced:
-                hub.broker.announce(channel, Join(self.info))
+            if not isinstance(result, CommandError):
+                if hidden is not None:
+                    top = result.position
+                    result.recovered = hidden.offset == top.offset and hidden.epoch in ("", top.epoch)
+                if self.announced:
+                    hub.announce(channel, Join(self.info, self.chat))
             done(result)
 
         target = hub.channel(channel)
@@ -114,7 +146,7 @@ class Client:
         subscription.done = None
         subscription.channel.remove(subscription, finish=finish)
         if completed and self.announced:
-            self.hub.broker.announce(subscription.channel.name, Leave(self.info))
+            self.hub.announce(subscription.channel.name, Leave(self.info, self.chat))
 
     def forget(self, channel: Channel) -> None:
         """A subscribe failed: the channel takes it back."""
@@ -126,7 +158,27 @@ class Client:
             self.announced = True
             for name, subscription in self.subscriptions.items():
                 if subscription.held is None:
-                    self.hub.broker.announce(name, Join(self.info))
+                    self.hub.announce(name, Join(self.info, self.chat))
+
+    # Asking.
+
+    def may(self, action: Action, channel: str) -> bool:
+        """Whether it may do `action` in `channel`."""
+        try:
+            self.hub.check(action, channel, self)
+        except CommandError:
+            return False
+        return True
+
+    def presence(self, channel: str) -> list[Info]:
+        """Who is subscribed to `channel` now. Raises CommandError for a bad or refused channel."""
+        self.hub.check(Action.PRESENCE, check_channel(channel), self)
+        return self.hub.presence(channel)
+
+    def history(self, channel: str, done: Done[History], since: Position | None = None, limit: int = -1) -> None:
+        """What is kept of `channel`: see `Broker.history`. Raises CommandError for a bad or refused channel."""
+        self.hub.check(Action.HISTORY, check_channel(channel), self)
+        self.hub.history(channel, done, since, limit, self.host)
 
     # Speaking.
 
@@ -148,6 +200,7 @@ class Client:
     def publish(self, channel: str, data: Data, done: Done[Position]) -> None:
         """Publish in `channel`; `done` gets the position. Its rate is the caller's to ask by `allowance`."""
         self.spend(data.size)
+        self.hub.check(Action.PUBLISH, check_channel(channel), self)
         self.hub.publish(channel, data, self.info, done, self.host)
 
     def rename(self, name: str) -> None:
@@ -159,7 +212,7 @@ class Client:
         if self.announced and name != old:
             for channel, subscription in self.subscriptions.items():
                 if subscription.held is None:
-                    self.hub.broker.announce(channel, Rename(old, self.info))
+                    self.hub.announce(channel, Rename(old, self.info))
 
     # The end.
 

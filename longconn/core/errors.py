@@ -34,11 +34,18 @@ class Reason:
 
 
 INTERNAL = Reason(100, "internal", "internal error; try again", temporary=True)
+UNAUTHORIZED = Reason(101, "unauthorized", "unauthorized")
+UNKNOWN_CHANNEL = Reason(102, "unknown_channel", "unknown channel {channel}")
+PERMISSION_DENIED = Reason(103, "permission_denied", "permission denied: {what} {channel}")
+METHOD_NOT_FOUND = Reason(104, "method_not_found", "method not found")
 ALREADY_SUBSCRIBED = Reason(105, "already_subscribed", "already in {channel}")
 LIMIT_EXCEEDED = Reason(106, "limit_exceeded", "limit exceeded: {what}")
 BAD_REQUEST = Reason(107, "bad_request", "bad request: {what}")
 NOT_AVAILABLE = Reason(108, "not_available", "not available: {what}")
+TOKEN_EXPIRED = Reason(109, "token_expired", "token expired")
+EXPIRED = Reason(110, "expired", "expired")
 TOO_MANY_REQUESTS = Reason(111, "too_many_requests", "too many requests", temporary=True)
+UNRECOVERABLE = Reason(112, "unrecoverable", "unrecoverable position")
 NOT_SUBSCRIBED = Reason(150, "not_subscribed", "not in {channel}")
 BAD_CHANNEL = Reason(151, "bad_channel", "a channel is 1 to 255 bytes without white space or control characters")
 BAD_NAME = Reason(152, "bad_name", "a name is 1 to 32 letters, digits, _ - . and no address")

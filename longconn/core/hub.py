@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol
 
+from longconn.core.api import API
 from longconn.core.broker import Broker, Done
 from longconn.core.channel import Channel
 from longconn.core.client import Client, Outlet
 from longconn.core.disconnects import SERVER_ERROR, SLOW
-from longconn.core.errors import LIMIT_EXCEEDED, NAME_TAKEN, TOO_MANY_REQUESTS, CommandError
+from longconn.core.errors import LIMIT_EXCEEDED, NAME_TAKEN, NOT_AVAILABLE, TOO_MANY_REQUESTS, CommandError
 from longconn.core.memory import MemoryBroker
 from longconn.core.names import check_channel, check_name, fold
+from longconn.core.namespaces import Action, ChannelOptions, may
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
 from longconn.core.settings import CHANNEL_BURST, Settings
 from longconn.core.timers import Buckets, Clock, Wheel
+from longconn.core.tokens import Verifier
 
 log = logging.getLogger("longconn")
 
@@ -46,6 +50,10 @@ class Hub:
     def __init__(self, clock: Clock, settings: Settings | None = None, broker: Broker | None = None) -> None:
         self.clock = clock
         self.settings = settings = settings or Settings()
+        #: the options of channels
+        self.namespaces = settings.namespaces.under(settings)
+        #: reads the tokens of structured clients (`longconn.tokens.JWTVerifier`); without one they are refused
+        self.verifier: Verifier | None = None
         self.wheel = Wheel(clock)
         self.broker: Broker = broker or MemoryBroker(clock, settings)
         self.broker.attach(self)
@@ -54,8 +62,17 @@ class Hub:
         #: live clients by id, and channels with subscribers here by name
         self.clients: dict[str, Client] = {}
         self.channels: dict[str, Channel] = {}
-        #: sends that could not go directly to the kernel, since the start
+        #: those of `clients` who have a user, by that
+        self.users: dict[str, set[Client]] = {}
+        #: since the start: clients that came, publications made here, sends that could not go directly to the kernel
+        self.total_clients = 0
+        self.total_publications = 0
         self.indirect_sends = 0
+        #: sessions of the structured protocol by their secret, and what an embedding program does for them
+        self.node = secrets.token_urlsafe(8)
+        self.sessions: dict[str, Any] = {}
+        self.rpc: dict[str, Callable[[Client, Any, Done[Any]], None]] = {}
+        self.on_send: Callable[[Client, Any], None] | None = None
         #: connections that are no client yet, or between two: undecided ones, kept HTTP ones
         self.guests = 0
         self._hosts: Counter[str] = Counter()
@@ -68,10 +85,13 @@ class Hub:
         self._new_channels = Buckets(settings.channel_rate, CHANNEL_BURST)
         self._posts = Buckets(settings.publish_rate, settings.publish_burst)
         self._posted_bytes = Buckets(settings.publish_bytes, 2 * settings.publish_bytes)
-        # This turn's: channels to flush, then answers to write.
+        # This turn's: answers to write first, channels to flush, answers to write after them.
         self._dirty: list[Channel] = []
+        self._first: list[Callable[[], None]] = []
         self._answers: list[Callable[[], None]] = []
         self._turn: Any = None
+        #: what a back end may ask for (`longconn.core.api`)
+        self.api = API(self)
         # Outlets in which something waits, and how much in all.
         self.waiting: set[Waiting] = set()
         self._queued = 0
@@ -80,6 +100,7 @@ class Hub:
         """Leave no delayed call behind. Clients are closed before, by whoever owns their connections."""
         for channel in list(self.channels.values()):
             self.drop(channel)
+        self.api.stop()
         self.broker.stop()
         self.wheel.stop()
         if self._turn is not None:
@@ -101,6 +122,7 @@ class Hub:
         else:
             client.name = self.assigned_name(address)
         self.clients[client.id] = client
+        self.total_clients += 1
         if self.settings.max_connections_per_ip:
             self._hosts[host] += 1
         log.info("%s client %s from %s came", client.protocol, client.name, client.address)
@@ -133,6 +155,7 @@ class Hub:
         """A client is gone."""
         if self.clients.pop(client.id, None) is None:
             return
+        self.identify(client, "")
         key = fold(client.name)
         if self._names.get(key) is client:
             del self._names[key]
@@ -141,6 +164,16 @@ class Hub:
             if self._hosts[client.host] <= 0:
                 del self._hosts[client.host]
         log.info("%s client %s from %s left", client.protocol, client.name, client.address)
+
+    def identify(self, client: Client, user: str) -> None:
+        """A client is that of `user`; empty: of nobody, or gone."""
+        old = self.users.get(client.user)
+        if old is not None:
+            old.discard(client)
+            if not old:
+                del self.users[client.user]
+        if user:
+            self.users.setdefault(user, set()).add(client)
 
     def claim(self, name: str, client: Client | None = None) -> None:
         """Give `name` to `client`, in place of its old one; without a client only check that it is free.
@@ -159,21 +192,41 @@ class Hub:
 
     # Channels.
 
-    def visit(self, name: str, host: str) -> None:
-        """Count a channel that was not met lately against the address that names it.
+    def check(self, action: Action, name: str, client: Client | None = None, granted: bool = False) -> ChannelOptions:
+        """The options of a channel, if `client` (None: somebody anonymous without one) may do `action` there.
 
-        Raises CommandError: LIMIT_EXCEEDED at `max_channels` with subscribers here,
-        TOO_MANY_REQUESTS over `channel_rate`.
+        Raises CommandError(UNKNOWN_CHANNEL) or (PERMISSION_DENIED). What the hub itself is asked for
+        by `publish`, `presence` and `history` is not checked: programs and the server API may do all.
+        """
+        options = self.namespaces.options(name)
+        if client is None:
+            may(action, name, options, granted=granted)
+        else:
+            may(action, name, options, client.user, name in client.subscriptions, granted)
+        return options
+
+    def announce(self, name: str, announcement: Announcement) -> None:
+        """Tell subscribers of a coming, a going or a new name, where the channel's options want that."""
+        if self.namespaces.options(name).join_leave:
+            self.broker.announce(name, announcement)
+
+    def visit(self, name: str, host: str | None) -> None:
+        """Count a channel that was not met lately against the address that names it; None: it is trusted.
+
+        Raises CommandError: UNKNOWN_CHANNEL for an undefined namespace, LIMIT_EXCEEDED at
+        `max_channels` with subscribers here, TOO_MANY_REQUESTS over `channel_rate`.
         """
         if name in self._known:
             self._known.move_to_end(name)
             return
+        self.namespaces.options(name)
         limit = self.settings.max_channels
         if limit and len(self.channels) >= limit:
             raise CommandError(LIMIT_EXCEEDED, what="channels")
-        if self._new_channels.wait(host, self.clock.seconds()):
-            raise CommandError(TOO_MANY_REQUESTS)
-        self._new_channels.spend(host, 1)
+        if host is not None:
+            if self._new_channels.wait(host, self.clock.seconds()):
+                raise CommandError(TOO_MANY_REQUESTS)
+            self._new_channels.spend(host, 1)
         self._known[name] = None
         if len(self._known) > (limit or 100_000):
             self._known.popitem(last=False)
@@ -192,21 +245,35 @@ class Hub:
             channel.stop()
 
     def presence(self, name: str) -> list[Info]:
-        """Who is subscribed to a channel now."""
-        channel = self.channels.get(check_channel(name))
+        """Who is subscribed to a channel now.
+
+        Raises CommandError: BAD_CHANNEL, UNKNOWN_CHANNEL, NOT_AVAILABLE if the channel's presence is off.
+        """
+        if not self.namespaces.options(check_channel(name)).presence:
+            raise CommandError(NOT_AVAILABLE, what="presence")
+        channel = self.channels.get(name)
         return channel.infos() if channel is not None else []
 
     def history(
-        self, name: str, done: Done[History], since: Position | None = None, limit: int = -1, host: str = ""
+        self, name: str, done: Done[History], since: Position | None = None, limit: int = -1, host: str | None = ""
     ) -> None:
         """What is kept of a channel: see `Broker.history`. Raises CommandError for a bad or refused channel."""
         self.visit(check_channel(name), host)
         self.broker.history(name, since, limit, False, done)
 
-    def publish(self, name: str, data: Data, info: Info, done: Done[Position], host: str = "") -> None:
-        """Publish; `done` gets the position. Raises CommandError for a bad or refused channel."""
+    def publish(
+        self, name: str, data: Data, info: Info, done: Done[Position], host: str | None = "", keep: bool = True
+    ) -> None:
+        """Publish; `done` gets the position. Raises CommandError for a bad or refused channel.
+
+        `host` is who names the channel, None somebody trusted; for `keep` see `Broker.publish`.
+        """
         self.visit(check_channel(name), host)
-        self.broker.publish(name, data, info, done)
+        self.total_publications += 1
+        if keep:
+            self.broker.publish(name, data, info, done)
+        else:
+            self.broker.publish(name, data, info, done, keep=False)
 
     def post_wait(self, host: str, size: int) -> float:
         """Count a publication of an address that has no client: 0, or seconds until it may be made."""
@@ -244,6 +311,18 @@ class Hub:
         else:
             write()
 
+    def answer_first(self, write: Callable[[], None]) -> None:
+        """Write an answer when this turn ends, before the publications that come after it was made."""
+        self._first.append(write)
+        self._end_turn()
+
+    def write_first(self) -> None:
+        """Write the answers that go before what is about to be flushed."""
+        while self._first:
+            first, self._first = self._first, []
+            for write in first:
+                write()
+
     def _end_turn(self) -> None:
         if self._turn is None:
             self._turn = self.clock.callLater(0, self.flush)
@@ -254,6 +333,7 @@ class Hub:
             self._turn.cancel()
         self._turn = None
         self.wheel.now = self.clock.seconds()
+        self.write_first()
         dirty, self._dirty = self._dirty, []
         answers, self._answers = self._answers, []
         for channel in dirty:

@@ -22,21 +22,24 @@ _OVERHEAD = 300
 class _Stream:
     """One channel's publications, as far back as they are kept."""
 
-    __slots__ = ("epoch", "offset", "publications", "queued", "size", "subscribed")
+    __slots__ = ("epoch", "most", "offset", "publications", "queued", "size", "subscribed", "ttl")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int, ttl: float) -> None:
+        #: how many publications are kept, and for how many seconds; 0: none
+        self.most = most if ttl else 0
+        self.ttl = ttl
         # 64 random bits, so that an epoch is never met twice, not after a restart either.
         self.epoch = secrets.token_urlsafe(8)
         self.offset = 0
         self.publications: deque[Publication] = deque()
         self.size = 0
         self.subscribed = False
-        #: whether the heap of oldest publications knows this stream
+        #: whether a heap of oldest publications knows this stream
         self.queued = False
 
 
 class MemoryBroker:
-    """Keeps what `settings` allow, for as long as they allow it; loses all with the process.
+    """Keeps what `settings` and their namespaces allow, for as long as they allow it; loses all with the process.
 
     Beyond `max_channels` a channel is made by forgetting the position of the one that
     was idle longest; if none is idle the command is refused.
@@ -45,12 +48,14 @@ class MemoryBroker:
     def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock = clock
         self._settings = settings
-        self._keeps = all((settings.history_size, settings.history_ttl, settings.history_bytes, settings.history_total))
+        self._namespaces = settings.namespaces.under(settings)
+        self._keeps = bool(settings.history_bytes and settings.history_total)
         self._streams: dict[str, _Stream] = {}
         # Streams with neither subscribers nor history, the longest idle first, and since when.
         self._idle: OrderedDict[str, float] = OrderedDict()
-        # (time, channel) of the oldest publication of each stream, as it was when pushed.
-        self._oldest: list[tuple[float, str]] = []
+        # By how long they keep, heaps with (time, channel) of the oldest publication of each stream, as it was
+        # when pushed. In one heap the oldest expires first; there are few, as many as namespaces differ in that.
+        self._oldest: dict[float, list[tuple[float, str]]] = {}
         self._size = 0
         self._sweep: Call | None = None
         self._receiver: Receiver
@@ -81,15 +86,22 @@ class MemoryBroker:
             stream.subscribed = False
             self._rest(channel, stream)
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position]) -> None:
+    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
         try:
             stream = self._stream(channel)
         except CommandError as error:
             done(error)
             return
+        if not keep:
+            self._rest(channel, stream)
+            if stream.subscribed:
+                now = self._clock.seconds()
+                self._receiver.on_publication(Publication(channel, stream.epoch, 0, data, info, now))
+            done(Position("", 0))
+            return
         stream.offset += 1
         publication = Publication(channel, stream.epoch, stream.offset, data, info, self._clock.seconds())
-        if self._keeps:
+        if self._keeps and stream.most:
             self._keep(channel, stream, publication)
         self._rest(channel, stream)
         if stream.subscribed:
@@ -114,7 +126,7 @@ class MemoryBroker:
         wanted = list(kept) if limit else []
         if since is not None:
             first = stream.offset - len(kept) + 1  # the oldest offset that is kept
-            recovered = since.epoch == stream.epoch and first - 1 <= since.offset <= stream.offset
+            recovered = since.epoch in ("", stream.epoch) and first - 1 <= since.offset <= stream.offset
             if limit and recovered:
                 wanted = list(islice(kept, since.offset - first + 1, None))
         if reverse:
@@ -123,17 +135,27 @@ class MemoryBroker:
             wanted = wanted[:limit] if since is not None or reverse else wanted[-limit:]
         done(History(wanted, Position(stream.epoch, stream.offset), recovered))
 
+    def remove_history(self, channel: str, done: Done[None]) -> None:
+        stream = self._streams.get(channel)
+        if stream is not None:
+            while stream.publications:
+                self._drop(stream)
+            # A heap may name it still, and finds nothing when its time comes.
+            self._rest(channel, stream)
+        done(None)
+
     # What is kept.
 
     def _stream(self, channel: str) -> _Stream:
         stream = self._streams.get(channel)
         if stream is None:
+            options = self._namespaces.options(channel)
             limit = self._settings.max_channels
             if limit and len(self._streams) >= limit:
                 if not self._idle:
                     raise CommandError(LIMIT_EXCEEDED, what="channels")
                 del self._streams[self._idle.popitem(last=False)[0]]
-            stream = self._streams[channel] = _Stream()
+            stream = self._streams[channel] = _Stream(options.history_size or 0, options.history_ttl or 0)
         return stream
 
     def _rest(self, channel: str, stream: _Stream) -> None:
@@ -149,36 +171,37 @@ class MemoryBroker:
         size = publication.data.size + _OVERHEAD
         stream.size += size
         self._size += size
-        while len(stream.publications) > settings.history_size or stream.size > settings.history_bytes:
+        while len(stream.publications) > stream.most or stream.size > settings.history_bytes:
             self._drop(stream)
         if stream.publications and not stream.queued:
             stream.queued = True
-            heapq.heappush(self._oldest, (stream.publications[0].time, channel))
+            heapq.heappush(self._oldest.setdefault(stream.ttl, []), (stream.publications[0].time, channel))
         while self._size > settings.history_total:
-            self._drop_oldest()
+            self._drop_oldest(min(filter(None, self._oldest.values())))
         if stream.publications:
-            self._schedule(settings.history_ttl)
+            self._schedule(stream.ttl)
 
     def _drop(self, stream: _Stream) -> None:
         size = stream.publications.popleft().data.size + _OVERHEAD
         stream.size -= size
         self._size -= size
 
-    def _drop_oldest(self) -> None:
-        """Drop the oldest publication of all, if the heap's first entry still names it; else correct that."""
-        time, channel = heapq.heappop(self._oldest)
+    def _drop_oldest(self, heap: list[tuple[float, str]]) -> None:
+        """Drop the oldest publication of a heap, if its first entry still names it; else correct that."""
+        time, channel = heapq.heappop(heap)
         stream = self._streams[channel]
         if stream.publications and stream.publications[0].time <= time:
             self._drop(stream)
         if stream.publications:
-            heapq.heappush(self._oldest, (stream.publications[0].time, channel))
+            heapq.heappush(heap, (stream.publications[0].time, channel))
         else:
             stream.queued = False
             self._rest(channel, stream)
 
     def _expire(self, now: float) -> None:
-        while self._oldest and self._oldest[0][0] <= now - self._settings.history_ttl:
-            self._drop_oldest()
+        for ttl, heap in self._oldest.items():
+            while heap and heap[0][0] <= now - ttl:
+                self._drop_oldest(heap)
         while self._idle:
             channel, since = next(iter(self._idle.items()))
             if since > now - POSITION_TTL:
@@ -193,5 +216,6 @@ class MemoryBroker:
     def _on_sweep(self) -> None:
         self._sweep = None
         self._expire(self._clock.seconds())
-        if self._oldest or self._idle:
-            self._schedule(min(self._settings.history_ttl, POSITION_TTL))
+        waits = [ttl for ttl, heap in self._oldest.items() if heap]
+        if waits or self._idle:
+            self._schedule(min([*waits, POSITION_TTL]))

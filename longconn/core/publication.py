@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from longconn.core.errors import BAD_DATA, CommandError
+from longconn.core.errors import BAD_DATA, BAD_REQUEST, UNRECOVERABLE, CommandError
 
 # White space between the tokens of a JSON text; the first branch steps over strings.
 _INSIGNIFICANT = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\r\n]+')
@@ -69,11 +69,16 @@ def _refuse_constant(name: str) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """Who published, joined or left: the client's name, its id, its user."""
+    """Who published, joined or left: the client's name, its id, its user.
+
+    `conn_info` and `chan_info` are what tokens say of it, as JSON; empty for none.
+    """
 
     name: str
     client: str = ""
     user: str = ""
+    conn_info: bytes = b""
+    chan_info: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +103,18 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Join:
+    """Somebody came. Readers of chat are told of chat clients only."""
+
     info: Info
+    chat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
+    """Somebody went."""
+
     info: Info
+    chat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +149,20 @@ class History:
     publications: list[Publication]
     position: Position
     recovered: bool = True
+
+    def page(self, since: Position | None, limit: int, reverse: bool) -> History | CommandError:
+        """Of a channel's whole history, what is asked for, as Centrifugo has it.
+
+        At most `limit` publications (-1: all) after `since`, or with `reverse` before it, the newest first. A
+        gap is no error, an epoch that is not this one is; an empty one is any.
+        """
+        found = self.publications
+        if since is not None:
+            if since.epoch not in ("", self.position.epoch):
+                return CommandError(UNRECOVERABLE)
+            if reverse and not since.offset:
+                return CommandError(BAD_REQUEST, what="there is nothing before offset 0")
+            found = [each for each in found if (each.offset < since.offset if reverse else each.offset > since.offset)]
+        if reverse:
+            found = found[::-1]
+        return History(found[:limit] if limit >= 0 else found, self.position)

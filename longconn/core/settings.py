@@ -10,13 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from longconn.core.namespaces import Namespaces
+
 KIB = 1024
 MIB = 1024 * 1024
 
 
-def _option(default: Any, help: str, unit: str = "", low: float | None = 0, choices: tuple[str, ...] = ()) -> Any:
-    """A field that is an option: `unit` names what a number counts, `low` is its least value."""
-    return field(default=default, metadata={"help": help, "unit": unit, "low": low, "choices": choices})
+def _option(
+    default: Any, help: str, unit: str = "", low: float | None = 0, choices: tuple[str, ...] = (), form: str = ""
+) -> Any:
+    """A field that is an option: `unit` names what a number counts, `low` is its least value.
+
+    `form` is what a string holds: a `channel`, any `text`, a `namespace` that is defined, a `secret` that
+    is shown nowhere.
+    """
+    metadata = {"help": help, "unit": unit, "low": low, "choices": choices, "form": form}
+    return field(default=default, repr=form != "secret", metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class Settings:
     """
 
     # What people see.
-    default_channel: str = _option("lobby", "the channel that a chat client is in at first")
+    default_channel: str = _option("lobby", "the channel that a chat client is in at first", form="channel")
     locale: str = _option("en", "the language of chat texts", choices=("en", "zh"))
     empty_line: str = _option("leave", "what an empty chat line does", choices=("leave", "ignore"))
     names: str = _option("address", "how a client without a name of its own is called", choices=("address", "guest"))
@@ -38,6 +47,29 @@ class Settings:
         "an Origin whose pages may connect, as https://example.org; 'null' for pages opened from a file; '*' for any",
     )
     allowed_host: tuple[str, ...] = _option((), "a Host that is served on loopback beside localhost and IP addresses")
+
+    # By which token (RFC 7519), of structured clients. Keys pin the algorithms.
+    token_hmac_secret_key: str = _option("", "the secret of tokens signed by HS256, HS384, HS512", form="secret")
+    token_rsa_public_key: str = _option(
+        "", "the key of tokens signed by RS256, RS384, RS512: PEM, or the name of its file", form="text"
+    )
+    token_ecdsa_public_key: str = _option(
+        "", "the key of tokens signed by ES256, ES384, ES512: PEM, or the name of its file", form="text"
+    )
+    token_audience: str = _option("", "what a token's `aud` must contain", form="text")
+    token_issuer: str = _option("", "what a token's `iss` must be", form="text")
+    allow_anonymous_connect_without_token: bool | None = _option(
+        None, "whether structured clients may come without a token; not set: only if there is no key for tokens"
+    )
+    user_personal_channel: bool = _option(
+        False, "subscribe a structured client with a user to that user's own channel, #USER"
+    )
+    user_personal_channel_namespace: str = _option(
+        "", "the namespace of these channels: NAMESPACE:#USER", form="namespace"
+    )
+
+    # Who may use the server API.
+    api_key: str = _option("", "the key of the server API, POST /api/…; without one it is off", form="secret")
 
     # How many and how much.
     max_connections: int = _option(
@@ -81,9 +113,23 @@ class Settings:
     shutdown_delay: float = _option(0, "at a shutdown: not ready, but serving", "seconds")
     shutdown_timeout: float = _option(25, "then: until the last client is closed", "seconds")
 
+    #: what may be done in channels, by namespace: tables of the file, no flags
+    namespaces: Namespaces = field(default_factory=Namespaces)
 
-#: The fields by name, in order.
-OPTIONS = {each.name: each for each in fields(Settings)}
+    @property
+    def has_token_keys(self) -> bool:
+        """Whether users can be told by their tokens."""
+        return bool(self.token_hmac_secret_key or self.token_rsa_public_key or self.token_ecdsa_public_key)
+
+    @property
+    def anonymous_connect(self) -> bool:
+        """Whether structured clients may come without a token."""
+        allowed = self.allow_anonymous_connect_without_token
+        return not self.has_token_keys if allowed is None else allowed
+
+
+#: The fields that are options, by name, in order.
+OPTIONS = {each.name: each for each in fields(Settings) if each.metadata}
 
 #: New channels that one address may make at once, before `channel_rate` applies.
 CHANNEL_BURST = 200

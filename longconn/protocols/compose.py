@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from longconn.core.hub import Hub
+from longconn.protocols.lines import StructuredLines
 from longconn.protocols.websocket import WebSocketFactory
 
 
 def websocket_factory(hub: Hub) -> WebSocketFactory:
     """What a resource hands its upgrades to, unless it is given something else."""
     return WebSocketFactory(hub)
+
+
+def structured_lines(hub: Hub) -> StructuredLines:
+    """What a chat connection becomes whose first line asks for the structured protocol."""
+    return StructuredLines(hub)

@@ -9,6 +9,7 @@ from longconn.core.client import Client
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
+from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Position
 from longconn.protocols.intake import UNTIL_TOLD, Intake, Reader
 from longconn.protocols.outlet import Outlet
@@ -189,7 +190,7 @@ class Conversation(Intake[bytes]):
     def _do_who(self, argument: str) -> None:
         texts = self.format.texts
         channel = self.channel or self.hub.settings.default_channel
-        infos = self.hub.presence(channel)
+        infos = self.client.presence(channel)
         names = ", ".join(safe(each.name) for each in infos[:_LISTED])
         if len(infos) > _LISTED:
             names += texts.who_more.format(n=len(infos) - _LISTED)
@@ -197,7 +198,8 @@ class Conversation(Intake[bytes]):
 
     def _do_channels(self, argument: str) -> None:
         texts = self.format.texts
-        channels = [each for each in self.hub.channels.values() if len(each)]
+        may = self.client.may
+        channels = [each for each in self.hub.channels.values() if len(each) and may(Action.SUBSCRIBE, each.name)]
         listed = sorted((safe(each.name), len(each)) for each in channels)[:_LISTED]
         text = ", ".join(texts.channel.format(channel=name, n=count) for name, count in listed)
         if len(channels) > _LISTED:
@@ -212,7 +214,7 @@ class Conversation(Intake[bytes]):
                 return
             count = min(int(argument[:4]), _HISTORY_MOST)
         channel = self.channel or self.hub.settings.default_channel
-        self.hub.history(channel, lambda result: self._show_history(channel, result), limit=count)
+        self.client.history(channel, lambda result: self._show_history(channel, result), limit=count)
 
     def _show_history(self, channel: str, result: History | CommandError) -> None:
         if isinstance(result, CommandError):

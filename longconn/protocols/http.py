@@ -4,13 +4,15 @@ http_channel    a connection and its limits     http_streams   /channels/NAME/ev
 http_exchange   a request and its answer        http_history   GET  /channels/NAME
 http_errors     reasons as statuses             http_publish   POST /channels/NAME
 http_page       the first page's files          http_upgrade   /ws, /echo
-http_request    heads and bodies
+http_request    heads and bodies                http_session   /connection/…, /emulation
+http_routes     paths                           http_api       /api/METHOD
+http_openapi    a description of all of them
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,6 +23,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.names import check_channel
+from longconn.protocols import http_api, http_openapi, http_session
 from longconn.protocols.http_channel import LiveChannel
 from longconn.protocols.http_errors import Refused
 from longconn.protocols.http_exchange import Exchange
@@ -28,14 +31,13 @@ from longconn.protocols.http_history import Histories
 from longconn.protocols.http_page import FILES, redirect_below, show
 from longconn.protocols.http_publish import publish
 from longconn.protocols.http_request import LiveRequest
+from longconn.protocols.http_routes import Route, Routes
 from longconn.protocols.http_streams import Streams
 from longconn.protocols.http_upgrade import UPGRADES, TakeOver, Upgrades
 from longconn.protocols.peer import peer_of
 from longconn.wire.access import Rules
 
 __all__ = ["LiveResource", "LiveSite"]
-
-Action = Callable[[Exchange], None]
 
 #: Seconds for which a browser may remember the answer to a preflight.
 _PREFLIGHT_AGE = "600"
@@ -48,19 +50,6 @@ class _Connection:
     host: str
     address: str
     requests: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What a path does, by method; `harmless` paths may be linked to from anywhere."""
-
-    get: Action
-    post: Action | None = None
-    harmless: bool = False
-
-    @property
-    def allow(self) -> str:
-        return "GET, HEAD, OPTIONS" if self.post is None else "GET, HEAD, OPTIONS, POST"
 
 
 class LiveResource(Resource):
@@ -80,6 +69,9 @@ class LiveResource(Resource):
         self._rules = Rules(hub.settings)
         self._streams = Streams()
         self._histories = Histories()
+        self._api = http_api.ServerAPI(hub)
+        #: all that is served here, by paths
+        self.routes = Routes(self._table())
         self._connections: WeakKeyDictionary[Any, _Connection] = WeakKeyDictionary()
 
     def end_polls(self) -> None:
@@ -118,21 +110,29 @@ class LiveResource(Resource):
         if refusal is None and exchange.header("origin"):
             request.setHeader("Access-Control-Allow-Origin", exchange.header("origin"))
             request.setHeader("Access-Control-Expose-Headers", "Retry-After, X-Connection")
-        route = None if refusal else self._find(exchange.path())
+        route, parameters = (None, []) if refusal else self._find(exchange)
         if refusal is None and not (route and route.harmless):
             refusal = self._rules.check(exchange.caller())
         if refusal is not None:
             raise Refused(refusal.status, refusal.message)
         if route is None:
             raise Refused(404, "there is nothing at this path")
-        self._act(exchange, route)
+        self._act(exchange, route, parameters)
 
-    def _act(self, exchange: Exchange, route: Route) -> None:
+    def _find(self, exchange: Exchange) -> tuple[Route | None, list[str]]:
+        path = exchange.path()
+        if not path:
+            return Route(redirect_below, harmless=True), []
+        if path[0] == "api" and not self._api.on:
+            self._api.tell(exchange)
+        return self.routes.find(path) or (None, [])
+
+    def _act(self, exchange: Exchange, route: Route, parameters: list[str]) -> None:
         method = exchange.request.method
-        if method in (b"GET", b"HEAD"):
-            route.get(exchange)
+        if method in (b"GET", b"HEAD") and route.get is not None:
+            route.get(exchange, *parameters)
         elif method == b"POST" and route.post is not None:
-            route.post(exchange)
+            route.post(exchange, *parameters)
         elif method == b"OPTIONS":
             self._options(exchange, route)
         else:
@@ -150,30 +150,32 @@ class LiveResource(Resource):
 
     # Paths.
 
-    def _find(self, path: list[str]) -> Route | None:
-        match path:
-            case []:
-                return Route(redirect_below, harmless=True)
-            case [name] if name in FILES:
-                return Route(lambda exchange: show(exchange, name), harmless=True)
-            case ["PrintHello"]:
-                return Route(self._hello, harmless=True)
-            case ["health", "live"]:
-                return Route(lambda exchange: exchange.text(200, "live\n"), harmless=True)
-            case ["health", "ready"]:
-                return Route(self._ready, harmless=True)
-            case [name] if name in UPGRADES:
-                return Route(lambda exchange: self._upgrades.hand_over(exchange, UPGRADES[name]))
-            case ["channels", name]:
-                return Route(
-                    lambda exchange: self._histories.answer(exchange, check_channel(name)),
-                    lambda exchange: publish(exchange, check_channel(name)),
-                )
-            case ["channels", name, "events"]:
-                return Route(lambda exchange: self._stream(exchange, "sse", name))
-            case ["channels", name, "stream"]:
-                return Route(lambda exchange: self._stream(exchange, "stream", name))
-        return None
+    def _table(self) -> dict[str, Route]:
+        upgrade = self._upgrades.hand_over
+        table = {
+            **{f"/{name}": Route(partial(show, segment=name), harmless=True) for name in FILES},
+            "/PrintHello": Route(self._hello, harmless=True),
+            "/health/live": Route(lambda exchange: exchange.text(200, "live\n"), harmless=True),
+            "/health/ready": Route(self._ready, harmless=True),
+            "/openapi.json": Route(self._describe, harmless=True),
+            **{f"/{name}": Route(partial(upgrade, mode=mode)) for name, mode in UPGRADES.items()},
+            "/connection/websocket": Route(partial(upgrade, mode="structured")),
+            "/connection/http_stream": Route(None, http_session.http_stream),
+            "/connection/sse": Route(http_session.sse, http_session.sse),
+            "/emulation": Route(None, http_session.emulation),
+            "/channels/{channel}": Route(self._history, lambda exchange, name: publish(exchange, check_channel(name))),
+            "/channels/{channel}/events": Route(partial(self._stream, "sse")),
+            "/channels/{channel}/stream": Route(partial(self._stream, "stream")),
+        }
+        if self._api.on:
+            table |= {f"/api/{name}": Route(None, partial(self._api.call, name)) for name in http_api.NAMES}
+        return table
+
+    def _history(self, exchange: Exchange, channel: str) -> None:
+        self._histories.answer(exchange, check_channel(channel))
+
+    def _describe(self, exchange: Exchange) -> None:
+        exchange.json(200, http_openapi.document(self.routes.table))
 
     def _hello(self, exchange: Exchange) -> None:
         count = self._connections[exchange.request.channel].requests
@@ -184,7 +186,7 @@ class LiveResource(Resource):
             raise Refused(503, "not ready")
         exchange.text(200, "ready\n")
 
-    def _stream(self, exchange: Exchange, kind: str, channel: str) -> None:
+    def _stream(self, kind: str, exchange: Exchange, channel: str) -> None:
         check_channel(channel)
         self._streams.open(exchange, kind, channel)
 

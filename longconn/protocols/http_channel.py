@@ -231,9 +231,10 @@ class LiveChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
         settings = self.site.hub.settings
-        self._limit = body_limit(settings, request.getHeader("content-type") or "")
-        codings = request.requestHeaders.getRawHeaders("transfer-encoding")
-        if codings and (self._version != b"HTTP/1.1" or [each.lower() for each in codings] != ["chunked"]):
+        # By names in bytes: for others twisted.web decodes the values, which need not be UTF-8.
+        self._limit = body_limit(settings, (request.getHeader(b"content-type") or b"").decode("latin-1"))
+        codings = request.requestHeaders.getRawHeaders(b"transfer-encoding")
+        if codings and (self._version != b"HTTP/1.1" or [each.lower() for each in codings] != [b"chunked"]):
             # RFC 9112, section 6.1: anything else could be read differently by a proxy before us.
             self.refuse(Refused(400, "Transfer-Encoding is `chunked` or absent"))
         elif self.length and self.length > self._limit:

@@ -12,11 +12,18 @@ from longconn.core.errors import CommandError, LongConnError, Reason
 #: The status of a refused command (RFC 9110, section 15; 429: RFC 6585).
 STATUSES: dict[Reason, int] = {
     errors.INTERNAL: 503,
+    errors.UNAUTHORIZED: 401,
+    errors.UNKNOWN_CHANNEL: 404,
+    errors.PERMISSION_DENIED: 403,
+    errors.METHOD_NOT_FOUND: 404,
     errors.ALREADY_SUBSCRIBED: 409,
     errors.LIMIT_EXCEEDED: 503,
     errors.BAD_REQUEST: 400,
     errors.NOT_AVAILABLE: 404,
+    errors.TOKEN_EXPIRED: 401,
+    errors.EXPIRED: 401,
     errors.TOO_MANY_REQUESTS: 429,
+    errors.UNRECOVERABLE: 410,
     errors.NOT_SUBSCRIBED: 409,
     errors.BAD_CHANNEL: 400,
     errors.BAD_NAME: 400,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -101,7 +102,7 @@ class Exchange:
         if self.lost:
             return
         request = self.request
-        request.setResponseCode(status)
+        request.setResponseCode(status, HTTPStatus(status).phrase.encode())
         request.setHeader("Content-Type", content_type)
         request.setHeader("Content-Length", str(len(body)))
         for name, value in headers:

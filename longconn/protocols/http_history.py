@@ -6,6 +6,7 @@ import json
 import re
 
 from longconn.core.errors import BAD_REQUEST, LIMIT_EXCEEDED, CommandError
+from longconn.core.namespaces import Action
 from longconn.core.poll import Poll
 from longconn.core.publication import History, Position
 from longconn.protocols.http_exchange import Exchange
@@ -31,6 +32,7 @@ class Histories:
     def answer(self, exchange: Exchange, channel: str) -> None:
         """Raises CommandError or Refused."""
         hub = exchange.hub
+        hub.check(Action.HISTORY, channel)
         since = position(exchange.parameter("since"))
         wait = _seconds(exchange.parameter("wait"))
         if since is None or not wait or exchange.request.method == b"HEAD":

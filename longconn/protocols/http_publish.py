@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from longconn.core.client import check_size
 from longconn.core.errors import BAD_DATA, TOO_MANY_REQUESTS, CommandError
+from longconn.core.namespaces import Action
 from longconn.core.publication import Data, Info, Position
 from longconn.core.timers import Call
 from longconn.protocols.http_errors import Refused, refused
@@ -26,6 +27,7 @@ _PAUSE = 0.01
 def publish(exchange: Exchange, channel: str) -> None:
     """Publish the body of a request, and answer when the broker did. Raises CommandError or Refused."""
     hub = exchange.hub
+    hub.check(Action.PUBLISH, channel)
     name = exchange.parameter("name")
     if name is not None:
         hub.claim(name)

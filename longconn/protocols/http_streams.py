@@ -1,23 +1,19 @@
-"""Answers that do not end: server-sent events, and publications as lines of JSON.
-
-Once the head is written, everything goes past twisted.web: its `Request.write` would cut
-every message into chunks of its own for every client, while ours are made once for all.
-"""
+"""A channel as an answer that does not end: server-sent events, or publications as lines of JSON."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Iterator
-from typing import Any
 
 from longconn.core.client import Client
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import BAD_REQUEST, CommandError
+from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position, Publication
-from longconn.protocols.http_errors import Headers, Refused
+from longconn.protocols.http_errors import Headers
 from longconn.protocols.http_exchange import Exchange
-from longconn.protocols.outlet import Outlet
+from longconn.protocols.http_response import NO_BUFFERING, OpenResponse
 from longconn.wire.streams import EventFormat, StreamFormat, quoted, read_position, write_position
 
 #: Bytes of a backlog that are encoded at once.
@@ -27,36 +23,20 @@ _RETRY = 1000
 _RETRY_SPREAD = 4000
 
 
-class _Shared:
-    """A response body as a transport, where the connection carries others too (HTTP/2)."""
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-        self.write = request.write
-        self.registerProducer = request.registerProducer
-        self.unregisterProducer = request.unregisterProducer
-        self.abortConnection = request.channel.abortConnection
-
-    def loseConnection(self) -> None:
-        self._request.finish()
-
-
 class LiveStream:
     """One client of the hub on one response. `kind` is `sse` or `stream`."""
 
-    __slots__ = ("_channel", "_client", "_exchange", "_format", "_outlet", "_request", "_since", "_started", "due")
+    __slots__ = ("_channel", "_client", "_exchange", "_format", "_outlet", "_response", "_since", "due")
 
     def __init__(self, exchange: Exchange, format: StreamFormat, channel: str) -> None:
         self.due = 0
         self._exchange = exchange
-        self._request = exchange.request
         self._format = format
         self._channel = channel
         self._client: Client | None = None
         self._since: Position | None = None
-        self._started = False
-        transport = self._request.channel.transport or _Shared(self._request)
-        self._outlet = Outlet(exchange.hub, transport, self._on_close)
+        self._response = OpenResponse(exchange, self._on_close, self._on_lost)
+        self._outlet = self._response.outlet
 
     def open(self, kind: str, name: str | None, since: Position | None) -> None:
         """Subscribe, and answer when the broker did. Raises CommandError, and then nothing is left behind."""
@@ -65,43 +45,28 @@ class LiveStream:
         try:
             client = exchange.hub.connect(self._outlet, kind, exchange.host, exchange.address, name)
         except CommandError:
-            self._give_up()
+            self._response.give_up()
             raise
         self._client = self._outlet.client = client
-        exchange.watch(self._on_lost)
+        self._response.watch()
         try:
             client.subscribe(self._channel, self._format, self._on_subscribed, since)
         except CommandError:
-            self._give_up()
+            self._response.give_up()
             raise
 
     def _on_subscribed(self, result: History | CommandError) -> None:
         if isinstance(result, CommandError):
-            self._give_up()
+            self._response.give_up()
             self._exchange.fail(result)
             return
-        self._start()
+        self._response.start(_head(self._format))
         opening = self._opening(result)
         if opening:
             self._outlet.write(self._format.frame(opening))
         if result.publications:
             self._outlet.write_backlog(self._backlog(result.publications))
         self._beat_later(self._exchange.hub.settings.ping_interval)
-
-    def _start(self) -> None:
-        """Write the head."""
-        self._started = True
-        request = self._request
-        for header in _head(self._format):
-            request.setHeader(*header)
-        channel = request.channel
-        if channel.transport is not None:
-            # The stream ends with its connection; nothing else is read on it.
-            request.setHeader("Connection", "close")
-            discard = getattr(channel, "discard_input", None)
-            if discard is not None:
-                discard()
-        request.write(b"")
 
     # What is written beside the live publications.
 
@@ -166,39 +131,17 @@ class LiveStream:
     def _on_close(self, disconnect: Disconnect) -> None:
         """The hub's side closes."""
         self._exchange.hub.wheel.clear(self)
-        if not self._started:
-            self._give_up()
-            status, text = (503, disconnect.text) if disconnect.reconnect else (403, disconnect.text)
-            self._exchange.fail(Refused(status, text, code=disconnect.code))
-            return
-        end = self._format.frame(self._farewell(disconnect))
-        if self._format.chunked:
-            end += b"0\r\n\r\n"
-        self._outlet.finish(end, self._outlet.lose)
+        self._response.end(self._format.frame(self._farewell(disconnect)))
 
     def _on_lost(self) -> None:
         self._exchange.hub.wheel.clear(self)
-        self._outlet.stop()
         if self._client is not None:
             self._client.gone()
-
-    def _give_up(self) -> None:
-        """Leave the request as it was, to be answered otherwise."""
-        self._outlet.detach()
-        self._on_lost()
-        channel = self._request.channel
-        if channel is not None and channel.transport is not None:
-            # The outlet took its place.
-            channel.transport.registerProducer(channel, True)
 
 
 def _head(format: StreamFormat) -> Headers:
     events = isinstance(format, EventFormat)
-    # Without the second, nginx would collect what it passes on.
-    return (
-        ("Content-Type", "text/event-stream; charset=utf-8" if events else "application/x-ndjson"),
-        ("X-Accel-Buffering", "no"),
-    )
+    return (("Content-Type", "text/event-stream; charset=utf-8" if events else "application/x-ndjson"),)
 
 
 class Streams:
@@ -215,10 +158,11 @@ class Streams:
         request = exchange.request
         format = self._formats[kind, request.clientproto == b"HTTP/1.1"]
         if request.method == b"HEAD":
+            exchange.hub.check(Action.SUBSCRIBE, channel)
             if name is not None:
                 exchange.hub.claim(name)
             exchange.hub.check_room(exchange.host)
-            for header in _head(format):
+            for header in (*_head(format), NO_BUFFERING):
                 request.setHeader(*header)
             request.finish()
         else:

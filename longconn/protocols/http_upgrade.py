@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from longconn.core.names import check_channel
+from longconn.core.namespaces import Action
 from longconn.protocols.http_errors import Refused
 from longconn.protocols.http_exchange import Exchange
 
@@ -36,6 +37,8 @@ class Upgrades:
         channel, name = exchange.parameter("channel"), exchange.parameter("name")
         if channel is not None:
             check_channel(channel)
+        if mode == "chat":
+            exchange.hub.check(Action.SUBSCRIBE, channel or exchange.hub.settings.default_channel)
         if name is not None:
             exchange.hub.claim(name)
         exchange.hub.check_room(exchange.host)

@@ -48,6 +48,8 @@ class ChatBuilder(Interface):
 
     def build(self, gate: Callable[[Any, bytes], bool] | None, announce: bool) -> Any: ...
 
+    def to_structured(self, transport: Any, data: bytes) -> None: ...
+
 
 class SharedPortProtocol(Protocol):
     """A connection that has not yet said what it is."""
@@ -97,10 +99,11 @@ class SharedPortProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._stop_waiting()
+        before = len(self._data)
         self._data += data
         limit = self.factory.hub.settings.max_message
         # Two bytes tell TLS, a whole line tells the rest; between them there is nothing to ask.
-        if b"\n" in data or len(self._data) <= 2 or len(self._data) > limit:
+        if b"\n" in data or before < 2 or len(self._data) > limit:
             kind = detect(bytes(self._data), limit)
             if kind is not Kind.UNDECIDED:
                 self._leave()
@@ -164,6 +167,8 @@ class SharedPortFactory(_Factory):
         """The first bytes of a connection say what it speaks."""
         if kind is Kind.HTTP1:
             self._to_site(transport, data)
+        elif kind is Kind.STRUCTURED:
+            self._chat.to_structured(transport, data)
         elif kind is Kind.CHAT:
             chat = self._chat.build(None, announce=False)
             hand_over(transport, chat)
@@ -188,12 +193,12 @@ class SharedPortFactory(_Factory):
         if kind is Kind.CHAT:
             chat.gate = None
             return True
-        if kind is not Kind.HTTP1:
+        if kind not in (Kind.HTTP1, Kind.STRUCTURED):
             chat.refuse(f"{kind.value} is not served here")
         elif not chat.untouched:
-            chat.refuse("an HTTP request on a connection that was written to")
+            chat.refuse(f"{kind.value} on a connection that was written to")
         else:
             transport = chat.transport
             chat.detach()
-            self._to_site(transport, data)
+            self.decide(kind, transport, data)
         return False

@@ -21,7 +21,7 @@ from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
 from longconn.protocols.conversation import Conversation
-from longconn.protocols.handover import HTTP1_ALPN
+from longconn.protocols.handover import HTTP1_ALPN, hand_over
 from longconn.protocols.outlet import Outlet
 from longconn.protocols.peer import peer_of
 from longconn.wire.chat import PING_PAUSE, PINGS, ChatFormat, crlf, safe
@@ -196,15 +196,27 @@ class ChatFactory(_Factory):
 
     noisy = False
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, structured: Callable[[Hub], Any] | None = None) -> None:
         self.hub = hub
+        self._structured = structured
         self.format = ChatFormat(CATALOGUES[hub.settings.locale], crlf)
 
     def buildProtocol(self, addr: IAddress | None) -> ChatProtocol | None:
         if self.hub.full:
             log.info("connection from %s closed: too many connections", addr)
             return None
-        return self.build(_refuse_others, announce=True)
+        return self.build(_allow_lines_only, announce=True)
+
+    def to_structured(self, transport: Any, data: bytes) -> None:
+        """Let the structured protocol have a connection that asked for it by its first line."""
+        if self._structured is None:
+            # Only here, and only by name: a protocol does not know another.
+            from longconn.protocols.compose import structured_lines
+
+            self._structured = structured_lines
+        protocol = self._structured(self.hub)
+        hand_over(transport, protocol)
+        protocol.dataReceived(data)
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS with ALPN (RFC 7301): there is no name for chat lines, and without one the handshake fails."""
@@ -217,11 +229,19 @@ class ChatFactory(_Factory):
         return protocol
 
 
-def _refuse_others(protocol: ChatProtocol, data: bytes) -> bool:
+def _allow_lines_only(protocol: ChatProtocol, data: bytes) -> bool:
     """The gate of a port for chat lines alone."""
     kind = detect(data, protocol.factory.hub.settings.max_message)
     if kind is Kind.CHAT:
         protocol.gate = None
+    elif kind is Kind.STRUCTURED:
+        transport = protocol.transport
+        if protocol.untouched:
+            protocol.detach()
+            protocol.factory.to_structured(transport, data)
+        else:
+            protocol.refuse(f"{kind.value} on a connection that was written to")
+        return False
     elif kind is not Kind.UNDECIDED:
         protocol.refuse(f"{kind.value} on a port for chat lines")
         return False

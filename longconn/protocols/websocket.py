@@ -16,23 +16,28 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from longconn.core.client import Client
 from longconn.core.disconnects import CONNECTION_LIMIT, IDLE, NO_PONG, Disconnect
-from longconn.core.errors import NAME_TAKEN, CommandError
+from longconn.core.errors import NAME_TAKEN, PERMISSION_DENIED, UNKNOWN_CHANNEL, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
+from longconn.core.namespaces import Action
 from longconn.protocols.conversation import Conversation
 from longconn.protocols.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.intake import Intake
 from longconn.protocols.outlet import Outlet
 from longconn.protocols.peer import is_local, peer_of
+from longconn.protocols.session import Session
+from longconn.protocols.websocket_sessions import Chat, Echo, Structured
 from longconn.wire.access import Caller, Rules
-from longconn.wire.chat import ChatFormat
+from longconn.wire.chat import ChatFormat, safe
+from longconn.wire.structured import Frame, text_frame
 from longconn.wire.texts import CATALOGUES
-from longconn.wire.websocket import PING, close_code, frame, take_texts, text_frames
+from longconn.wire.websocket import PING, close_code, take_texts, text_frames
 
-_BINARY = 0x82
-_UNSUPPORTED_DATA = 1003  # RFC 6455, section 7.4.1
+#: The statuses of handshakes that are refused; 400 where none stands here.
+_STATUSES = {NAME_TAKEN: 409, PERMISSION_DENIED: 403, UNKNOWN_CHANNEL: 404}
+_HEAD_TOO_LARGE = 431  # RFC 6585, section 5
+#: Characters of the reason for which a handshake is refused.
+_LONGEST_REASON = 200
 #: What Autobahn keeps of the handshake, KiBs that nobody reads once the connection is open.
 _HANDSHAKE_ONLY = (
     "http_request_data", "http_status_line", "http_headers", "http_request_uri", "http_request_path",
@@ -40,73 +45,15 @@ _HANDSHAKE_ONLY = (
 )  # fmt: skip
 
 
-class Echo(Intake[tuple[bytes, bool]]):
-    """Sends every message back as it came, within the client's rate."""
-
-    __slots__ = ("_client", "_outlet")
-
-    def __init__(self, client: Client, outlet: Outlet, socket: LiveWebSocket) -> None:
-        super().__init__(client.hub, socket)
-        self._client = client
-        self._outlet = outlet
-
-    def receive(self, payloads: list[bytes], binary: bool = False) -> None:
-        self.take([(each, binary) for each in payloads])
-
-    @property
-    def over(self) -> bool:
-        return not self._client.live
-
-    def act(self, message: tuple[bytes, bool]) -> float:
-        wait = self._client.allowance()
-        if not wait:
-            payload, binary = message
-            self._client.spend(len(payload))
-            self._outlet.write(frame(payload, _BINARY) if binary else frame(payload))
-        return wait
-
-    def stop(self) -> None:
-        self.forget()
-        self._client.gone()
-
-
-class Chat:
-    """Chat lines in text frames."""
-
-    def __init__(self, conversation: Conversation, socket: LiveWebSocket) -> None:
-        self._conversation = conversation
-        self._socket = socket
-
-    @property
-    def held_back(self) -> bool:
-        return self._conversation.held_back
-
-    def receive(self, payloads: list[bytes], binary: bool = False) -> None:
-        if binary:
-            self._socket.sendCloseFrame(_UNSUPPORTED_DATA, b"chat lines are text")
-            return
-        lines: list[bytes] = []
-        for payload in payloads:
-            if b"\n" not in payload:
-                lines.append(payload)
-            else:
-                # A frame may hold several lines; the end of its last line is not one more, an empty one.
-                parts = payload.split(b"\n")
-                if not parts[-1]:
-                    parts.pop()
-                lines.extend(each[:-1] if each.endswith(b"\r") else each for each in parts)
-        self._conversation.feed(lines)
-
-    def stop(self) -> None:
-        self._conversation.stop()
-
-
 class LiveWebSocket(WebSocketServerProtocol):
     """One WebSocket connection, for chat or for echo."""
 
     factory: WebSocketFactory
     outlet: Outlet | None = None
-    session: Chat | Echo | None = None
+    session: Chat | Echo | Structured | None = None
+    #: for the structured protocol
+    frame: Frame = staticmethod(text_frame)
+    protocol = "websocket"
     #: how to begin when the handshake is done
     mode = "chat"
     channel: str | None = None
@@ -131,6 +78,20 @@ class LiveWebSocket(WebSocketServerProtocol):
         if not self.admitted:
             self.factory.admit(self, request)
 
+    def _head_too_large(self, data: bytes) -> bool:
+        """Whether the handshake is over its limit with `data`, Autobahn has none; it is refused then."""
+        limit = self.factory.hub.settings.max_head
+        if self.admitted or len(self.data) + len(data) <= limit:
+            return False
+        if 0 <= (self.data + data[:limit]).find(b"\r\n\r\n") <= limit - 4:
+            return False
+        self.failHandshake(f"the head is larger than {limit} bytes", _HEAD_TOO_LARGE)
+        return True
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        # What the peer sent may be in it, and it goes to the log.
+        super().failHandshake(safe(reason)[:_LONGEST_REASON], code, responseHeaders)
+
     def onOpen(self) -> None:
         hub = self.factory.hub
         for each in _HANDSHAKE_ONLY:
@@ -147,6 +108,8 @@ class LiveWebSocket(WebSocketServerProtocol):
                 client = hub.connect(self.outlet, "echo", host, address)
                 self.outlet.client = client
                 self.session = Echo(client, self.outlet, self)
+            elif self.mode == "structured":
+                self.session = Structured(Session(hub, self.outlet, self, host, address), self)
             else:
                 client = hub.connect(self.outlet, "websocket", host, address, self.name)
                 conversation = Conversation(hub, client, self.outlet, self.factory.format, self)
@@ -154,7 +117,8 @@ class LiveWebSocket(WebSocketServerProtocol):
                 conversation.enter(self.channel or hub.settings.default_channel, announce=True)
         except CommandError as error:
             self.sendCloseFrame(CONNECTION_LIMIT.code, str(error).encode()[:123])
-        self._look_later()
+        if self.mode != "structured":  # it has pings of its own
+            self._look_later()
 
     # Reading.
 
@@ -163,12 +127,12 @@ class LiveWebSocket(WebSocketServerProtocol):
         transport.pauseProducing()
 
     def resume_reading(self) -> None:
-        # What it answered meanwhile is yet to be read.
-        self._pinged = False
         transport: Any = self.transport
         transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
+        if self.state == self.STATE_CONNECTING and self._head_too_large(data):
+            return
         # Autobahn's parser is between two messages, and has nothing left over.
         if self.state == self.STATE_OPEN and not self.data and self.current_frame is None and not self.inside_message:
             self.heard = self.factory.hub.wheel.now
@@ -216,7 +180,8 @@ class LiveWebSocket(WebSocketServerProtocol):
 
     def _on_close(self, disconnect: Disconnect) -> None:
         """The hub's side closes."""
-        self.sendCloseFrame(close_code(disconnect), disconnect.text.encode())
+        code = disconnect.code if self.mode == "structured" else close_code(disconnect)
+        self.sendCloseFrame(code, disconnect.text.encode())
 
     def unregisterProducer(self) -> None:
         """Autobahn would, before it drops the connection: the outlet does when all is out."""
@@ -333,10 +298,12 @@ class WebSocketFactory(WebSocketServerFactory):
         try:
             if protocol.channel is not None:
                 check_channel(protocol.channel)
+            if protocol.mode == "chat":
+                self.hub.check(Action.SUBSCRIBE, protocol.channel or self.hub.settings.default_channel)
             if protocol.name is not None:
                 self.hub.claim(protocol.name)
         except CommandError as error:
-            raise ConnectionDeny(409 if error.reason is NAME_TAKEN else 400, str(error)) from None
+            raise ConnectionDeny(_STATUSES.get(error.reason, 400), str(error)) from None
 
     def take_over(self, request: Any, mode: str, channel: str | None, name: str | None) -> None:
         """Go on with the connection of a twisted.web request that was checked and asks for WebSocket."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from longconn.core.publication import Counts, Event, Join, Leave, Publication, Rename
 from longconn.wire.texts import Texts
@@ -77,6 +78,7 @@ class ChatFormat:
 
     texts: Texts
     frame: Callable[[list[str]], bytes]
+    tells_own_join: ClassVar[bool] = False
 
     def encode(self, channel: str, events: Sequence[Event]) -> bytes:
         lines: list[str] = []
@@ -84,10 +86,10 @@ class ChatFormat:
         for event in events:
             if isinstance(event, Publication):
                 self.say(event, lines)
-            elif isinstance(event, Join):
-                lines.append(texts.joined.format(name=safe(event.info.name)))
-            elif isinstance(event, Leave):
-                lines.append(texts.left.format(name=safe(event.info.name)))
+            elif isinstance(event, Join | Leave):
+                if event.chat:
+                    template = texts.joined if isinstance(event, Join) else texts.left
+                    lines.append(template.format(name=safe(event.info.name)))
             elif isinstance(event, Rename):
                 lines.append(texts.renamed.format(old=safe(event.old), name=safe(event.info.name)))
             else:
@@ -99,7 +101,7 @@ class ChatFormat:
         text = publication.data.text
         if text is None:
             text = publication.data.json.decode()
-        start = safe(publication.info.name) + self.texts.said
+        start = (safe(publication.info.name) or self.texts.server) + self.texts.said
         if text.isprintable():
             lines.append(start + text)
         else:

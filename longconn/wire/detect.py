@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import re
 
+from longconn.wire.structured import starts_connect
+
 # RFC 9112, section 3: method SP request-target SP HTTP-version; the method is a token (RFC 9110, 5.6.2).
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^ \r\n]+ HTTP/1\.[0-9]\r?")
 _PREFACE = b"PRI * HTTP/2.0"  # RFC 9113, section 3.4, as far as its first line goes
@@ -17,6 +19,7 @@ class Kind(enum.Enum):
     TLS = "TLS"
     HTTP2 = "HTTP/2"
     HTTP1 = "HTTP/1"
+    STRUCTURED = "the structured protocol"
     CHAT = "chat lines"
 
 
@@ -33,7 +36,9 @@ def detect(data: bytes, limit: int) -> Kind:
     line = data[:end]
     if line.rstrip(b"\r") == _PREFACE:
         return Kind.HTTP2
-    return Kind.HTTP1 if _REQUEST_LINE.fullmatch(line) else Kind.CHAT
+    if _REQUEST_LINE.fullmatch(line):
+        return Kind.HTTP1
+    return Kind.STRUCTURED if starts_connect(line) else Kind.CHAT
 
 
 def is_request_line(line: bytes) -> bool:

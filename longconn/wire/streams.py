@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from longconn.core.publication import Counts, Event, Join, Leave, Position, Publication, Rename
 
@@ -54,6 +55,7 @@ class StreamFormat:
     """Publications as JSON, one a line; comings and goings have no form. Equal formats are one."""
 
     chunked: bool
+    tells_own_join: ClassVar[bool] = False
 
     @property
     def heartbeat(self) -> bytes:
@@ -85,13 +87,12 @@ class EventFormat(StreamFormat):
 
     def write(self, event: Event, channel: bytes) -> bytes:
         if isinstance(event, Publication):
-            return b"id: %b:%d\ndata: %b\n\n" % (
-                event.epoch.encode(), event.offset, publication_json(event, channel),
-            )  # fmt: skip
-        if isinstance(event, Join):
-            return _named(b"join", channel, event.info.name)
-        if isinstance(event, Leave):
-            return _named(b"leave", channel, event.info.name)
+            # What is not kept has no place that one could resume from.
+            place = b"id: %b:%d\n" % (event.epoch.encode(), event.offset) if event.offset else b""
+            return b"%bdata: %b\n\n" % (place, publication_json(event, channel))
+        if isinstance(event, Join | Leave):
+            kind = b"join" if isinstance(event, Join) else b"leave"
+            return _named(kind, channel, event.info.name) if event.chat else b""
         if isinstance(event, Rename):
             return _named(b"leave", channel, event.old) + _named(b"join", channel, event.info.name)
         return _counted(event, channel)

@@ -17,6 +17,7 @@ class Texts:
     """One language. `{…}` are filled by `str.format`."""
 
     said: str  # what stands between the name and the text
+    server: str  # the name of what has none, published by a back end; no client can be called so
     joined: str
     left: str
     renamed: str
@@ -53,6 +54,7 @@ class Texts:
 
 EN = Texts(
     said=": ",
+    server="(server)",
     joined="* {name} joined",
     left="* {name} left",
     renamed="* {old} is now {name}",
@@ -84,6 +86,7 @@ EN = Texts(
 
 ZH = Texts(
     said="说:",
+    server="(服务器)",
     joined="{name}进入房间",
     left="{name}离开了房间",
     renamed="* {old}现在叫{name}",

@@ -1,0 +1,53 @@
+"""Paths, and what is done there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+#: Gets the exchange and the parameters of the path, in their order.
+Action = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path does, by method; `harmless` paths may be linked to from anywhere."""
+
+    get: Action | None
+    post: Action | None = None
+    harmless: bool = False
+
+    @property
+    def allow(self) -> str:
+        methods = ["GET, HEAD"] if self.get is not None else []
+        return ", ".join([*methods, "OPTIONS", *(["POST"] if self.post is not None else [])])
+
+
+class Routes:
+    """Routes by paths as `/channels/{channel}/events`; a parameter is one segment."""
+
+    def __init__(self, table: Mapping[str, Route]) -> None:
+        self.table = table
+        self._exact: dict[tuple[str, ...], Route] = {}
+        self._others: list[tuple[tuple[str, ...], Route]] = []
+        for path, route in table.items():
+            segments = tuple(path.removeprefix("/").split("/"))
+            if any(map(_is_parameter, segments)):
+                self._others.append((segments, route))
+            else:
+                self._exact[segments] = route
+
+    def find(self, path: list[str]) -> tuple[Route, list[str]] | None:
+        """What is at a path, and the values of its parameters; None if nothing is."""
+        route = self._exact.get(tuple(path))
+        if route is not None:
+            return route, []
+        for segments, route in self._others:
+            pairs = list(zip(segments, path, strict=False))
+            if len(segments) == len(path) and all(_is_parameter(ours) or ours == given for ours, given in pairs):
+                return route, [given for ours, given in pairs if _is_parameter(ours)]
+        return None
+
+
+def _is_parameter(segment: str) -> bool:
+    return segment.startswith("{")

@@ -1,0 +1,252 @@
+"""Centrifugo's client protocol, JSON flavour: commands in, replies and pushes out.
+
+    command   {"id": 1, "subscribe": {"channel": "c"}}     a pong is {}
+    reply     {"id": 1, "subscribe": {…}}  or  {"id": 1, "error": {"code", "message", "temporary"}}
+    push      {"push": {"channel": "c", "pub": {"data": …, "offset": 8, "info": {…}}}}      a ping is {}
+
+A frame holds objects joined by line feeds. Zero fields are left out, unknown ones ignored. The
+definitions are `definitions/client.proto` in the public repository centrifugal/protocol.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from longconn.core.disconnects import Disconnect
+from longconn.core.errors import BAD_DATA, CommandError
+from longconn.core.publication import Counts, Event, History, Info, Join, Leave, Publication, Rename
+from longconn.wire import slices
+from longconn.wire.streams import chunk, quoted
+from longconn.wire.websocket import frame as websocket_frame
+
+#: Names of commands, in the order in which a server takes the first that is there.
+METHODS = (
+    "connect", "subscribe", "unsubscribe", "publish", "presence", "presence_stats",
+    "history", "ping", "send", "rpc", "refresh", "sub_refresh",
+)  # fmt: skip
+
+PING = b"{}"
+
+
+class MalformedError(ValueError):
+    """A frame is no command; the connection is closed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its id (0 for `send` and pongs), its name ("" for a pong), its body, and what was written."""
+
+    id: int
+    method: str
+    body: dict[str, Any]
+    line: str
+
+    @property
+    def size(self) -> int:
+        """Characters of the command."""
+        return len(self.line)
+
+    def raw(self, member: str) -> str | None:
+        """A member of the body as it was written, to be published unchanged; None if it is absent.
+
+        Raises CommandError(BAD_DATA) if it nests as deeply as the parser goes.
+        """
+        try:
+            outer = slices.member(self.line, 0, self.method)
+            return None if outer is None else slices.part(self.line, slices.member(self.line, outer[0], member))
+        except RecursionError:
+            raise CommandError(BAD_DATA, what="JSON") from None
+
+
+def read_command(line: bytes) -> Command:
+    """One line of a frame. Raises MalformedError."""
+    try:
+        text = line.decode()
+        value = slices.loads(text)
+    except (ValueError, RecursionError):
+        raise MalformedError("not JSON") from None
+    if not isinstance(value, dict):
+        raise MalformedError("not an object")
+    number = value.get("id", 0)
+    if type(number) is not int or not 0 <= number < 2**32:
+        raise MalformedError("an id is a number from 1")
+    for method in METHODS:
+        body = value.get(method)
+        if body is not None:
+            if not isinstance(body, dict):
+                raise MalformedError(f"the body of {method} is no object")
+            if not number and method != "send":
+                raise MalformedError("a command without an id")
+            return Command(number, method, body, text)
+    if number:
+        raise MalformedError("a command without a known body")
+    return Command(0, "", {}, text)
+
+
+def starts_connect(line: bytes) -> bool:
+    """Whether a first line of a TCP connection asks for this protocol: an object with `connect`."""
+    if not line.lstrip().startswith(b"{") or b'"connect"' not in line:
+        return False
+    try:
+        return read_command(line.strip()).method == "connect"
+    except MalformedError:
+        return False
+
+
+# Replies.
+
+
+def reply(number: int, method: str, result: bytes = b"{}") -> bytes:
+    """A reply with its result, an object as JSON."""
+    return b'{"id":%d,"%b":%b}' % (number, method.encode(), result)
+
+
+def error_reply(number: int, error: CommandError) -> bytes:
+    """A refused command."""
+    value: dict[str, Any] = {"code": error.reason.code, "message": str(error)}
+    if error.reason.temporary:
+        value["temporary"] = True
+    return b'{"id":%d,"error":%b}' % (number, dump(value))
+
+
+def dump(value: object) -> bytes:
+    """A value as JSON; half a character, which has no form in UTF-8, as `?`."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def fields(**values: Any) -> bytes:
+    """An object of those fields that are not zero. Bytes are JSON already."""
+    members = []
+    for name, value in values.items():
+        if value:
+            members.append(b'"%b":%b' % (name.encode(), value if isinstance(value, bytes) else dump(value)))
+    return b"{" + b",".join(members) + b"}"
+
+
+def info_json(info: Info) -> bytes:
+    """ClientInfo. A chat client, which has no token, tells its name."""
+    named = not info.conn_info and bool(info.name)
+    conn_info = fields(name=info.name) if named else info.conn_info
+    return fields(user=info.user, client=info.client, conn_info=conn_info, chan_info=info.chan_info)
+
+
+def publication_json(publication: Publication) -> bytes:
+    info = info_json(publication.info)
+    return b'{"data":%b%b%b}' % (
+        publication.data.json,
+        b',"info":%b' % info if info != b"{}" else b"",  # the server's own have none
+        b',"offset":%d' % publication.offset if publication.offset else b"",
+    )
+
+
+def publications_json(publications: Iterable[Publication]) -> bytes:
+    return b"[" + b",".join([publication_json(each) for each in publications]) + b"]"
+
+
+def subscribe_result(
+    history: History, *, recovering: bool, recoverable: bool, data: bytes = b"", expires: bool = False, ttl: int = 0
+) -> bytes:
+    """SubscribeResult: what was missed comes with it, in order."""
+    return fields(
+        recoverable=recoverable,
+        positioned=recoverable,
+        epoch=history.position.epoch if recoverable else "",
+        offset=history.position.offset if recoverable else 0,
+        publications=publications_json(history.publications) if recovering and history.publications else b"",
+        was_recovering=recovering,
+        recovered=recovering and history.recovered,
+        expires=expires,
+        ttl=ttl,
+        data=data,
+    )
+
+
+def history_result(history: History) -> bytes:
+    return fields(
+        publications=publications_json(history.publications) if history.publications else b"",
+        epoch=history.position.epoch,
+        offset=history.position.offset,
+    )
+
+
+def presence_result(infos: Iterable[Info]) -> bytes:
+    members = [quoted(each.client) + b":" + info_json(each) for each in infos]
+    return b'{"presence":{' + b",".join(members) + b"}}"
+
+
+# Pushes.
+
+
+def push(channel: bytes, kind: str, value: bytes) -> bytes:
+    """A push about a channel, whose name is a JSON string already."""
+    return b'{"push":{"channel":%b,"%b":%b}}' % (channel, kind.encode(), value)
+
+
+def disconnect_push(disconnect: Disconnect) -> bytes:
+    value = fields(code=disconnect.code, reason=disconnect.text, reconnect=disconnect.reconnect)
+    return b'{"push":{"disconnect":%b}}' % value
+
+
+Frame = Callable[[Sequence[bytes]], bytes]
+
+
+def text_frame(objects: Sequence[bytes]) -> bytes:
+    """One WebSocket text frame."""
+    return websocket_frame(b"\n".join(objects))
+
+
+def lines(objects: Sequence[bytes]) -> bytes:
+    """Lines of TCP."""
+    return b"\n".join(objects) + b"\n"
+
+
+def stream_lines(objects: Sequence[bytes]) -> bytes:
+    """Lines in a chunk of an HTTP/1.1 response."""
+    return chunk(lines(objects))
+
+
+def events(objects: Sequence[bytes]) -> bytes:
+    """One server-sent event."""
+    return b"".join([b"data: %b\n" % each for each in objects]) + b"\n"
+
+
+def stream_events(objects: Sequence[bytes]) -> bytes:
+    """A server-sent event in a chunk of an HTTP/1.1 response."""
+    return chunk(events(objects))
+
+
+@dataclass(frozen=True)
+class StructuredFormat:
+    """A channel's events as pushes, in one frame a batch. Comings and goings only where they were asked for."""
+
+    frame: Frame
+    join_leave: bool
+    tells_own_join: ClassVar[bool] = True
+
+    def encode(self, channel: str, events: Sequence[Event]) -> bytes:
+        name = quoted(channel)
+        pushes: list[bytes] = []
+        for each in events:
+            if isinstance(each, Publication):
+                pushes.append(push(name, "pub", publication_json(each)))
+            elif self.join_leave:
+                pushes.extend(_presence_pushes(name, each))
+        return self.frame(pushes) if pushes else b""
+
+
+def _presence_pushes(channel: bytes, event: Event) -> list[bytes]:
+    if isinstance(event, Join | Leave):
+        kind = "join" if isinstance(event, Join) else "leave"
+        return [push(channel, kind, fields(info=info_json(event.info)))]
+    if isinstance(event, Rename):
+        old = Info(event.old, event.info.client, event.info.user)
+        return [
+            push(channel, "leave", fields(info=info_json(old))),
+            push(channel, "join", fields(info=info_json(event.info))),
+        ]
+    if isinstance(event, Counts):
+        return []  # the protocol has no form for it: presence_stats tells
+    return []
