@@ -1,5 +1,6 @@
 """Where values come from, which counts, and what is refused."""
 
+import json
 from pathlib import Path
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
@@ -9,6 +10,7 @@ from twisted.trial.unittest import TestCase
 from longconn import listening
 from longconn.config import NAMES, load, to_toml
 from longconn.core.errors import ConfigError
+from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.settings import Settings
 
 
@@ -139,6 +141,131 @@ class SourceTests(Case):
         path = self.file("")
         Path(path).write_bytes(b"locale = '\xff'")
         self.refused("not TOML", file=path)
+
+
+class ChannelTests(Case):
+    """The tables of the file that are no options, and what is wrong only together with them."""
+
+    FILE = """
+        history_size = 9
+        [channel_without_namespace]
+        join_leave = false
+        [namespaces.news]
+        history_ttl = "1h"
+        history_size = 0
+        allow_publish_for_client = false
+        [namespaces."räume"]
+        [namespaces.chat]
+        allow_user_limited_channels = true
+    """
+
+    def test_tables(self) -> None:
+        file = self.file(self.FILE)
+        config = load({}, {}, file)
+        self.assertEqual(
+            config.settings.namespaces,
+            Namespaces(
+                ChannelOptions(join_leave=False),
+                {
+                    "news": ChannelOptions(history_ttl=3600, history_size=0, allow_publish_for_client=False),
+                    "räume": ChannelOptions(),
+                    "chat": ChannelOptions(allow_user_limited_channels=True),
+                },
+            ),
+        )
+        self.assertEqual(config.settings.history_size, 9)
+        self.assertEqual(config.sources["namespaces.news.history_ttl"], f"file {file} key namespaces.news.history_ttl")
+
+    def test_printed_they_read_back_the_same(self) -> None:
+        file = self.file(self.FILE)
+        config = load({}, {}, file)
+        text = to_toml(config)
+        self.assertEqual(load({}, {}, self.file(text)).settings, config.settings)
+        self.assertIn(f"\n[namespaces.news]\nhistory_size = 0  # file {file} key namespaces.news.history_size\n", text)
+        self.assertIn("\n# allow_user_limited_channels is not set  # default\n", text)
+        self.assertIn('\n[namespaces."räume"]\n', text)
+        self.assertNotIn("\n[", to_toml(load({}, {})))
+
+    def test_names_that_need_quotes_read_back_the_same(self) -> None:
+        for name in ("a.b", 'a"b', "a\\b", "ü", "[x]", "a=b", "x" * 255):
+            config = load({}, {}, self.file(f"[namespaces.{json.dumps(name)}]\npresence = false"))
+            self.assertEqual(config.settings.namespaces.named, {name: ChannelOptions(presence=False)})
+            self.assertEqual(load({}, {}, self.file(to_toml(config))).settings, config.settings)
+
+    def test_what_cannot_be(self) -> None:
+        for text, *words in (
+            ("[namespaces.a]\nhistory_sise = 1", "unknown key 'namespaces.a.history_sise'; did you mean history_size?"),
+            ("[channel_without_namespace]\nname = 1", "unknown key 'channel_without_namespace.name'"),
+            ("[namespaces.a]\nhistory_size = -1", "key namespaces.a.history_size: -1", "a whole number from 0"),
+            ("[namespaces.a]\nhistory_ttl = 'x'", "key namespaces.a.history_ttl: 'x'", "seconds from 0"),
+            ("[namespaces.a]\npresence = 'no'", "key namespaces.a.presence: 'no'", "true or false"),
+            ("[namespaces.a]\npresence = 1", "key namespaces.a.presence: 1", "true or false"),
+            ("[namespaces.a.b]\npresence = true", "unknown key 'namespaces.a.b'"),
+            ("namespaces = 1", "key namespaces: 1 is no table"),
+            ("[[namespaces]]\nname = 'a'", "key namespaces: [{'name': 'a'}] is no table; allowed: [namespaces.NAME]"),
+            ("namespaces.a = 1", "key namespaces.a: 1 is no table"),
+            ("channel_without_namespace = true", "key channel_without_namespace: True is no table"),
+            ("[namespaces.'a:b']", "'a:b' is not valid", "without : and #"),
+            ("[namespaces.'a#b']", "'a#b' is not valid"),
+            ("[namespaces.'a b']", "'a b' is not valid"),
+            ("[namespaces.'']", "'' is not valid"),
+        ):
+            self.refused("file ", *words, file=self.file(text))
+
+    def test_they_are_of_the_file_alone(self) -> None:
+        self.refused("unknown variable", environ={"LONGCONN_NAMESPACES": "x"})
+
+    def test_channels_of_other_options_are_there(self) -> None:
+        file = self.file("[namespaces.chat]\n[namespaces.news]")
+        line = self.refused(
+            "flag --default-channel: 'caht' is no namespace", file=file, flags={"default_channel": "caht:a"}
+        )
+        self.assertIn("there are chat, news", line)
+        load({"default_channel": "chat:a"}, {}, file)
+        load({"default_channel": "caht:a"}, {})
+        own = {"user_personal_channel_namespace": "own"}
+        self.refused("--user-personal-channel-namespace: 'own' is no namespace", file=file, flags=own)
+        self.refused("'own' is no namespace; the file defines none", flags=own)
+
+    def test_personal_channels_are_for_their_users(self) -> None:
+        on, key = {"user_personal_channel": "on"}, {"token_hmac_secret_key": "x" * 64}
+        self.refused("flag --user-personal-channel: channels as #ID need a token key", flags=on)
+        self.assertTrue(load({**on, **key}, {}).settings.user_personal_channel)
+        off = "[channel_without_namespace]\nallow_user_limited_channels = false\n[namespaces.own]"
+        self.refused("channels as #ID", "allow_user_limited_channels", flags={**on, **key}, file=self.file(off))
+        load({**on, **key, "user_personal_channel_namespace": "own"}, {}, self.file(off))
+
+
+class TokenTests(Case):
+    def test_yes_and_no(self) -> None:
+        for text, value in (("true", True), ("Yes", True), ("1", True), ("on", True), ("false", False), ("NO", False),
+                            ("0", False), ("off", False)):  # fmt: skip
+            settings = load({"allow_anonymous_connect_without_token": text}, {}).settings
+            self.assertIs(settings.allow_anonymous_connect_without_token, value)
+        self.assertTrue(
+            load({}, {}, self.file("allow_anonymous_connect_without_token = true")).settings.anonymous_connect
+        )
+        for text in ("", "x", "2", "truefalse"):
+            self.refused("'", "allowed: true or false", flags={"user_personal_channel": text})
+        self.refused("key user_personal_channel: 1", file=self.file("user_personal_channel = 1"))
+
+    def test_who_may_come_without_a_token(self) -> None:
+        name, key = "allow_anonymous_connect_without_token", {"token_hmac_secret_key": "x" * 64}
+        for flags, expected in (({}, True), (key, False), ({**key, name: "yes"}, True), ({name: "no"}, False)):
+            self.assertIs(load(flags, {}).settings.anonymous_connect, expected)
+
+    def test_secrets_are_shown_nowhere(self) -> None:
+        config = load({}, {"LONGCONN_TOKEN_HMAC_SECRET_KEY": "hush " * 13})
+        self.assertEqual(config.settings.token_hmac_secret_key, "hush " * 13)
+        self.assertNotIn("hush", to_toml(config) + repr(config))
+        line = "# token_hmac_secret_key is set, and not shown  # environment LONGCONN_TOKEN_HMAC_SECRET_KEY\n"
+        self.assertIn(line, to_toml(config))
+        self.assertIn('token_hmac_secret_key = ""  # default\n', to_toml(load({}, {})))
+        line = self.refused("key token_hmac_secret_key: not valid", file=self.file("token_hmac_secret_key = 31337"))
+        self.assertNotIn("31337", line)
+
+    def test_keys_that_cannot_be(self) -> None:
+        self.refused("token_rsa_public_key: neither PEM nor a file", flags={"token_rsa_public_key": "/nowhere"})
 
 
 class ListeningTests(Case):

@@ -8,7 +8,7 @@ from typing import Any
 from longconn.core.disconnects import CONNECTION_LIMIT, SHUTDOWN
 from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.publication import Data, Info
-from longconn.wire.streams import EventFormat
+from longconn.wire.streams import EventFormat, StreamFormat
 from tests.http_kit import Answer, Connection, HTTPTestCase, LateBroker, unchunk
 
 
@@ -61,7 +61,7 @@ class EventTests(StreamCase):
         connections = [self.open("events")[0] for _ in range(5)]
         calls: list[Any] = []
         encode = EventFormat.encode
-        self.patch(EventFormat, "encode", lambda *args: calls.append(1) or encode(*args))
+        self.patch(StreamFormat, "encode", lambda *args: calls.append(1) or encode(*args))
         self.publish("x")
         self.assertEqual(len({each.take() for each in connections}), 1)
         self.assertEqual(len(calls), 1)

@@ -11,7 +11,7 @@ import longconn
 
 ROOT = Path(longconn.__file__).parent
 #: Protocol modules that are no protocol but tools of several.
-TOOLS = {"outlet", "peer", "handover", "conversation", "compose"}
+TOOLS = {"outlet", "peer", "handover", "conversation", "session", "arrival", "intake", "compose"}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""A broker as one over a network is: it answers later, and sometimes not at all."""
+"""A broker as one over a network is: it answers later, and sometimes that it cannot now."""
 
 import random
 from collections.abc import Callable
@@ -13,9 +13,11 @@ from longconn.testing import FakeClock
 
 
 class LateBroker:
-    """A `MemoryBroker` that does everything two turns later, in order, and now and then refuses for now.
+    """A `MemoryBroker` a network away, as far as the hub can tell; now and then it refuses for now.
 
-    `failures` is the part of commands that it refuses; which ones follows from `seed`.
+    What it is asked for it does a turn later, in order, and its answer takes another turn. So an answer
+    may be older than a publication that came back before it. `failures` is the part of commands that it
+    refuses; which ones follows from `seed`.
     """
 
     def __init__(self, clock: FakeClock, settings: Settings, seed: int = 1, failures: float = 0.2) -> None:
@@ -31,19 +33,22 @@ class LateBroker:
         self._inner.attach(receiver)
 
     def subscribe(self, channel: str, done: Done[None]) -> None:
-        self._later(lambda: self._inner.subscribe(channel, done), done)
+        self._ask(lambda answer: self._inner.subscribe(channel, answer), done)
 
     def unsubscribe(self, channel: str) -> None:
         self._later(lambda: self._inner.unsubscribe(channel))
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position]) -> None:
-        self._later(lambda: self._inner.publish(channel, data, info, done), done)
+    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
+        self._ask(lambda answer: self._inner.publish(channel, data, info, answer, keep), done)
 
     def announce(self, channel: str, announcement: Announcement) -> None:
         self._later(lambda: self._inner.announce(channel, announcement))
 
     def history(self, channel: str, since: Position | None, limit: int, reverse: bool, done: Done[History]) -> None:
-        self._later(lambda: self._inner.history(channel, since, limit, reverse, done), done)
+        self._ask(lambda answer: self._inner.history(channel, since, limit, reverse, answer), done)
+
+    def remove_history(self, channel: str, done: Done[None]) -> None:
+        self._ask(lambda answer: self._inner.remove_history(channel, answer), done)
 
     def stop(self) -> None:
         for each in self._calls.values():
@@ -51,20 +56,23 @@ class LateBroker:
         self._calls.clear()
         self._inner.stop()
 
-    def _later(self, action: Callable[[], None], done: Done[Any] | None = None) -> None:
-        fails = done is not None and self._random.random() < self.failures
+    def _ask(self, command: Callable[[Done[Any]], None], done: Done[Any]) -> None:
+        def answer(result: Any) -> None:
+            self._later(lambda: done(result))
+
+        if self._random.random() < self.failures:
+            self.refused += 1
+            self._later(lambda: answer(CommandError(INTERNAL)))
+        else:
+            self._later(lambda: command(answer))
+
+    def _later(self, action: Callable[[], None]) -> None:
+        """In the next turn, unless stopped."""
         self._count += 1
         number = self._count
 
-        def second() -> None:
+        def act() -> None:
             del self._calls[number]
-            if done is not None and fails:
-                self.refused += 1
-                done(CommandError(INTERNAL))
-            else:
-                action()
+            action()
 
-        def first() -> None:
-            self._calls[number] = self._clock.callLater(0, second)
-
-        self._calls[number] = self._clock.callLater(0, first)
+        self._calls[number] = self._clock.callLater(0, act)

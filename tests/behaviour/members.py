@@ -236,6 +236,8 @@ class StreamMember(Member):
         return self.response.status == 200
 
     def fresh(self) -> list[Heard]:
+        if self.response.status >= 400:
+            return []
         lines = self.response.lines()
         fresh, self._seen = lines[self._seen :], len(lines)
         heard: list[Heard] = []
@@ -272,6 +274,8 @@ class EventMember(StreamMember):
 
     def fresh(self) -> list[Heard]:
         heard: list[Heard] = []
+        if self.response.status >= 400:
+            return []
         for block in self.response.text.split("\n\n")[:-1]:
             if block.startswith(":ok"):
                 opening = re.search(r"^id: (.*)$", block, re.M)

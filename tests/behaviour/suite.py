@@ -26,6 +26,10 @@ class Case(SynchronousTestCase):
     member: type[Member]
 
     def setUp(self) -> None:
+        # Slow clients are warned of by the hundred here: not on the screen, where nobody asked for them.
+        logger, handler = logging.getLogger("longconn"), logging.NullHandler()
+        logger.addHandler(handler)
+        self.addCleanup(logger.removeHandler, handler)
         self.serve()
 
     def serve(self, **settings: Any) -> None:

@@ -19,6 +19,8 @@ ADA = Info("ada", "id-of-ada")
 class Words:
     """A wire format of words, that counts its encodings."""
 
+    tells_own_join = False
+
     def __init__(self) -> None:
         self.encodings = 0
 

@@ -165,6 +165,17 @@ class ChannelTests(Case):
         self.subscriber("ada").gone()
         self.assertEqual((self.hub.channels, self.hub.clients), ({}, {}))
 
+    def test_nor_at_the_broker(self) -> None:
+        came: list[Any] = []
+        self.hub.on_publication = came.append  # type: ignore[method-assign]
+        ada = self.subscriber("ada")
+        self.publish("a")
+        ada.unsubscribe("room")
+        self.publish("b")
+        self.subscriber("bo").gone()
+        self.publish("c")
+        self.assertEqual([each.data.text for each in came], ["a"])
+
 
 class RateTests(Case):
     def test_a_client_publishes_a_burst_and_then_at_its_rate(self) -> None:

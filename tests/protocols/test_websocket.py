@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import ChatFactory, Settings, SharedPortFactory, WebSocketFactory
@@ -207,6 +208,48 @@ class ViolationTests(Case):
         self.assertTrue(client.closed)
 
 
+class HeadTests(Case):
+    """On a port of its own the handshake is Autobahn's to read, and ours to bound."""
+
+    def test_a_head_without_an_end_is_refused_and_not_kept(self) -> None:
+        connection = self.server.connect(self.own)
+        connection.send(b"GET /ws HTTP/1.1\r\nX: ")
+        for _ in range(100):
+            connection.send(b"y" * 1_000)
+        self.server.settle()
+        self.assertTrue(connection.received.startswith(b"HTTP/1.1 431 "))
+        self.assertTrue(connection.closed)
+        protocol: Any = connection.transport.protocol
+        self.assertLess(len(protocol.data), 20_000)
+
+    def test_the_limit_is_for_the_head_alone(self) -> None:
+        frames = client_frame(b"x" * 60_000)
+        for size, status in ((16_000, 101), (17_000, 431)):
+            connection = self.server.connect(self.own)
+            sent: list[bytes] = []
+            send = connection.send
+            connection.send = sent.append  # type: ignore[method-assign]
+            client = WebSocketClient(connection, "/echo", [("X", "y" * (size - 200))], self.server.settle)
+            connection.send = send  # type: ignore[method-assign]
+            connection.send(sent[0] + frames)
+            self.server.settle()
+            self.assertEqual(client.status, status)
+            self.assertEqual(client.messages, ["x" * 60_000] if status == 101 else [])
+
+    def test_what_is_no_handshake_is_answered_and_logged_without_its_controls(self) -> None:
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        connection = self.server.connect(self.own)
+        connection.send(b"\x1b[2J" + b"x" * 5_000 + b"\r\n\r\n")
+        self.server.settle()
+        self.assertTrue(connection.received.startswith(b"HTTP/1.1 400 "))
+        self.assertTrue(events)
+        for text in [str(formatEvent(each)) for each in events]:
+            self.assertNotIn("\x1b", text)
+            self.assertLess(len(text), 500)
+
+
 class DeadlineTests(Case):
     def test_a_handshake_has_its_time(self) -> None:
         connection = self.server.connect(self.own)
@@ -244,6 +287,24 @@ class DeadlineTests(Case):
             client.say("here")
         self.assertFalse(client.closed)
 
+    def test_what_it_answered_while_it_was_not_read_counts(self) -> None:
+        self.serve(publish_rate=10, publish_burst=1, ping_interval=10, pong_timeout=5)
+        client = self.client()
+        client.answers_pings = False
+        self.server.advance(9)
+        client.say(*map(str, range(70)))  # seven seconds' worth: from before the ping to after the time for a pong
+        client.ping()
+        self.server.advance(7.5)
+        self.assertEqual((len(client.messages), client.closed), (70, False))
+
+    def test_without_a_time_for_pongs_none_is_required(self) -> None:
+        self.serve(pong_timeout=0)
+        client = self.client()
+        client.answers_pings = False
+        self.server.advance(600)
+        self.assertFalse(client.closed)
+        self.assertGreater(client.pings, 20)
+
     def test_without_pings_none_are_sent(self) -> None:
         self.serve(ping_interval=0)
         client = self.client()
@@ -251,11 +312,12 @@ class DeadlineTests(Case):
         self.assertEqual((client.pings, client.closed), (0, False))
 
     def test_an_idle_echo_goes_too(self) -> None:
-        self.serve(idle_timeout=100)
-        client = self.client("/echo")
-        client.answers_pings = False
-        self.server.advance(200)
-        self.assertTrue(client.closed)
+        self.serve(idle_timeout=100, ping_interval=0)
+        client, talker = self.client("/echo"), self.client("/echo")
+        for _ in range(6):
+            self.server.advance(40)
+            talker.say("x")
+        self.assertEqual((client.close_code, talker.closed), (3502, False))
 
     def test_all_ends_leave_no_delayed_call(self) -> None:
         clients = [self.client(), self.client("/echo"), self.client(own=True)]
@@ -264,4 +326,5 @@ class DeadlineTests(Case):
         clients[2].connection.send(client_frame(b"half")[:3])
         clients[2].connection.reset()
         self.server.advance(10)
-        self.assertEqual((self.server.hub.clients, self.server.clock.getDelayedCalls()), ({}, []))
+        left = [each for each in self.server.clock.getDelayedCalls() if "_on_sweep" not in str(each)]
+        self.assertEqual((self.server.hub.clients, left), ({}, []))

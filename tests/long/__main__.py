@@ -1,0 +1,27 @@
+"""`python -m tests.long NAME --seed N [--seconds S]`: what takes longer than a test may.
+
+Each ends by itself, prints the seed that it ran with, and exits with 1 if something did not hold.
+"""
+
+import argparse
+import random
+import sys
+from importlib import import_module
+
+NAMES = ("chaos", "fuzz")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.long", description="Soaks of the server, in memory.")
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(1_000_000), help="the first seed (default: random)"
+    )
+    parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
+    options = parser.parse_args()
+    print(f"{options.name}: seed {options.seed}, {options.seconds:g} s", flush=True)
+    import_module(f"tests.long.{options.name}").main(options.seed, options.seconds, print)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

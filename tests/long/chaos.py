@@ -1,0 +1,286 @@
+"""Random clients over all protocols come, speak, stall, drop and recover; none may miss or double anything.
+
+What came back from the broker is the truth: each client must have read a part of it without a gap,
+from where it came or resumed, up to now or to the moment that it was disconnected.
+"""
+
+import logging
+import random
+from collections import Counter
+from typing import Any
+
+from longconn import ChatFactory, Hub, Settings, SharedPortFactory, WebSocketFactory
+from longconn.core.publication import Data, Info
+from longconn.protocols.http import LiveSite
+from longconn.testing import FakeClock, MemoryServer
+from tests.behaviour.broker import LateBroker
+from tests.behaviour.members import (
+    EventMember,
+    ListenerMember,
+    Member,
+    OldStreamMember,
+    PollMember,
+    StreamMember,
+    TCPMember,
+    WebSocketMember,
+    WebSocketPortMember,
+)
+
+_KINDS: tuple[type[Member], ...] = (
+    TCPMember,
+    ListenerMember,
+    WebSocketMember,
+    WebSocketPortMember,
+    EventMember,
+    StreamMember,
+    OldStreamMember,
+    PollMember,
+)
+_CHANNELS = ("lobby", "den", "a/b:c")
+_SETTINGS = Settings(
+    send_queue=60_000, history_size=200, publish_rate=0, publish_bytes=0, channel_rate=0, max_connections=0
+)
+_MOST = 40
+
+
+class Wrong(AssertionError):
+    """Something did not hold; the seed finds it again."""
+
+
+class _Person:
+    """A member, and what is known of it."""
+
+    def __init__(self, member: Any, channel: str, resumed: bool) -> None:
+        self.member = member
+        self.channel = channel
+        self.resumed = resumed
+        self.since = member.since
+        self.stalled = False
+        self.stalls = 0
+        #: the offset that comes next, by channel, once it is known
+        self.next: dict[str, int] = {}
+
+
+class Chaos:
+    """One run. `checked` counts the publications that somebody read and that were compared."""
+
+    def __init__(self, seed: int, late: bool) -> None:
+        self.random = random.Random(seed)
+        clock = FakeClock()
+        self.broker = LateBroker(clock, _SETTINGS, seed, failures=0.1) if late else None
+        self.late = late
+        self.hub = Hub(clock, _SETTINGS, self.broker)
+        self.server = MemoryServer(hub=self.hub)
+        self.clock = clock
+        chat = ChatFactory(self.hub)
+        self.factories = {
+            "chat": chat,
+            "shared": SharedPortFactory(chat, LiveSite(self.hub)),
+            "websocket": WebSocketFactory(self.hub),
+        }
+        self.people: list[_Person] = []
+        #: what was said, by channel: the text of offset N at N - 1
+        self.truth: dict[str, list[str]] = {each: [] for each in _CHANNELS}
+        #: and where each text was said in the end: a speaker may still be elsewhere than it thinks
+        self.places: dict[str, tuple[str, int]] = {}
+        self.told = 0
+        self.checked = 0
+        self.actions: Counter[str] = Counter()
+        self._watch_broker()
+
+    def _watch_broker(self) -> None:
+        """Note what comes back, at its source: the inner broker gives every publication its place."""
+        inner: Any = self.broker._inner if self.broker is not None else self.hub.broker
+        publish = inner.publish
+
+        def noting(channel: str, data: Data, info: Info, done: Any, *options: Any) -> None:
+            def noted(result: Any) -> None:
+                said = self.truth[channel]
+                said.append(data.text or "")
+                self.places[said[-1]] = channel, len(said)
+                if result.offset != len(said):
+                    raise Wrong(f"offset {result.offset} for the publication number {len(said)} of {channel}")
+                done(result)
+
+            publish(channel, data, info, noted, *options)
+
+        inner.publish = noting
+
+    # Running.
+
+    def run(self, steps: int, every: int = 25) -> None:
+        """So many random steps, with a check after each `every`. Raises Wrong."""
+        for number in range(1, steps + 1):
+            self._disorderly(self._step)
+            if number % every == 0:
+                self.check()
+        self.stop()
+
+    def stop(self) -> None:
+        self.check()
+        self.server.stop()
+        if self.hub.clients or self.hub.channels or self.hub._queued:
+            raise Wrong("something was left behind")
+
+    def _disorderly(self, action: Any) -> None:
+        """Do it with a few turns of the reactor where there would be as many as it takes."""
+        clock: Any = self.clock
+        clock.settle = lambda: [clock.turn() for _ in range(self.random.randrange(4))]
+        try:
+            action()
+        finally:
+            del clock.settle
+
+    def _step(self) -> None:
+        actions = {
+            "come": 3 if len(self.people) < _MOST else 0,
+            "speak": 8,
+            "publish": 4,
+            "flood": 1,
+            "stall": 1,
+            "read on": 2,
+            "drop": 2,
+            "come back": 2,
+            "turn": 4,
+            "wait": 1,
+        }
+        name = self.random.choices(list(actions), list(actions.values()))[0]
+        self.actions[name] += 1
+        getattr(self, "_" + name.replace(" ", "_"))()
+
+    # Steps.
+
+    def _text(self, channel: str) -> str:
+        self.told += 1
+        return f"{channel}|{self.told}|" + "x" * self.random.choice((0, 10, 1_000))
+
+    def _someone(self) -> _Person | None:
+        return self.random.choice(self.people) if self.people else None
+
+    def _come(self) -> None:
+        channel = self.random.choice(_CHANNELS)
+        member = self.random.choice(_KINDS)(self.server, self.factories, channel)
+        self.people.append(_Person(member, channel, resumed=False))
+
+    def _speak(self) -> None:
+        speakers = [each for each in self.people if each.member.speaks]
+        if speakers:
+            person = self.random.choice(speakers)
+            texts = [self._text(person.channel) for _ in range(self.random.randrange(1, 4))]
+            person.member.client.say(*texts)
+
+    def _publish(self) -> None:
+        channel = self.random.choice(_CHANNELS)
+        for _ in range(self.random.randrange(1, 6)):
+            self.hub.publish(channel, Data.of_text(self._text(channel)), Info("hub"), lambda result: None)
+
+    def _flood(self) -> None:
+        channel = self.random.choice(_CHANNELS)
+        for _ in range(60):
+            self.hub.publish(channel, Data.of_text(self._text(channel) + "y" * 3_000), Info("hub"), lambda result: None)
+
+    def _stall(self) -> None:
+        person = self._someone()
+        if person is not None:
+            person.stalled = True
+            person.stalls += 1
+            person.member.connection.stop_reading()
+
+    def _read_on(self) -> None:
+        for person in self.people:
+            if person.stalled and self.random.random() < 0.5:
+                person.stalled = False
+                person.member.connection.start_reading()
+
+    def _drop(self) -> None:
+        person = self._someone()
+        if person is not None:
+            self.people.remove(person)
+            self.random.choice((person.member.connection.reset, person.member.connection.close))()
+
+    def _come_back(self) -> None:
+        resumers = [each for each in self.people if each.member.resumes and each.since and not each.stalled]
+        if resumers:
+            person = self.random.choice(resumers)
+            self.people.remove(person)
+            person.member.connection.reset()
+            kind = self.random.choice((EventMember, StreamMember, PollMember))
+            member = kind(self.server, self.factories, person.channel, since=person.since)
+            self.people.append(_Person(member, person.channel, resumed=True))
+
+    def _turn(self) -> None:
+        self.clock.turn()
+
+    def _wait(self) -> None:
+        self.clock.advance(self.random.choice((0.1, 0.5, 3, 27)))
+
+    # Checking.
+
+    def check(self) -> None:
+        """Let everything settle, and compare what everybody read with what was said."""
+        for person in self.people:
+            if person.stalled and self.random.random() < 0.5:
+                person.stalled = False
+                person.member.connection.start_reading()
+        self.clock.settle()
+        for person in list(self.people):
+            self._check(person)
+
+    def _check(self, person: _Person) -> None:
+        member = person.member
+        heard = [] if member.client is None else member.hear()
+        for each in heard:
+            if each[0] == "lost":
+                person.next.pop(person.channel, None)
+                person.resumed = False
+            elif each[0] == "said":
+                self._check_said(person, each[2])
+        person.since = member.since
+        if member.closed:
+            # Between two polls a connection is an idle one of HTTP's.
+            silent = member.farewell is None and not isinstance(member, PollMember)
+            if silent and not person.stalls and not self._refused(member):
+                raise Wrong(f"{type(member).__name__} {member.name} was closed without a word")
+            self.people.remove(person)
+        elif not person.stalled and member.inside:
+            # All that was said has been read, by whoever has read anything.
+            end = len(self.truth[person.channel]) + 1
+            if person.next.get(person.channel, end) != end:
+                raise Wrong(f"{type(member).__name__} {member.name} stopped at {person.next} of {end}")
+        elif not person.stalled and not member.inside:
+            self._disorderly(member.again)
+
+    def _refused(self, member: Any) -> bool:
+        """Whether it never came in: its request was answered with an error."""
+        return getattr(getattr(member, "response", None), "status", 0) >= 400
+
+    def _check_said(self, person: _Person, text: str) -> None:
+        channel, offset = self.places[text]
+        expected = person.next.get(channel)
+        if expected is None and person.resumed and channel == person.channel:
+            expected = int(str(person.since).split(":")[1]) + 1
+        if expected is not None and expected != offset:
+            raise Wrong(f"{type(person.member).__name__} {person.member.name} read {offset} instead of {expected}")
+        person.next[channel] = offset + 1
+        self.checked += 1
+
+
+def main(seed: int, seconds: float, say: Any) -> None:
+    """Runs until the time is over, each with the next seed."""
+    import time
+
+    logging.getLogger("longconn").setLevel(logging.CRITICAL)
+    end = time.monotonic() + seconds
+    runs = checked = 0
+    actions: Counter[str] = Counter()
+    while time.monotonic() < end:
+        chaos = Chaos(seed + runs, late=bool((seed + runs) % 2))
+        try:
+            chaos.run(steps=1_000)
+        except BaseException:
+            say(f"failed with seed {seed + runs}: python -m tests.long chaos --seed {seed + runs} --seconds 1")
+            raise
+        runs += 1
+        checked += chaos.checked
+        actions += chaos.actions
+    say(f"{runs} runs, {checked} publications read and compared; {dict(actions)}")
