@@ -1,0 +1,56 @@
+"""An existing twisted.web site that asks for a password, with longconn below /live.
+
+    python site_with_login.py ENDPOINT        as tcp:8080:interface=127.0.0.1
+
+Everything of `LiveResource` works there, at /live/channels/NAME, /live/ws and so on, and only
+for those who know the password.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.web.guard import BasicCredentialFactory, HTTPAuthSessionWrapper
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Site
+from twisted.web.static import Data
+from zope.interface import implementer
+
+from longconn import Hub, LiveResource
+
+
+@implementer(IRealm)
+class Realm:
+    """Whoever has logged in gets the site."""
+
+    def __init__(self, site: Resource) -> None:
+        self._site = site
+
+    def requestAvatar(self, avatarId: Any, mind: Any, *interfaces: Any) -> tuple[Any, Any, Any]:
+        return IResource, self._site, lambda: None
+
+
+async def main(reactor: Any, endpoint: str) -> None:
+    hub = Hub(reactor)
+    root = Resource()
+    root.putChild(b"", Data(b"the site that was here before\n", "text/plain"))
+    root.putChild(b"live", LiveResource(hub))
+
+    passwords = InMemoryUsernamePasswordDatabaseDontUse(ann=b"secret")
+    guarded = HTTPAuthSessionWrapper(Portal(Realm(root), [passwords]), [BasicCredentialFactory(b"example")])
+    port = await serverFromString(reactor, endpoint).listen(Site(guarded, reactor=reactor))
+    print(f"listening on {port.getHost().host}:{port.getHost().port}", flush=True)
+
+    # At the end: no reactor call of ours stays behind.
+    reactor.addSystemEventTrigger("before", "shutdown", hub.stop)
+    await Deferred()
+
+
+if __name__ == "__main__":
+    task.react(main, sys.argv[1:])

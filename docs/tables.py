@@ -1,0 +1,177 @@
+"""The tables of the reference, made from the code.
+
+    python docs/tables.py            write them anew into the pages
+    python docs/tables.py --check    exit status 1 if a page is not current
+
+A page has a pair of comments where a table stands: `<!-- table: options -->` and
+`<!-- end of table -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))  # a checkout that is not installed
+
+from longconn.config import PREFIX, flag  # noqa: E402
+from longconn.core import errors  # noqa: E402
+from longconn.core.disconnects import CLOSED, DISCONNECTS  # noqa: E402
+from longconn.core.settings import OPTIONS  # noqa: E402
+from longconn.option_values import allowed, is_list  # noqa: E402
+from longconn.options import _PORT_HELP, _written  # noqa: E402
+from longconn.protocols.http_errors import STATUSES  # noqa: E402
+from longconn.wire.chat import COMMANDS  # noqa: E402
+from longconn.wire.texts import EN, ZH, Texts  # noqa: E402
+from longconn.wire.websocket import close_code  # noqa: E402
+
+_PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+#: Names for what a text is for, and values that show it.
+_TEXTS = {
+    "said": "what is said",
+    "joined": "a join",
+    "left": "a leave",
+    "renamed": "a new name",
+    "counts": "many at once",
+    "who": "`/who`",
+    "channels": "`/channels`",
+    "no_channels": "`/channels`, none",
+    "no_history": "`/history`, nothing kept",
+    "unknown_command": "an unknown command",
+    "usage": "a command that lacks something",
+    "not_utf8": "a line that is not UTF-8",
+}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table of Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(_cell(each) for each in line) + " |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _code(text: object) -> str:
+    return f"`{text}`" if str(text) else ""
+
+
+def ports() -> str:
+    return table(("flag", "what"), ((_code(flag(name)), text) for name, text in _PORT_HELP.items()))
+
+
+def options() -> str:
+    rows = []
+    for name, option in OPTIONS.items():
+        default = (
+            "none" if option.default in ((), "", None) else _code(_written(option.default, option.metadata["unit"]))
+        )
+        values = "any number of them" if is_list(option) else allowed(option)
+        rows.append((_code(flag(name)), default, option.metadata["help"], values))
+    return table(("flag", "default", "what", "allowed"), rows)
+
+
+def variables() -> str:
+    names = ("max_message", "allowed_origin")
+    return table(
+        ("flag", "variable", "key of the file"),
+        ((_code(flag(each)), _code(PREFIX + each.upper()), _code(each)) for each in names),
+    )
+
+
+def texts() -> str:
+    return table(
+        ("what", "`--locale=en`", "`--locale=zh`"),
+        ((what, _code(_example(EN, key)), _code(_example(ZH, key))) for key, what in _TEXTS.items()),
+    )
+
+
+def _example(catalogue: Texts, key: str) -> str:
+    if key == "said":
+        return f"NAME{catalogue.said}text"
+    if key == "counts":
+        parts = [catalogue.counts_joined.format(n=37), catalogue.counts_left.format(n=2)]
+        return catalogue.counts.format(parts=", ".join(parts))
+    values = {
+        "name": "NAME", "old": "OLD", "n": 2, "channel": "lobby", "names": "NAME, NAME", "command": "/x",
+        "usage": COMMANDS["nick"], "channels": catalogue.channel.format(channel="lobby", n=2),
+    }  # fmt: skip
+    text: str = getattr(catalogue, key).format(**values)
+    return "! " + text if key in ("unknown_command", "usage", "not_utf8") else text
+
+
+def reasons() -> list[errors.Reason]:
+    """The reasons for which a command is refused, by number."""
+    found = {each for each in vars(errors).values() if isinstance(each, errors.Reason)}
+    return sorted(found, key=lambda each: each.code)
+
+
+def refusals() -> str:
+    rows = (
+        (
+            each.code,
+            each.text,
+            _code("! " + ZH.errors.get(each.key, each.text)),
+            STATUSES.get(each, ""),
+            "yes" if each.temporary else "",
+        )
+        for each in reasons()
+    )
+    return table(("code", "chat line `! …`, and HTTP's `message`", "in Chinese", "HTTP status", "try again"), rows)
+
+
+def disconnects() -> str:
+    rows = []
+    for code, each in sorted(DISCONNECTS.items()):
+        chat = "" if each is CLOSED else _code("! " + EN.disconnect(each))
+        rows.append((code, each.text, close_code(each), chat, "yes" if each.reconnect else "no"))
+    return table(("number", "reason", "WebSocket close code", "chat line", "come back"), rows)
+
+
+TABLES = {each.__name__: each for each in (ports, options, variables, texts, refusals, disconnects)}
+
+
+def pages() -> list[Path]:
+    return sorted(each for each in DOCS.rglob("*.md") if "_build" not in each.parts)
+
+
+def current(text: str) -> str:
+    """A page's text with its tables as the code has them. Raises KeyError for a table that is not known."""
+    return _PLACE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+
+
+def untold() -> list[str]:
+    """Texts of the catalogue that no table shows: none, or the list here is not current."""
+    shown = {
+        *_TEXTS,
+        "counts_joined",
+        "counts_left",
+        "channel",
+        "who_more",
+        "help",
+        "goodbye",
+        "errors",
+        "disconnects",
+        "words",
+        "server",
+    }
+    return [each.name for each in fields(Texts) if each.name not in shown]
+
+
+def main(arguments: Sequence[str]) -> int:
+    stale = [each for each in pages() if each.read_text() != current(each.read_text())]
+    for page in stale:
+        print(f"{page.relative_to(DOCS.parent)}: not current" if arguments else f"wrote {page}")
+        if not arguments:
+            page.write_text(current(page.read_text()))
+    return 1 if stale and arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""What a listing's terminals run: programs, and the console of a browser."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+
+class ListingError(AssertionError):
+    """A listing does not show what happens."""
+
+
+class Program:
+    """A program in a terminal: what it prints comes as lines."""
+
+    def __init__(self, command: str, folder: Path, environ: Mapping[str, str], descriptors: Sequence[int] = ()) -> None:
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        self.seen: list[str] = []
+        self._process = subprocess.Popen(
+            ["sh", "-c", command], cwd=folder, env=dict(environ), start_new_session=True, pass_fds=descriptors,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, encoding="utf-8", errors="replace", bufsize=1,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            text = line.rstrip("\r\n")
+            self.seen.append(text)
+            self.lines.put(text)
+        self.lines.put(None)
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def type(self, text: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+
+    def end_input(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def interrupt(self) -> None:
+        self._signal(signal.SIGINT)
+
+    def _signal(self, number: int) -> None:
+        # Its session is its own: the shell and what it started, and nobody else.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def stop(self) -> None:
+        """End it, whatever it is doing."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self._signal(number)
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        self._signal(signal.SIGKILL)  # what the shell left behind
+        self._reader.join(5)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+class Browser:
+    """The console of a page, as far as `new WebSocket`, `onmessage` and `send` go."""
+
+    def __init__(self, port: Callable[[str], str]) -> None:
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        self.seen: list[str] = []
+        self._port = port
+        self._stack = ExitStack()
+        self._socket: Any = None
+        self._reader: threading.Thread | None = None
+
+    def type(self, text: str) -> None:
+        """Do what a line of JavaScript says."""
+        from websockets.sync.client import connect
+
+        opened = re.search(r'new WebSocket\("(ws://localhost:\d+\S*)"\)', text)
+        sent = re.search(r"\.send\((\"(?:[^\"\\]|\\.)*\")\)", text)
+        if opened is not None:
+            url = opened[1].replace("localhost", "127.0.0.1")
+            origin: Any = re.sub(r"^ws(://[^/]*).*", r"http\1", opened[1])
+            self._socket = self._stack.enter_context(connect(url, origin=origin, proxy=None))
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
+        elif sent is not None:
+            self._socket.send(eval(sent[1]))
+        elif "onmessage" not in text:
+            raise ListingError(f"the browser of the tests does not know {text!r}")
+
+    def _read(self) -> None:
+        for message in self._socket:
+            self.seen.append(message)
+            self.lines.put(message)
+        self.lines.put(None)
+
+    def interrupt(self) -> None:
+        self.stop()
+
+    end_input = interrupt
+
+    def stop(self) -> None:
+        self._stack.close()
+        if self._reader is not None:
+            self._reader.join(5)
