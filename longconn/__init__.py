@@ -18,6 +18,7 @@ __all__ = [
     "Hub",
     "Info",
     "LiveResource",
+    "LiveSite",
     "LongConnService",
     "Settings",
     "SharedPortFactory",
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from longconn.core.hub import Hub
     from longconn.core.publication import Data, Info
     from longconn.core.settings import Settings
-    from longconn.protocols.http import LiveResource
+    from longconn.protocols.http import LiveResource, LiveSite
     from longconn.protocols.shared import SharedPortFactory
     from longconn.protocols.tcp import ChatFactory
     from longconn.protocols.websocket import WebSocketFactory
@@ -41,6 +42,7 @@ _HOMES = {
     "Hub": "longconn.core.hub",
     "Info": "longconn.core.publication",
     "LiveResource": "longconn.protocols.http",
+    "LiveSite": "longconn.protocols.http",
     "LongConnService": "longconn.service",
     "Settings": "longconn.core.settings",
     "SharedPortFactory": "longconn.protocols.shared",

@@ -14,8 +14,6 @@ from typing import Any
 from unittest import mock
 
 from longconn.core.publication import Data, Info
-from longconn.wire.chat import ChatFormat
-from longconn.wire.streams import EventFormat, StreamFormat
 from tests.behaviour.members import EventMember, ListenerMember, PollMember, StreamMember, TCPMember, WebSocketMember
 from tests.behaviour.suite import Case as Suite
 from tests.behaviour.suite import Late
@@ -159,22 +157,23 @@ class BoundTests(Case):
 
 class EncodingTests(Case):
     def test_one_for_each_wire_format_and_batch_however_many_read(self) -> None:
+        """All who read a format are sent the very same bytes object."""
         self.crowd(10)
-        counts: dict[Any, int] = {}
+        written: dict[Any, list[bytes]] = {}
+        for client in self.server.hub.clients.values():
+            subscription = client.subscriptions["lobby"]
+            sent = written.setdefault(subscription.format, [])
 
-        def counting(original: Any) -> Any:
-            def encode(format: Any, channel: str, events: Any) -> Any:
-                counts[format] = counts.get(format, 0) + 1
-                return original(format, channel, events)
+            def write(data: bytes, sent: list[bytes] = sent, original: Any = subscription.write) -> None:
+                sent.append(data)
+                original(data)
 
-            return encode
-
-        with (
-            mock.patch.object(ChatFormat, "encode", counting(ChatFormat.encode)),
-            mock.patch.object(StreamFormat, "encode", counting(StreamFormat.encode)),
-        ):
+            subscription.write = write
+        self.assertEqual(sorted(map(len, written.values())), [0] * 4)  # TCP, WebSocket, SSE, stream
+        for _ in range(3):
             for number in range(50):
                 self.server.hub.publish("lobby", Data.of_text(str(number)), Info("poster"), lambda result: None)
             self.server.settle()
-        self.assertEqual(sorted(counts.values()), [1, 1, 1, 1])  # TCP, WebSocket, SSE, stream
-        self.assertEqual(len([each for each in counts if isinstance(each, EventFormat)]), 1)
+        self.assertEqual(sorted(map(len, written.values())), [30, 30, 30, 60])
+        for sent in written.values():
+            self.assertEqual(len({id(each) for each in sent}), 3)

@@ -344,7 +344,7 @@ class Session(Intake[bytes]):
         settings = self.hub.settings
         self._connecting = False
         self.connected = True
-        self.client.announced = True
+        self.client.announce()
         self._wait_to_ping()
         members = b",".join([quoted(channel) + b":" + result for channel, result in subs.items()])
         result = fields(
@@ -484,7 +484,7 @@ class Session(Intake[bytes]):
     def _do_presence_stats(self, command: Command) -> None:
         infos = self.client.presence(_text(command.body, "channel"))
         users = len({each.user for each in infos})
-        self._reply(reply(command.id, "presence_stats", fields(num_clients=len(infos), num_users=users)))
+        self._reply(reply(command.id, "presence_stats", dump({"num_clients": len(infos), "num_users": users})))
 
     def _do_history(self, command: Command) -> None:
         body = command.body

@@ -160,7 +160,7 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         self.lost_for(member)
         self.lost_for(witness)
         self.assertEqual(other.result("presence", channel="lobby"), {"presence": {}})
-        self.assertEqual(other.result("presence_stats", channel="lobby"), {})
+        self.assertEqual(other.result("presence_stats", channel="lobby"), {"num_clients": 0, "num_users": 0})
 
     def test_history_by_limit_since_and_in_reverse(self) -> None:
         for text in "12345":

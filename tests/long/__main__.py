@@ -8,11 +8,11 @@ import random
 import sys
 from importlib import import_module
 
-NAMES = ("chaos", "fuzz")
+NAMES = ("chaos", "fuzz", "recovery", "sdk-python")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.long", description="Soaks of the server, in memory.")
+    parser = argparse.ArgumentParser(prog="python -m tests.long", description="Soaks of the server.")
     parser.add_argument("name", choices=NAMES)
     parser.add_argument(
         "--seed", type=int, default=random.randrange(1_000_000), help="the first seed (default: random)"
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
     options = parser.parse_args()
     print(f"{options.name}: seed {options.seed}, {options.seconds:g} s", flush=True)
-    import_module(f"tests.long.{options.name}").main(options.seed, options.seconds, print)
+    import_module(f"tests.long.{options.name.replace('-', '_')}").main(options.seed, options.seconds, print)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""The released npm package `centrifuge`, unmodified, over each of its transports, against a server process."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from unittest import SkipTest
+
+from tests.live.sdk import SDKBehaviour
+
+FOLDER = Path(__file__).with_name("javascript")
+#: Seconds for npm.
+INSTALLING = 180.0
+
+
+def installed() -> Path:
+    """A folder with the program and its packages, outside of this one, made once. Raises SkipTest."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        raise SkipTest("needs node and npm")
+    files = {name: (FOLDER / name).read_bytes() for name in ("package.json", "client.js")}
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longconn-tests"
+    folder = cache / hashlib.sha256(b"\0".join(files.values())).hexdigest()[:16]
+    if folder.exists():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as made:
+        for name, data in files.items():
+            (Path(made) / name).write_bytes(data)
+        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+        try:
+            done = subprocess.run(command, cwd=made, capture_output=True, text=True, timeout=INSTALLING, check=False)
+        except subprocess.TimeoutExpired:
+            raise SkipTest(f"npm install took more than {INSTALLING:g} s") from None
+        if done.returncode:
+            raise SkipTest("npm install: " + " ".join(done.stderr.split())[-200:])
+        try:
+            Path(made).rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster
+                raise
+        Path(made).mkdir(exist_ok=True)
+    return folder
+
+
+class JavaScriptTests(SDKBehaviour):
+    transport = "websocket"
+
+    def setUp(self) -> None:
+        self.folder = installed()
+
+    def client(self, port: int, asks_tokens: bool) -> list[str]:
+        scheme = "ws" if self.transport == "websocket" else "http"
+        base = f"127.0.0.1:{port}"
+        endpoints = [f"{scheme}://{base}/connection/{self.transport}", f"http://{base}/emulation"]
+        return ["node", str(self.folder / "client.js"), self.transport, *endpoints, "tokens" if asks_tokens else "none"]
+
+
+class JavaScriptStreamTests(JavaScriptTests):
+    transport = "http_stream"
+
+
+class JavaScriptEventsTests(JavaScriptTests):
+    transport = "sse"
+
+
+del SDKBehaviour

@@ -1,0 +1,94 @@
+"""The own test suite of centrifuge-python, of the version that is installed, against this server.
+
+Its source is that of PyPI. It wants a server on port 8000, set as its docker-compose.yml says; `SETTINGS` is the
+same in our words. Loops over Protobuf and over delta compression, which are not supported here, are left out.
+"""
+
+import importlib.metadata
+import os
+import re
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.live.programs import Server
+
+SETTINGS = """
+token_hmac_secret_key = "secret"
+user_personal_channel = true
+publish_rate = 0
+channel_rate = 0
+[channel_without_namespace]
+force_recovery = true
+force_push_join_leave = true
+[namespaces.smallhistory]
+force_recovery = true
+history_size = 2
+"""
+PORT = 8000
+#: What is replaced in the tests: (pattern, by). Of every loop the first round stays: JSON, and no delta.
+LEFT_OUT = (
+    (r"for use_protobuf in \(False, True\)", "for use_protobuf in (False,)"),
+    (r"for delta in \(None, (centrifuge\.)?DeltaType\.FOSSIL\)", "for delta in (None,)"),
+)
+#: Seconds for one test: some wait without an end for what does not come.
+PATIENCE = 30
+_RUNNER = f"""
+import asyncio, inspect, unittest
+original = unittest.IsolatedAsyncioTestCase._callTestMethod
+def bounded(self, method):
+    async def call():
+        await asyncio.wait_for(method(), {PATIENCE})
+    return original(self, call if inspect.iscoroutinefunction(method) else method)
+unittest.IsolatedAsyncioTestCase._callTestMethod = bounded
+unittest.main(module=None, argv=["sdk", "discover", "-v", "-s", "tests", "-t", "."])
+"""
+
+
+class Failed(AssertionError):
+    """A test of the SDK failed."""
+
+
+def sources(folder: Path) -> Path:
+    """The tests of the SDK's source distribution, without the SDK: that is the installed one."""
+    version = importlib.metadata.version("centrifuge-python")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "-d", str(folder)]
+    subprocess.run([*command, f"centrifuge-python=={version}"], check=True, timeout=300)
+    archive = next(folder.glob("*.tar.gz"))
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder / "source", filter="data")
+    root = next((folder / "source").iterdir())
+    (root / "centrifuge").rename(folder / "unused")
+    for path in (root / "tests").glob("*.py"):
+        text = path.read_text()
+        for pattern, by in LEFT_OUT:
+            text = re.sub(pattern, by, text)
+        path.write_text(text)
+    return root
+
+
+def main(seed: int, seconds: float, say: Any) -> None:
+    """Runs the suite once; it ends by itself."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", PORT))  # else an OSError says that the port is in use
+    with tempfile.TemporaryDirectory() as made:
+        root = sources(Path(made))
+        server = Server(SETTINGS, PORT)
+        try:
+            environ = os.environ | {"PYTHONPATH": str(root)}
+            done = subprocess.run(
+                [sys.executable, "-c", _RUNNER], cwd=root, env=environ, capture_output=True, text=True, check=False
+            )
+        finally:
+            server.clean_up()
+    for line in done.stderr.splitlines():
+        if re.match(r"(FAIL|ERROR): |Ran \d+ tests|OK|FAILED", line):
+            say(line)
+    if done.returncode:
+        say(done.stderr[-4_000:])
+        raise Failed("not all tests of the SDK passed")
