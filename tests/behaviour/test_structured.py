@@ -1,7 +1,9 @@
 """The structured protocol's suite, for each carrier, over the embedded broker and over one that answers late."""
 
+import json
 from typing import Any
 
+from longconn.testing import client_frame
 from tests.behaviour.structured import (
     SharedStructuredLinesMember,
     StructuredEventsMember,
@@ -47,8 +49,6 @@ class StructuredWebSocketTests(StructuredBehaviour):
         self.assertEqual(member.farewell, 1003)
 
     def test_what_is_not_utf8_closes(self) -> None:
-        from longconn.testing import client_frame
-
         member = self.join()
         member.connection.send(client_frame(b'{"id":1,"ping":{"a":"\xff"}}'))
         self.server.advance(1)
@@ -93,7 +93,7 @@ class StructuredLinesOverLateBrokerTests(Late, StructuredLinesTests):
 class ChatPortStructuredLinesTests(StructuredLinesTests):
     """On a port for chat lines a client is announced when it connects, and so are those that turn out programs."""
 
-    member = StructuredLinesMember
+    member = StructuredLinesMember  # type: ignore[assignment]
 
     def test_readers_of_chat_are_told_of_people_only(self) -> None:
         witness, member = self.witness(), self.join()
@@ -135,8 +135,6 @@ class StructuredStreamTests(StructuredBehaviour):
         return bool(member.closed or member.farewell is not None)
 
     def test_commands_for_a_session_that_is_none_are_refused(self) -> None:
-        import json
-
         member = self.join()
         client = self.server.http_client(self.factories["shared"])
         session, node = member.connected["session"], member.connected["node"]

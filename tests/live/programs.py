@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,40 +152,40 @@ class Cable:
             except OSError:
                 return
             try:
-                if not self._whole:
-                    raise OSError
                 far = socket.create_connection(("127.0.0.1", self._target()), 5)
-                far.settimeout(None)
             except OSError:
                 near.close()
                 continue
+            far.settimeout(None)
+            for each in (near, far):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
-                self._sockets |= {near, far}
+                whole = self._whole
+                if whole:
+                    self._sockets |= {near, far}
+            if not whole:
+                self._end(near, far)
+                continue
             for one, other in ((near, far), (far, near)):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
-        except OSError:
-            pass
         self._end(source, target)
 
     def _end(self, *sockets: socket.socket) -> None:
         for each in sockets:
             with self._lock:
                 self._sockets.discard(each)
-            try:
+            with suppress(OSError):  # it may be over already
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
             each.close()
 
     def cut(self) -> None:
-        self._whole = False
         with self._lock:
+            self._whole = False
             sockets = list(self._sockets)
         self._end(*sockets)
 
@@ -192,10 +193,8 @@ class Cable:
         self._whole = True
 
     def stop(self) -> None:
-        try:
+        with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._listening.close()
         self.cut()
 

@@ -8,6 +8,9 @@ import tempfile
 from pathlib import Path
 from unittest import SkipTest
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.live.programs import Process, Server
 from tests.live.sdk import SDKBehaviour
 
 FOLDER = Path(__file__).with_name("javascript")
@@ -64,6 +67,21 @@ class JavaScriptStreamTests(JavaScriptTests):
 
 class JavaScriptEventsTests(JavaScriptTests):
     transport = "sse"
+
+
+class ExampleTests(SynchronousTestCase):
+    def test_the_example_of_the_documentation(self) -> None:
+        folder = installed()
+        server = Server()
+        self.addCleanup(server.clean_up)
+        program = Path(__file__).parents[2] / "docs" / "examples" / "sdk_client.js"
+        packages = f"NODE_PATH={folder / 'node_modules'}"
+        client = Process(["env", packages, "node", str(program), f"127.0.0.1:{server.port}"])
+        self.addCleanup(client.stop)
+        self.assertEqual(client.line(), "subscribed")
+        self.assertRegex(client.line(), r'^127\.0\.0\.1:\d+: \{"temperature":21\.5\}$')
+        server.publish("lobby", "how warm is it?")
+        self.assertRegex(client.line(), r'^127\.0\.0\.1:\d+: "how warm is it\?"$')
 
 
 del SDKBehaviour

@@ -110,8 +110,8 @@ class CommandTests(SynchronousTestCase):
             '"\\u00e9\\n\\""', '{"b": 1, "a": [1 ,2.0 , {"a":{}}]}', "[]", '"é\u2028"', '{"a":1,"a":2}',
         ):  # fmt: skip
             with self.subTest(data=data):
-                self.assertEqual(self.raw('{"id":1,"publish":{"channel":"c","data":%s}}' % data), data)
-                self.assertEqual(self.raw('{"publish" : { "data" : %s , "channel" : "c" }, "id":1 }' % data), data)
+                self.assertEqual(self.raw(f'{{"id":1,"publish":{{"channel":"c","data":{data}}}}}'), data)
+                self.assertEqual(self.raw(f'{{"publish" : {{ "data" : {data} , "channel" : "c" }}, "id":1 }}'), data)
         whole = Data.of_json(self.raw('{"id":1,"publish":{"data": {"a": 1.50, "b": "x  y"} }}') or "")
         self.assertEqual(whole.json, b'{"a":1.50,"b":"x  y"}')
 
