@@ -220,6 +220,38 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         self.post("3")
         self.assertEqual(member.says(), ["3"])
 
+    def test_an_unsubscribe_right_after_a_subscribe_is_answered_after_it(self) -> None:
+        member = self.member(self.server, self.factories, joins=False)
+        member.hear()
+        count = len(member.replies)
+        pairs = [
+            {"id": 100 + 2 * each + last, "unsubscribe" if last else "subscribe": {"channel": "lobby"}}
+            for each in range(10)
+            for last in (0, 1)
+        ]
+        member.send(*pairs)
+        member.hear()
+        self.assertEqual(list(member.replies)[count:], list(range(100, 120)))
+        self.assertEqual([member.replies[each]["unsubscribe"] for each in range(101, 120, 2)], [{}] * 10)
+        self.assertEqual(self.server.hub.presence("lobby"), [])
+        self.assertIn("epoch", member.result("subscribe", channel="lobby"))
+
+    def test_one_that_the_server_unsubscribes_while_it_subscribes_is_answered(self) -> None:
+        for turns in range(6):
+            member = self.member(self.server, self.factories, joins=False)
+            member.hear()
+            number = member.ask("subscribe", channel="lobby")
+            for _ in range(turns):
+                self.server.clock.turn()
+            session = next(iter(self.server.hub.sessions.values()))
+            session.unsubscribe("lobby", 2000, "server unsubscribe")
+            member.hear()
+            self.assertIn(number, member.replies)
+            self.assertEqual(self.server.hub.presence("lobby"), [])
+            for _ in range(10):  # more than may be under way
+                member.result("history", channel="lobby", limit=1)
+            self.lost_for(member)
+
     def test_it_is_in_many_channels_at_once(self) -> None:
         member = self.join("one")
         self.assertIn("epoch", member.result("subscribe", channel="two"))

@@ -25,7 +25,19 @@ from tests.behaviour.members import (
     WebSocketMember,
     WebSocketPortMember,
 )
+from tests.behaviour.structured import (
+    SharedStructuredLinesMember,
+    StructuredEventsMember,
+    StructuredStreamMember,
+    StructuredWebSocketMember,
+)
 
+_STRUCTURED: tuple[type[Member], ...] = (
+    StructuredWebSocketMember,
+    SharedStructuredLinesMember,
+    StructuredStreamMember,
+    StructuredEventsMember,
+)
 _KINDS: tuple[type[Member], ...] = (
     TCPMember,
     ListenerMember,
@@ -35,6 +47,7 @@ _KINDS: tuple[type[Member], ...] = (
     StreamMember,
     OldStreamMember,
     PollMember,
+    *_STRUCTURED,
 )
 _CHANNELS = ("lobby", "den", "a/b:c")
 _SETTINGS = Settings(
@@ -204,7 +217,7 @@ class Chaos:
             person = self.random.choice(resumers)
             self.people.remove(person)
             person.member.connection.reset()
-            kind = self.random.choice((EventMember, StreamMember, PollMember))
+            kind = self.random.choice((EventMember, StreamMember, PollMember, *_STRUCTURED))
             member = kind(self.server, self.factories, person.channel, since=person.since)
             self.people.append(_Person(member, person.channel, resumed=True))
 
