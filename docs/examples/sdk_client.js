@@ -2,7 +2,10 @@
 const { Centrifuge } = require('centrifuge');
 const WebSocket = require('ws'); // a browser has one of its own
 
-const client = new Centrifuge(`ws://${process.argv[2]}/connection/websocket`, { websocket: WebSocket });
+const client = new Centrifuge(`ws://${process.argv[2]}/connection/websocket`, {
+  websocket: WebSocket,
+  data: { chat: { name: 'thermometer' } }, // to be somebody of the chat; without it, a program that nobody sees come
+});
 const lobby = client.newSubscription('lobby');
 
 lobby.on('subscribed', ({ wasRecovering, recovered }) => {

@@ -20,7 +20,8 @@ class Reader(SubscriptionEventHandler):
 
 
 async def main(address: str) -> None:
-    client = Client(address)
+    # To be somebody of the chat; without it, a program that nobody sees come.
+    client = Client(address, data={"chat": {"name": "thermometer"}})
     lobby = client.new_subscription("lobby", events=Reader())
     await client.connect()
     await lobby.subscribe()

@@ -8,6 +8,7 @@ and every subscriber of that format is sent the same bytes object.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from longconn.core.broker import Done
@@ -60,20 +61,34 @@ class Watcher(Protocol):
 class Subscription:
     """One client in one channel, with the wire format that it reads."""
 
-    __slots__ = ("channel", "client", "done", "format", "held", "since", "write")
+    __slots__ = ("chan_info", "channel", "client", "done", "format", "held", "since", "write")
 
     def __init__(
-        self, client: Client, channel: Channel, format: Format, since: Position | None, done: Done[History]
+        self,
+        client: Client,
+        channel: Channel,
+        format: Format,
+        since: Position | None,
+        done: Done[History],
+        chan_info: bytes = b"",
     ) -> None:
         self.client = client
         self.channel = channel
         self.format = format
+        #: what a token, or the server, says of the client in this channel, as JSON
+        self.chan_info = chan_info
         #: the outlet's, bound once: it is called for every batch
         self.write: Callable[[bytes], Any] = client.outlet.write
         self.since = since
         self.done: Done[History] | None = done
         #: while the subscribe is under way: what came back meanwhile; afterwards None
         self.held: list[Publication] | None = []
+
+    @property
+    def info(self) -> Info:
+        """Who the client is in this channel."""
+        info = self.client.info
+        return replace(info, chan_info=self.chan_info) if self.chan_info else info
 
 
 class _View:
@@ -128,7 +143,7 @@ class Channel:
 
     def infos(self) -> list[Info]:
         """Who is subscribed here, in the order of their coming within each wire format."""
-        return [each.client.info for group in self._groups.values() for each in group]
+        return [each.info for group in self._groups.values() for each in group]
 
     # Coming and going.
 
@@ -255,7 +270,7 @@ class Channel:
 
     def on_announcement(self, announcement: Announcement) -> None:
         own = self._own(announcement)
-        if self._count > NAMED_SUBSCRIBERS and isinstance(announcement, Join | Leave) and announcement.chat:
+        if self._count > NAMED_SUBSCRIBERS and isinstance(announcement, Join | Leave) and announcement.info.chat:
             if isinstance(announcement, Join):
                 self._joined += 1
                 if own is not None:

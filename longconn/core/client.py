@@ -64,7 +64,7 @@ class Client:
         self.conn_info = b""
         self.id = secrets.token_urlsafe(15)
         self.announced = False
-        #: whether readers of chat are told of it, too
+        #: whether it is somebody of the chat (see `Info`)
         self.chat = True
         self.live = True
         #: what the server can make it do, if it speaks the structured protocol (`longconn.core.api.Session`)
@@ -78,7 +78,7 @@ class Client:
     @property
     def info(self) -> Info:
         if self._info is None:
-            self._info = Info(self.name, self.id, self.user, self.conn_info)
+            self._info = Info(self.name, self.id, self.user, self.conn_info, chat=self.chat)
         return self._info
 
     def identify(self, user: str, conn_info: bytes) -> None:
@@ -98,6 +98,7 @@ class Client:
         done: Done[History],
         since: Position | None = None,
         granted: bool = False,
+        chan_info: bytes = b"",
     ) -> None:
         """Get what is published in `channel`, written in `format`.
 
@@ -106,6 +107,7 @@ class Client:
         those is sent. An announced client's join is told to the others. `granted`: a token for this
         channel, or the server itself, lets it in, whatever the channel's options say. Without the
         right to what is kept it gets none of it, and is told that it missed something if it did.
+        `chan_info` is what they say of it there, as JSON, for others to see.
         """
         check_channel(channel)
         hub = self.hub
@@ -126,11 +128,11 @@ class Client:
                     top = result.position
                     result.recovered = hidden.offset == top.offset and hidden.epoch in ("", top.epoch)
                 if self.announced:
-                    hub.announce(channel, Join(self.info, self.chat))
+                    hub.announce(channel, Join(subscription.info))
             done(result)
 
         target = hub.channel(channel)
-        subscription = Subscription(self, target, format, since, subscribed)
+        subscription = Subscription(self, target, format, since, subscribed, chan_info)
         self.subscriptions[channel] = subscription
         target.add(subscription)
 
@@ -146,7 +148,7 @@ class Client:
         subscription.done = None
         subscription.channel.remove(subscription, finish=finish)
         if completed and self.announced:
-            self.hub.announce(subscription.channel.name, Leave(self.info, self.chat))
+            self.hub.announce(subscription.channel.name, Leave(subscription.info))
 
     def forget(self, channel: Channel) -> None:
         """A subscribe failed: the channel takes it back."""
@@ -158,7 +160,7 @@ class Client:
             self.announced = True
             for name, subscription in self.subscriptions.items():
                 if subscription.held is None:
-                    self.hub.announce(name, Join(self.info, self.chat))
+                    self.hub.announce(name, Join(subscription.info))
 
     # Asking.
 
@@ -201,18 +203,24 @@ class Client:
         """Publish in `channel`; `done` gets the position. Its rate is the caller's to ask by `allowance`."""
         self.spend(data.size)
         self.hub.check(Action.PUBLISH, check_channel(channel), self)
-        self.hub.publish(channel, data, self.info, done, self.host)
+        subscription = self.subscriptions.get(channel)
+        info = self.info if subscription is None else subscription.info
+        self.hub.publish(channel, data, info, done, self.host)
 
     def rename(self, name: str) -> None:
-        """Take another name. Raises CommandError(BAD_NAME) or (NAME_TAKEN)."""
+        """Take another name; who has taken one is somebody of the chat.
+
+        Raises CommandError(BAD_NAME) or (NAME_TAKEN).
+        """
         old = self.name
         self.hub.claim(name, self)
         self.name = name
+        self.chat = True
         self._info = None
         if self.announced and name != old:
             for channel, subscription in self.subscriptions.items():
                 if subscription.held is None:
-                    self.hub.announce(channel, Rename(old, self.info))
+                    self.hub.announce(channel, Rename(old, subscription.info))
 
     # The end.
 

@@ -71,7 +71,8 @@ def _refuse_constant(name: str) -> object:
 class Info:
     """Who published, joined or left: the client's name, its id, its user.
 
-    `conn_info` and `chan_info` are what tokens say of it, as JSON; empty for none.
+    `conn_info` and `chan_info` are what tokens say of it, as JSON; empty for none. `chat` says that it is
+    somebody of the chat: its readers are told of its comings and goings, and everybody is told its name.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Info:
     user: str = ""
     conn_info: bytes = b""
     chan_info: bytes = b""
+    chat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,9 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Somebody came. Readers of chat are told of chat clients only."""
+    """Somebody came."""
 
     info: Info
-    chat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,6 @@ class Leave:
     """Somebody went."""
 
     info: Info
-    chat: bool = True
 
 
 @dataclass(frozen=True, slots=True)

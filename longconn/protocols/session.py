@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from longconn.core.broker import Done
 from longconn.core.client import check_size
 from longconn.core.disconnects import BAD_REQUEST as BAD_REQUEST_CLOSE
-from longconn.core.disconnects import EXPIRED, IDLE, INVALID_TOKEN, NO_PONG, Disconnect
-from longconn.core.errors import (
-    BAD_DATA,
-    BAD_REQUEST,
-    INTERNAL,
-    METHOD_NOT_FOUND,
-    NOT_AVAILABLE,
-    UNRECOVERABLE,
-    CommandError,
-)
-from longconn.core.errors import PERMISSION_DENIED as PERMISSION_DENIED_ERROR
+from longconn.core.disconnects import EXPIRED, IDLE, NO_PONG, Disconnect
+from longconn.core.errors import BAD_DATA, INTERNAL, UNRECOVERABLE, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.names import check_channel
-from longconn.core.namespaces import personal_channel
-from longconn.core.publication import Data, History, Position
-from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError
-from longconn.protocols.arrival import Arrival
+from longconn.core.namespaces import may_recover
+from longconn.core.publication import History, Position
+from longconn.core.tokens import Granted, SubscriptionToken
 from longconn.protocols.intake import UNTIL_TOLD, Intake, Reader
 from longconn.protocols.outlet import Outlet
+from longconn.protocols.replies import Replies
+from longconn.protocols.session_commands import COMMANDS
 from longconn.wire.streams import quoted
 from longconn.wire.structured import (
     PING,
@@ -35,15 +27,14 @@ from longconn.wire.structured import (
     Frame,
     MalformedError,
     StructuredFormat,
-    dump,
     error_reply,
     fields,
-    history_result,
-    presence_result,
+    number,
     push,
     read_command,
     reply,
     subscribe_result,
+    text,
 )
 
 #: What the server calls itself to clients.
@@ -54,8 +45,6 @@ UNSUBSCRIBE_EXPIRED = 2501
 _CHECK = 25.0
 #: A bit of a subscribe's `flag` (`subscriptionFlags` of the SDKs): rather refuse than miss something.
 _REJECT_UNRECOVERED = 2
-#: Bytes of replies from which on the next command waits until they are sent.
-_MUCH = 64 * 1024
 #: Subscribes and histories of one client that may be under way.
 _AT_ONCE = 8
 #: Seconds for which an expired connection may still bring a new token.
@@ -77,21 +66,9 @@ class Session(Intake[bytes]):
     """
 
     __slots__ = (
-        "_carrier",
-        "_coming",
-        "_connecting",
-        "_expires_at",
-        "_expiries",
-        "_pending",
-        "_pinged",
-        "_replies",
-        "_unsent",
-        "client",
-        "connected",
-        "due",
-        "id",
-        "outlet",
-    )
+        "_carrier", "_coming", "_pending", "_pinged", "_replies", "client", "connected", "connecting",
+        "due", "expires_at", "expiries", "id", "outlet",
+    )  # fmt: skip
 
     def __init__(self, hub: Hub, outlet: Outlet, carrier: Carrier, host: str, address: str) -> None:
         """Raises CommandError(LIMIT_EXCEEDED) where there are too many clients."""
@@ -104,17 +81,15 @@ class Session(Intake[bytes]):
         #: names the session to `/emulation`; not the client's id, which others see
         self.id = secrets.token_urlsafe(18)
         self.connected = False
-        self._connecting = False
+        self.connecting = False
         self._pinged = False
-        self._expires_at: float | None = None
+        self.expires_at: float | None = None
         # When subscriptions expire, by channel; None for never.
-        self._expiries: dict[str, float | None] = {}
-        self._replies: list[bytes] = []
+        self.expiries: dict[str, float | None] = {}
+        self._replies = Replies(hub, outlet, carrier.frame, self.go_on_soon)
         # Answers under way that may be large; of subscribes by channel, with what answers them.
         self._pending = 0
         self._coming: dict[str, Callable[[Any], None]] = {}
-        # Bytes of replies that were not handed to the outlet, or wait there as a backlog.
-        self._unsent = 0
         self.due = 0
         hub.sessions[self.id] = self
         if hub.settings.handshake_timeout:
@@ -132,6 +107,7 @@ class Session(Intake[bytes]):
         self.hub.wheel.clear(self)
         self.hub.sessions.pop(self.id, None)
         self.forget()
+        self._replies.stop()
         self.client.gone()
         self.client.session = None  # a cycle would keep both in memory for a while
         for coming in tuple(self._coming.values()):
@@ -157,7 +133,7 @@ class Session(Intake[bytes]):
         patient = self.held_back or self.outlet.queued
         if not self.connected and not patient:
             self.close(IDLE)
-        elif self._expires_at is not None and now > self._expires_at + EXPIRY_GRACE:
+        elif self.expires_at is not None and now > self.expires_at + EXPIRY_GRACE:
             self.close(EXPIRED)
         elif self._pinged and not patient and settings.pong_timeout:
             self.close(NO_PONG)
@@ -170,19 +146,19 @@ class Session(Intake[bytes]):
 
     def _drop_expired(self, now: float) -> None:
         """End subscriptions whose tokens expired and were not refreshed."""
-        for channel, at in list(self._expiries.items()):
+        for channel, at in list(self.expiries.items()):
             if at is not None and now > at + EXPIRY_GRACE:
                 self.unsubscribe(channel, UNSUBSCRIBE_EXPIRED, "subscription expired")
 
     def unsubscribe(self, channel: str, code: int, reason: str) -> None:
         """End a subscription from the server's side, and tell the client by a push."""
-        self._expiries.pop(channel, None)
+        self.expiries.pop(channel, None)
         if channel in self.client.subscriptions:
             self.client.unsubscribe(channel)
             coming = self._coming.pop(channel, None)
             if coming is not None:
                 coming(CommandError(INTERNAL))  # its own answer never comes now
-            self._reply(push(quoted(channel), "unsubscribe", fields(code=code, reason=reason)))
+            self._replies.add(push(quoted(channel), "unsubscribe", fields(code=code, reason=reason)))
 
     # What the server API asks for (`longconn.core.api.Session`).
 
@@ -195,13 +171,13 @@ class Session(Intake[bytes]):
             if isinstance(result, CommandError):
                 done(result)
             else:
-                self._reply(push(quoted(channel), "subscribe", result))
+                self._replies.add(push(quoted(channel), "subscribe", result))
                 done(None)
 
         self.subscribe(channel, {}, subscribed, granted)
-        self._note_coming(channel, subscribed)
+        self.note_coming(channel, subscribed)
 
-    def _note_coming(self, channel: str, done: Callable[[Any], None]) -> None:
+    def note_coming(self, channel: str, done: Callable[[Any], None]) -> None:
         """If a subscribe is under way still, `done` is called also when it is given up."""
         subscription = self.client.subscriptions.get(channel)
         if subscription is not None and subscription.held is not None:
@@ -209,45 +185,27 @@ class Session(Intake[bytes]):
 
     def refresh_for_server(self, expires_at: float | None) -> None:
         """Let the connection expire at another time, and tell the client by a push."""
-        self._expires_at = expires_at
-        self._reply(b'{"push":{"refresh":%b}}' % fields(**self._expiry(expires_at)))
+        self.expires_at = expires_at
+        self._replies.add(b'{"push":{"refresh":%b}}' % fields(**self.expiry(expires_at)))
 
     def close(self, disconnect: Disconnect, why: str = "") -> None:
         """End the session, after the replies that it has."""
-        self._write_replies()
+        self._replies.write()
         if why:
             log.info("%s client from %s closed: %s", self.client.protocol, self.client.address, why)
         self.client.close(disconnect)
 
     # Replies.
 
-    def _reply(self, data: bytes) -> None:
-        self._replies.append(data)
-        self._unsent += len(data)
-        if len(self._replies) == 1:
-            self.hub.answer_first(self._write_replies)
-
-    def _write_replies(self) -> None:
-        replies, self._replies = self._replies, []
-        if not replies:
-            return
-        if self._unsent < _MUCH:
-            self._unsent = 0
-            self.outlet.write(self._carrier.frame(replies))
-        else:
-            # What it missed and what it asked for is paced by its reading, and so are its commands.
-            self.outlet.write_backlog(self._backlog(self._carrier.frame(replies)))
-
-    def _backlog(self, frame: bytes) -> Iterator[bytes]:
-        yield frame
-        self._unsent = 0
-        self.go_on_soon()
+    def reply(self, command: Command, result: bytes = b"{}") -> None:
+        """Answer a command."""
+        self._replies.add(reply(command.id, command.method, result))
 
     def _refuse(self, command: Command, error: CommandError) -> None:
         if command.id:  # `send` has no reply
-            self._reply(error_reply(command.id, error))
+            self._replies.add(error_reply(command.id, error))
 
-    def _done(self, command: Command, write: Callable[[Any], bytes]) -> Callable[[Any], None]:
+    def answer(self, command: Command, write: Callable[[Any], bytes]) -> Callable[[Any], None]:
         """What answers `command` when the broker has: with its result as `write` writes it, or its error."""
 
         def done(result: Any) -> None:
@@ -259,11 +217,11 @@ class Session(Intake[bytes]):
             except RecursionError:  # nested by the peer as deeply as the parser goes
                 self._refuse(command, CommandError(BAD_DATA, what="JSON"))
             else:
-                self._reply(reply(command.id, command.method, written))
+                self.reply(command, written)
 
         return done
 
-    def _counted(self, done: Callable[[Any], None], channel: str | None = None) -> Callable[[Any], None]:
+    def counted(self, done: Callable[[Any], None], channel: str | None = None) -> Callable[[Any], None]:
         """`done` of an answer that may be large: until it is called, it is one of few under way."""
         self._pending += 1
 
@@ -279,7 +237,7 @@ class Session(Intake[bytes]):
     # Commands.
 
     def act(self, line: bytes) -> float:
-        if self._connecting or self._unsent >= _MUCH or self._pending >= _AT_ONCE:
+        if self.connecting or self._replies.many or self._pending >= _AT_ONCE:
             return UNTIL_TOLD
         if not line:
             return 0.0
@@ -300,7 +258,7 @@ class Session(Intake[bytes]):
             pending = self._pending
             try:
                 check_size(command.size, self.hub.settings.max_message)
-                getattr(self, "_do_" + command.method)(command)
+                COMMANDS[command.method](self, command)
             except CommandError as error:
                 self._pending = pending
                 self._refuse(command, error)
@@ -309,101 +267,37 @@ class Session(Intake[bytes]):
                 self._refuse(command, CommandError(INTERNAL))
         return wait
 
-    # Coming in.
-
-    def _do_connect(self, command: Command) -> None:
-        hub = self.hub
-        token = _text(command.body, "token")
-        try:
-            claims = self._identify(token)
-        except TokenError as error:
-            self.close(INVALID_TOKEN, str(error))
-            return
-        self.client.identify(claims.user, claims.info)
-        self._expires_at = claims.expires_at
-        granted = dict(claims.subs)
-        personal = personal_channel(claims.user, hub.settings.user_personal_channel_namespace)
-        if hub.settings.user_personal_channel and personal is not None:
-            granted.setdefault(personal, Granted())
-        self._connecting = True
-        Arrival(self, command, granted).start()
-
-    def _identify(self, token: str) -> ConnectionToken:
-        """Who connects. Raises TokenError, or CommandError(TOKEN_EXPIRED): then the client brings another."""
-        verifier = self.hub.verifier
-        if token:
-            if verifier is None:
-                raise TokenError("connection", "there is no key here to check it")
-            return verifier.connection(token, self.hub.clock.seconds())
-        if not self.hub.settings.anonymous_connect:
-            raise TokenError("connection", "there is none")
-        return ConnectionToken("")
+    # What commands ask for.
 
     def arrived(self, command: Command, subs: dict[str, bytes]) -> None:
         """The subscriptions that the server makes are complete: the client is in."""
         settings = self.hub.settings
-        self._connecting = False
+        self.connecting = False
         self.connected = True
         self.client.announce()
         self._wait_to_ping()
         members = b",".join([quoted(channel) + b":" + result for channel, result in subs.items()])
         result = fields(
-            client=self.client.id,
-            version=VERSION,
+            **self.introduction(),
             subs=b"{" + members + b"}" if subs else b"",
             ping=int(settings.ping_interval),
             pong=bool(settings.ping_interval and settings.pong_timeout),
             session=self.id,
             node=self.hub.node,
-            **self._expiry(self._expires_at),
+            **self.expiry(self.expires_at),
         )
-        self._reply(reply(command.id, "connect", result))
+        self.reply(command, result)
         self.go_on_soon()
 
-    def _expiry(self, at: float | None) -> dict[str, Any]:
+    def introduction(self) -> dict[str, Any]:
+        """What a client is told of itself and of us."""
+        return {"client": self.client.id, "version": VERSION}
+
+    def expiry(self, at: float | None) -> dict[str, Any]:
         """`expires` and `ttl`, in whole seconds, of something that expires at a time, if ever."""
         if at is None:
             return {}
         return {"expires": True, "ttl": max(1, round(at - self.hub.clock.seconds()))}
-
-    def _do_refresh(self, command: Command) -> None:
-        verifier = self.hub.verifier
-        if verifier is None:
-            raise CommandError(NOT_AVAILABLE, what="tokens")
-        try:
-            claims = verifier.connection(_text(command.body, "token"), self.hub.clock.seconds())
-            if claims.user != self.client.user:
-                raise TokenError("connection", "it is for another user")
-        except TokenError as error:
-            self.close(INVALID_TOKEN, str(error))
-            return
-        self._expires_at = claims.expires_at
-        result = fields(client=self.client.id, version=VERSION, **self._expiry(claims.expires_at))
-        self._reply(reply(command.id, "refresh", result))
-
-    # Channels.
-
-    def _do_sub_refresh(self, command: Command) -> None:
-        body = command.body
-        channel = _text(body, "channel")
-        if body.get("type"):
-            raise CommandError(NOT_AVAILABLE, what="shared poll")
-        if channel not in self.client.subscriptions:
-            raise CommandError(PERMISSION_DENIED_ERROR, what="refresh", channel=channel)
-        token = self._subscription_token(channel, _text(body, "token"))
-        self._expiries[channel] = token.expires_at
-        self._reply(reply(command.id, "sub_refresh", fields(**self._expiry(token.expires_at))))
-
-    def _subscription_token(self, channel: str, token: str) -> SubscriptionToken:
-        verifier = self.hub.verifier
-        if verifier is None:
-            raise CommandError(NOT_AVAILABLE, what="tokens")
-        client = self.client
-        try:
-            return verifier.subscription(token, channel, client.user, self.hub.clock.seconds(), client.id)
-        except TokenError as error:
-            log.info("%s client from %s refused: %s", client.protocol, client.address, error)
-            raise CommandError(PERMISSION_DENIED_ERROR, what="subscribe to", channel=channel) from None
 
     def subscribe(
         self,
@@ -415,12 +309,14 @@ class Session(Intake[bytes]):
         """Subscribe as `body` (a SubscribeRequest) says; `done` gets a SubscribeResult. Raises CommandError."""
         options = self.hub.namespaces.options(check_channel(channel))
         recovering = bool(body.get("recover"))
-        since = Position(_text(body, "epoch"), _number(body, "offset")) if recovering else None
-        refuses_loss = bool(_number(body, "flag") & _REJECT_UNRECOVERED)
+        since = Position(text(body, "epoch"), number(body, "offset")) if recovering else None
+        refuses_loss = bool(number(body, "flag") & _REJECT_UNRECOVERED)
         forced = options.force_push_join_leave
         format = StructuredFormat(self._carrier.frame, options.join_leave and (forced or bool(body.get("join_leave"))))
         expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
         keeps = bool(options.history_size and options.history_ttl)
+        # Not only to who asks for it: without it a client could not come back without a gap.
+        recoverable = keeps and may_recover(channel, options, self.client.user)
 
         def subscribed(result: History | CommandError) -> None:
             if isinstance(result, CommandError):
@@ -430,98 +326,19 @@ class Session(Intake[bytes]):
                 self.client.unsubscribe(channel)
                 done(CommandError(UNRECOVERABLE))
                 return
-            self._expiries[channel] = expires_at
+            self.expiries[channel] = expires_at
             if not result.recovered:
                 result.publications = []  # a part of what was missed would pass for all of it
             done(
                 subscribe_result(
                     result,
                     recovering=recovering,
-                    recoverable=keeps,
+                    recoverable=recoverable,
+                    positioned=recoverable or (keeps and options.force_positioning),
                     data=granted.data if granted is not None else b"",
-                    **self._expiry(expires_at),
+                    **self.expiry(expires_at),
                 )
             )
 
-        self.client.subscribe(channel, format, subscribed, since, granted is not None)
-
-    def _do_ping(self, command: Command) -> None:
-        self._reply(reply(command.id, "ping"))
-
-    def _do_subscribe(self, command: Command) -> None:
-        body = command.body
-        channel = _text(body, "channel")
-        for unsupported in ("delta", "tf", "type", "phase", "cursor"):
-            if body.get(unsupported):
-                raise CommandError(NOT_AVAILABLE, what=unsupported)
-        token = _text(body, "token")
-        granted = self._subscription_token(channel, token) if token else None
-        done = self._counted(self._done(command, bytes), channel)
-        self.subscribe(channel, body, done, granted)
-        self._note_coming(channel, done)
-
-    def _do_unsubscribe(self, command: Command) -> None:
-        channel = _text(command.body, "channel")
-        if channel in self.client.subscriptions:
-            self.client.unsubscribe(channel)
-            self._expiries.pop(channel, None)
-        self._reply(reply(command.id, "unsubscribe"))
-
-    def _do_publish(self, command: Command) -> None:
-        body = command.body
-        channel = _text(body, "channel")
-        raw = command.raw("data")
-        if raw is None:
-            raise CommandError(BAD_REQUEST, what="publish without data")
-        if body.get("type") or body.get("key") or body.get("removed"):
-            raise CommandError(NOT_AVAILABLE, what="map publish")
-        self.client.publish(channel, Data.of_json(raw), self._done(command, lambda position: b"{}"))
-
-    def _do_presence(self, command: Command) -> None:
-        infos = self.client.presence(_text(command.body, "channel"))
-        self._reply(reply(command.id, "presence", presence_result(infos)))
-
-    def _do_presence_stats(self, command: Command) -> None:
-        infos = self.client.presence(_text(command.body, "channel"))
-        users = len({each.user for each in infos})
-        self._reply(reply(command.id, "presence_stats", dump({"num_clients": len(infos), "num_users": users})))
-
-    def _do_history(self, command: Command) -> None:
-        body = command.body
-        limit = _number(body, "limit", low=-1)
-        reverse = bool(body.get("reverse"))
-        asked = body.get("since")
-        since = Position(_text(asked, "epoch"), _number(asked, "offset")) if isinstance(asked, dict) else None
-        answer = self._counted(self._done(command, history_result))
-
-        def known(result: History | CommandError) -> None:
-            answer(result if isinstance(result, CommandError) else result.page(since, limit, reverse))
-
-        self.client.history(_text(body, "channel"), known, None, -1 if limit else 0)
-
-    def _do_send(self, command: Command) -> None:
-        handler = self.hub.on_send
-        if handler is not None:
-            handler(self.client, command.body.get("data"))
-
-    def _do_rpc(self, command: Command) -> None:
-        if not self.hub.rpc:
-            raise CommandError(NOT_AVAILABLE, what="rpc")
-        method = self.hub.rpc.get(_text(command.body, "method"))
-        if method is None:
-            raise CommandError(METHOD_NOT_FOUND)
-        method(self.client, command.body.get("data"), self._done(command, lambda value: fields(data=dump(value))))
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name, "")
-    if not isinstance(value, str):
-        raise CommandError(BAD_REQUEST, what=f"{name} is no string")
-    return value
-
-
-def _number(body: dict[str, Any], name: str, low: int = 0) -> int:
-    value = body.get(name, 0)
-    if type(value) is not int or not low <= value < 2**63:
-        raise CommandError(BAD_REQUEST, what=f"{name} is no number from {low}")
-    return value
+        chan_info = granted.info if granted is not None else b""
+        self.client.subscribe(channel, format, subscribed, since, granted is not None, chan_info)

@@ -87,7 +87,7 @@ class ChatFormat:
             if isinstance(event, Publication):
                 self.say(event, lines)
             elif isinstance(event, Join | Leave):
-                if event.chat:
+                if event.info.chat:
                     template = texts.joined if isinstance(event, Join) else texts.left
                     lines.append(template.format(name=safe(event.info.name)))
             elif isinstance(event, Rename):

@@ -92,7 +92,7 @@ class EventFormat(StreamFormat):
             return b"%bdata: %b\n\n" % (place, publication_json(event, channel))
         if isinstance(event, Join | Leave):
             kind = b"join" if isinstance(event, Join) else b"leave"
-            return _named(kind, channel, event.info.name) if event.chat else b""
+            return _named(kind, channel, event.info.name) if event.info.chat else b""
         if isinstance(event, Rename):
             return _named(b"leave", channel, event.old) + _named(b"join", channel, event.info.name)
         return _counted(event, channel)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from longconn.core.disconnects import Disconnect
-from longconn.core.errors import BAD_DATA, CommandError
+from longconn.core.errors import BAD_DATA, BAD_REQUEST, CommandError
 from longconn.core.publication import Counts, Event, History, Info, Join, Leave, Publication, Rename
 from longconn.wire import slices
 from longconn.wire.streams import chunk, quoted
@@ -64,26 +64,26 @@ class Command:
 def read_command(line: bytes) -> Command:
     """One line of a frame. Raises MalformedError."""
     try:
-        text = line.decode()
-        value = slices.loads(text)
+        written = line.decode()
+        value = slices.loads(written)
     except (ValueError, RecursionError):
         raise MalformedError("not JSON") from None
     if not isinstance(value, dict):
         raise MalformedError("not an object")
-    number = value.get("id", 0)
-    if type(number) is not int or not 0 <= number < 2**32:
+    id = value.get("id", 0)
+    if type(id) is not int or not 0 <= id < 2**32:
         raise MalformedError("an id is a number from 1")
     for method in METHODS:
         body = value.get(method)
         if body is not None:
             if not isinstance(body, dict):
                 raise MalformedError(f"the body of {method} is no object")
-            if not number and method != "send":
+            if not id and method != "send":
                 raise MalformedError("a command without an id")
-            return Command(number, method, body, text)
-    if number:
+            return Command(id, method, body, written)
+    if id:
         raise MalformedError("a command without a known body")
-    return Command(0, "", {}, text)
+    return Command(0, "", {}, written)
 
 
 def starts_connect(line: bytes) -> bool:
@@ -96,20 +96,36 @@ def starts_connect(line: bytes) -> bool:
         return False
 
 
+def text(body: dict[str, Any], name: str) -> str:
+    """A string of a command's body, empty without one. Raises CommandError(BAD_REQUEST)."""
+    value = body.get(name, "")
+    if not isinstance(value, str):
+        raise CommandError(BAD_REQUEST, what=f"{name} is no string")
+    return value
+
+
+def number(body: dict[str, Any], name: str, low: int = 0) -> int:
+    """A number of a command's body, 0 without one. Raises CommandError(BAD_REQUEST)."""
+    value = body.get(name, 0)
+    if type(value) is not int or not low <= value < 2**63:
+        raise CommandError(BAD_REQUEST, what=f"{name} is no number from {low}")
+    return value
+
+
 # Replies.
 
 
-def reply(number: int, method: str, result: bytes = b"{}") -> bytes:
+def reply(id: int, method: str, result: bytes = b"{}") -> bytes:
     """A reply with its result, an object as JSON."""
-    return b'{"id":%d,"%b":%b}' % (number, method.encode(), result)
+    return b'{"id":%d,"%b":%b}' % (id, method.encode(), result)
 
 
-def error_reply(number: int, error: CommandError) -> bytes:
+def error_reply(id: int, error: CommandError) -> bytes:
     """A refused command."""
     value: dict[str, Any] = {"code": error.reason.code, "message": str(error)}
     if error.reason.temporary:
         value["temporary"] = True
-    return b'{"id":%d,"error":%b}' % (number, dump(value))
+    return b'{"id":%d,"error":%b}' % (id, dump(value))
 
 
 def dump(value: object) -> bytes:
@@ -127,9 +143,8 @@ def fields(**values: Any) -> bytes:
 
 
 def info_json(info: Info) -> bytes:
-    """ClientInfo. A chat client, which has no token, tells its name."""
-    named = not info.conn_info and bool(info.name)
-    conn_info = fields(name=info.name) if named else info.conn_info
+    """ClientInfo. Of somebody of the chat, whom no token describes, it tells the name."""
+    conn_info = info.conn_info or (fields(name=info.name) if info.chat and info.name else b"")
     return fields(user=info.user, client=info.client, conn_info=conn_info, chan_info=info.chan_info)
 
 
@@ -147,14 +162,21 @@ def publications_json(publications: Iterable[Publication]) -> bytes:
 
 
 def subscribe_result(
-    history: History, *, recovering: bool, recoverable: bool, data: bytes = b"", expires: bool = False, ttl: int = 0
+    history: History,
+    *,
+    recovering: bool,
+    recoverable: bool,
+    positioned: bool,
+    data: bytes = b"",
+    expires: bool = False,
+    ttl: int = 0,
 ) -> bytes:
     """SubscribeResult: what was missed comes with it, in order."""
     return fields(
         recoverable=recoverable,
-        positioned=recoverable,
-        epoch=history.position.epoch if recoverable else "",
-        offset=history.position.offset if recoverable else 0,
+        positioned=positioned,
+        epoch=history.position.epoch if positioned else "",
+        offset=history.position.offset if positioned else 0,
         publications=publications_json(history.publications) if recovering and history.publications else b"",
         was_recovering=recovering,
         recovered=recovering and history.recovered,
@@ -243,7 +265,7 @@ def _presence_pushes(channel: bytes, event: Event) -> list[bytes]:
         kind = "join" if isinstance(event, Join) else "leave"
         return [push(channel, kind, fields(info=info_json(event.info)))]
     if isinstance(event, Rename):
-        old = Info(event.old, event.info.client, event.info.user)
+        old = replace(event.info, name=event.old)
         return [
             push(channel, "leave", fields(info=info_json(old))),
             push(channel, "join", fields(info=info_json(event.info))),

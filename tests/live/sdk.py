@@ -151,10 +151,13 @@ class SDKBehaviour(SynchronousTestCase):
         ann = self.make(lambda channel: "no token")
         ann.call("connect")
         self.assertEqual(ann.event("disconnected")["code"], 3500)
-        bob = self.connect(lambda channel: self.token(channel="other") if channel else self.token())
+        bob = self.connect(lambda channel: "no token" if channel else self.token())
         bob.call("subscribe", channel="news", token=True)
         self.assertEqual(bob.event("unsubscribed", channel="news")["code"], 103)
         self.assertEqual(bob.call("presence_stats", channel="news")["num_clients"], 0)
+        eve = self.connect(lambda channel: self.token(channel="other") if channel else self.token())
+        eve.call("subscribe", channel="news", token=True)
+        self.assertEqual(eve.event("disconnected")["code"], 3500)
 
     def test_channels_of_the_server_s_choice(self) -> None:
         self.serve(_KEYED + "user_personal_channel = true\n")

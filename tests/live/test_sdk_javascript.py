@@ -79,7 +79,7 @@ class ExampleTests(SynchronousTestCase):
         client = Process(["env", packages, "node", str(program), f"127.0.0.1:{server.port}"])
         self.addCleanup(client.stop)
         self.assertEqual(client.line(), "subscribed")
-        self.assertRegex(client.line(), r'^127\.0\.0\.1:\d+: \{"temperature":21\.5\}$')
+        self.assertRegex(client.line(), r'^thermometer: \{"temperature":21\.5\}$')
         server.publish("lobby", "how warm is it?")
         self.assertRegex(client.line(), r'^127\.0\.0\.1:\d+: "how warm is it\?"$')
 

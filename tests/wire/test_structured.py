@@ -200,7 +200,7 @@ class ReplyTests(SynchronousTestCase):
         self.assertNotIn(b"offset", publication_json(unkept))
 
     def result(self, **arguments: Any) -> Any:
-        values: dict[str, Any] = {"recovering": False, "recoverable": True}
+        values: dict[str, Any] = {"recovering": False, "recoverable": True, "positioned": True}
         history = History([SAID, VALUE], Position("ep", 8), arguments.pop("recovered", True))
         return json.loads(subscribe_result(history, **(values | arguments)))
 
@@ -213,7 +213,8 @@ class ReplyTests(SynchronousTestCase):
         self.assertEqual(self.result(expires=True, ttl=30), stands | {"expires": True, "ttl": 30})
         lost = self.result(recovering=True, recovered=False)
         self.assertEqual((lost["was_recovering"], "recovered" in lost), (True, False))
-        self.assertEqual(self.result(recoverable=False), {})
+        self.assertEqual(self.result(recoverable=False, positioned=False), {})
+        self.assertEqual(self.result(recoverable=False), {"positioned": True, "epoch": "ep", "offset": 8})
 
     def test_presence(self) -> None:
         self.assertEqual(
