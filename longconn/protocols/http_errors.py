@@ -66,7 +66,7 @@ def headers_of(error: Refused) -> list[tuple[str, str]]:
 
 def body_of(error: Refused) -> bytes:
     value = {"error": {"code": error.code, "message": str(error), **error.extra}}
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
 def answer_of(error: Refused, with_body: bool) -> bytes:
