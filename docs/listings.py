@@ -13,7 +13,7 @@ with the terminal's name:
 A line `…` stands for any lines, and `…` in a line for anything. Where a listing starts no
 server of its own but uses port 9999, one runs already. The terminal `browser` is the console
 of a page of the server; it knows `new WebSocket(URL)`, `onmessage` and `send`. Ports are
-replaced by free ones. What differs from run to run (ports of clients, epochs, times) is
+replaced by free ones. What differs from run to run (ports and ids of clients, epochs, times) is
 compared by what it is, and must be the same wherever the listing has the same.
 """
 
@@ -47,12 +47,14 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w{}-]*) ?(?P<rest>[^\n`]*
 _LABEL = re.compile(r"(?:([a-z][a-z-]*) *\| ?)?(.*)", re.DOTALL)
 _SERVER = re.compile(r"\b(twistd|twist|longconn serve)\b.*")
 # Programs that hear a channel: the next line waits until the server knows them.
-_LISTENER = re.compile(r"^nc (?!.*-N)|^openssl s_client|^curl .*-N|/(events|stream)\b")
+_LISTENER = re.compile(r"^nc (?!.*-N)|^openssl s_client|^curl (.* )?-N |/(events|stream)\b")
 #: What differs from run to run: at each, a name for it in the listing means one thing in the run.
 _VARIABLE = re.compile(
     r"(?P<peer>(?:127\.0\.0\.1|\[::1\]):\d{4,5})"
     r"|(?<=\"epoch\":\")(?P<epoch>[\w-]{11})(?=\")|(?<=id: )(?P<epoch2>[\w-]{11})(?=:\d)"
     r"|(?<=since=)(?P<epoch3>[\w-]{11})(?=:\d)"
+    r"|(?<=\"client\":\")(?P<client>[\w-]{20})(?=\")|(?<=\"session\":\")(?P<session>[\w-]{24})(?=\")"
+    r"|(?<=\"node\":\")(?P<node>[\w-]{11})(?=\")"
     r"|(?P<time>(?<=\"time\":)\d+\.\d{3}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4})"
 )
 

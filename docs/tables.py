@@ -18,6 +18,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # a checkout that is not installed
 
+from longconn.channel_tables import FIELDS  # noqa: E402
 from longconn.config import PREFIX, flag  # noqa: E402
 from longconn.core import errors  # noqa: E402
 from longconn.core.disconnects import CLOSED, DISCONNECTS  # noqa: E402
@@ -77,6 +78,14 @@ def options() -> str:
     return table(("flag", "default", "what", "allowed"), rows)
 
 
+def channel_options() -> str:
+    rows = []
+    for name, option in FIELDS.items():
+        default = "not set" if option.default is None else _code(str(option.default).lower())
+        rows.append((_code(name), default, option.metadata["help"], allowed(option)))
+    return table(("option", "default", "what", "allowed"), rows)
+
+
 def variables() -> str:
     names = ("max_message", "allowed_origin")
     return table(
@@ -134,7 +143,7 @@ def disconnects() -> str:
     return table(("number", "reason", "WebSocket close code", "chat line", "come back"), rows)
 
 
-TABLES = {each.__name__: each for each in (ports, options, variables, texts, refusals, disconnects)}
+TABLES = {each.__name__: each for each in (ports, options, channel_options, variables, texts, refusals, disconnects)}
 
 
 def pages() -> list[Path]:

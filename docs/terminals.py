@@ -93,7 +93,7 @@ class Browser:
         from websockets.sync.client import connect
 
         opened = re.search(r'new WebSocket\("(ws://localhost:\d+\S*)"\)', text)
-        sent = re.search(r"\.send\((\"(?:[^\"\\]|\\.)*\")\)", text)
+        sent = re.search(r"""\.send\(("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\)""", text)
         if opened is not None:
             url = opened[1].replace("localhost", "127.0.0.1")
             origin: Any = re.sub(r"^ws(://[^/]*).*", r"http\1", opened[1])
@@ -107,8 +107,9 @@ class Browser:
 
     def _read(self) -> None:
         for message in self._socket:
-            self.seen.append(message)
-            self.lines.put(message)
+            for line in message.split("\n"):
+                self.seen.append(line)
+                self.lines.put(line)
         self.lines.put(None)
 
     def interrupt(self) -> None:

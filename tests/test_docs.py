@@ -19,6 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import longconn
 import longconn.testing
 from longconn.config import NAMES, flag
+from longconn.protocols.http_api import NAMES as API_METHODS
 from longconn.wire.chat import COMMANDS
 
 ROOT = Path(longconn.__file__).parents[1]
@@ -149,6 +150,14 @@ class PageTests(SynchronousTestCase):
         page = (DOCS / "reference" / "chat.md").read_text()
         described = set(re.findall(r"^\| `(/\w[^`]*)` \|", page, re.MULTILINE))
         self.assertEqual(described, set(COMMANDS.values()))
+
+    def test_methods_of_the_api_are_described(self) -> None:
+        """Each stands in a table, and is called in a listing."""
+        page = DOCS / "reference" / "api.md"
+        described = re.findall(r"^\| `(\w+)` \|", page.read_text(), re.MULTILINE)
+        self.assertEqual(sorted(described), sorted(API_METHODS))
+        called = {name for each in listings.listings(page) for name in re.findall(r"/api/(\w+)", each.text)}
+        self.assertEqual(called, set(API_METHODS))
 
     def test_paths_exist(self) -> None:
         """The paths of the reference are served, with the methods that stand there."""

@@ -220,3 +220,4 @@ class PositionTests(Case):
 
     def test_not_where_nothing_is_kept(self) -> None:
         self.assertEqual(self.subscribed(history_size=0, force_recovery=True, force_positioning=True), {})
+        self.assertEqual(Program(self.server).ask("history", channel="c", limit=1)["error"]["code"], 108)

@@ -250,8 +250,7 @@ class API:
         self._hub.namespaces.options(check_channel(channel))
 
     def _keeps(self, channel: str) -> None:
-        options = self._hub.namespaces.options(check_channel(channel))
-        if not (options.history_size and options.history_ttl):
+        if not self._hub.namespaces.options(check_channel(channel)).keeps:
             raise CommandError(NOT_AVAILABLE, what="history")
 
     # This node.

@@ -70,6 +70,11 @@ class ChannelOptions:
         None, "NAME#ID,ID is for the users with these ids alone; not set: yes if there are tokens to tell users by"
     )
 
+    @property
+    def keeps(self) -> bool:
+        """Whether publications are kept at all."""
+        return bool(self.history_size and self.history_ttl)
+
 
 #: Which options answer for an action: for a client, for a subscriber, for the anonymous.
 _RIGHTS: dict[Action, tuple[str, str, str]] = {

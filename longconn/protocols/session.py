@@ -314,9 +314,8 @@ class Session(Intake[bytes]):
         forced = options.force_push_join_leave
         format = StructuredFormat(self._carrier.frame, options.join_leave and (forced or bool(body.get("join_leave"))))
         expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
-        keeps = bool(options.history_size and options.history_ttl)
         # Not only to who asks for it: without it a client could not come back without a gap.
-        recoverable = keeps and may_recover(channel, options, self.client.user)
+        recoverable = options.keeps and may_recover(channel, options, self.client.user)
 
         def subscribed(result: History | CommandError) -> None:
             if isinstance(result, CommandError):
@@ -334,7 +333,7 @@ class Session(Intake[bytes]):
                     result,
                     recovering=recovering,
                     recoverable=recoverable,
-                    positioned=recoverable or (keeps and options.force_positioning),
+                    positioned=recoverable or (options.keeps and options.force_positioning),
                     data=granted.data if granted is not None else b"",
                     **self.expiry(expires_at),
                 )

@@ -15,6 +15,7 @@ from longconn.core.disconnects import INVALID_TOKEN
 from longconn.core.errors import BAD_REQUEST, METHOD_NOT_FOUND, NOT_AVAILABLE, TOKEN_EXPIRED, CommandError
 from longconn.core.errors import PERMISSION_DENIED as PERMISSION_DENIED_ERROR
 from longconn.core.hub import log
+from longconn.core.names import check_channel
 from longconn.core.namespaces import personal_channel
 from longconn.core.publication import Data, History, Position
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError, Verifier
@@ -176,6 +177,9 @@ def _presence_stats(session: Session, command: Command) -> None:
 
 def _history(session: Session, command: Command) -> None:
     body = command.body
+    channel = text(body, "channel")
+    if not session.hub.namespaces.options(check_channel(channel)).keeps:
+        raise CommandError(NOT_AVAILABLE, what="history")
     limit = number(body, "limit", low=-1)
     reverse = bool(body.get("reverse"))
     asked = body.get("since")
@@ -185,7 +189,7 @@ def _history(session: Session, command: Command) -> None:
     def known(result: History | CommandError) -> None:
         answer(result if isinstance(result, CommandError) else result.page(since, limit, reverse))
 
-    session.client.history(text(body, "channel"), known, None, -1 if limit else 0)
+    session.client.history(channel, known, None, -1 if limit else 0)
 
 
 # The rest.

@@ -37,17 +37,13 @@ class MalformedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its id (0 for `send` and pongs), its name ("" for a pong), its body, and what was written."""
+    """One command: its id (0 for `send` and pongs), its name ("" for a pong), its body, what was written, its bytes."""
 
     id: int
     method: str
     body: dict[str, Any]
     line: str
-
-    @property
-    def size(self) -> int:
-        """Characters of the command."""
-        return len(self.line)
+    size: int
 
     def raw(self, member: str) -> str | None:
         """A member of the body as it was written, to be published unchanged; None if it is absent.
@@ -80,10 +76,10 @@ def read_command(line: bytes) -> Command:
                 raise MalformedError(f"the body of {method} is no object")
             if not id and method != "send":
                 raise MalformedError("a command without an id")
-            return Command(id, method, body, written)
+            return Command(id, method, body, written, len(line))
     if id:
         raise MalformedError("a command without a known body")
-    return Command(0, "", {}, written)
+    return Command(0, "", {}, written, len(line))
 
 
 def starts_connect(line: bytes) -> bool:

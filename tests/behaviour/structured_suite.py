@@ -427,6 +427,7 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
     def too_large(self, member: Any) -> None:
         """Publish too much."""
         self.assertEqual(member.refusal("publish", channel="lobby", data="y" * 1_001), 154)
+        self.assertEqual(member.refusal("publish", channel="lobby", data="中" * 400), 154)  # of three bytes each
 
     def test_one_that_asks_much_and_reads_nothing_is_held_back(self) -> None:
         """What waits for it stays bounded, whatever it asks for; and it gets all of it when it reads on."""
