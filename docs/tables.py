@@ -26,6 +26,7 @@ from longconn.core.settings import OPTIONS  # noqa: E402
 from longconn.option_values import allowed, is_list  # noqa: E402
 from longconn.options import _PORT_HELP, _written  # noqa: E402
 from longconn.protocols.http_errors import STATUSES  # noqa: E402
+from longconn.wire import grpc_status  # noqa: E402
 from longconn.wire.chat import COMMANDS  # noqa: E402
 from longconn.wire.texts import EN, ZH, Texts  # noqa: E402
 from longconn.wire.websocket import close_code  # noqa: E402
@@ -143,7 +144,16 @@ def disconnects() -> str:
     return table(("number", "reason", "WebSocket close code", "chat line", "come back"), rows)
 
 
-TABLES = {each.__name__: each for each in (ports, options, channel_options, variables, texts, refusals, disconnects)}
+def grpc_statuses() -> str:
+    found = [(each.code, each.text, status) for each, status in grpc_status.REASONS.items()]
+    found += [(each.code, each.text, status) for each, status in grpc_status.DISCONNECTS.items()]
+    return table(("number", "why", "status"), ((code, text, status.name) for code, text, status in sorted(found)))
+
+
+TABLES = {
+    each.__name__: each
+    for each in (ports, options, channel_options, variables, texts, refusals, disconnects, grpc_statuses)
+}
 
 
 def pages() -> list[Path]:

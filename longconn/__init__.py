@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ChatFactory",
     "Data",
+    "GrpcFactory",
     "Hub",
     "Info",
     "LiveResource",
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from longconn.core.hub import Hub
     from longconn.core.publication import Data, Info
     from longconn.core.settings import Settings
+    from longconn.protocols.grpc.factory import GrpcFactory
     from longconn.protocols.http import LiveResource, LiveSite
     from longconn.protocols.shared import SharedPortFactory
     from longconn.protocols.tcp import ChatFactory
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ChatFactory": "longconn.protocols.tcp",
     "Data": "longconn.core.publication",
+    "GrpcFactory": "longconn.protocols.grpc.factory",
     "Hub": "longconn.core.hub",
     "Info": "longconn.core.publication",
     "LiveResource": "longconn.protocols.http",

@@ -30,8 +30,8 @@ from longconn.core.settings import OPTIONS, Settings
 from longconn.option_values import BadValue, is_list, is_secret, parse, shown, strings
 from longconn.tokens import JWTVerifier
 
-#: The three kinds of ports, beside the options of `Settings`.
-PORTS = ("port", "tcp", "http")
+#: The kinds of ports, beside the options of `Settings`.
+PORTS = ("port", "tcp", "http", "grpc")
 NAMES = (*PORTS, *OPTIONS)
 PREFIX = "LONGCONN_"
 
@@ -45,7 +45,7 @@ _SERVICE_LINK = re.compile(r"LONGCONN_(?:SERVICE_(?:HOST|PORT\w*)|PORT_\d+_(?:TC
 class Config:
     """The effective configuration: what `Settings` holds, the ports, and where each value came from.
 
-    `port`, `tcp` and `http` are listening strings (`longconn.listening`) as they were
+    `port`, `tcp`, `http` and `grpc` are listening strings (`longconn.listening`) as they were
     written. `sources` has for each name "default", "flag --x", "environment LONGCONN_X"
     or "file F key x".
     """
@@ -54,6 +54,7 @@ class Config:
     port: tuple[str, ...] = ()
     tcp: tuple[str, ...] = ()
     http: tuple[str, ...] = ()
+    grpc: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, name: str) -> Any:

@@ -12,9 +12,10 @@ from urllib.parse import quote
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 _SERVES = {
-    "port": "chat lines, WebSocket, SSE and HTTP",
+    "port": "chat lines, WebSocket, SSE, HTTP and gRPC",
     "tcp": "chat lines",
     "http": "HTTP, WebSocket and SSE",
+    "grpc": "gRPC",
 }
 #: Endpoints behind which a client needs nothing but the connection.
 _PLAIN = ("tcp", "tcp6", "unix", "systemd", "ssl")
@@ -22,7 +23,7 @@ _PLAIN = ("tcp", "tcp6", "unix", "systemd", "ssl")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One port that is listened on: `kind` is port, tcp or http, `endpoint` its endpoint's name (tcp, ssl, …)."""
+    """One port that is listened on: `kind` is port, tcp, http or grpc, `endpoint` its endpoint's name (tcp, ssl, …)."""
 
     kind: str
     endpoint: str

@@ -21,9 +21,10 @@ from longconn.core.settings import OPTIONS
 from longconn.option_values import is_list, kind_of
 
 _PORT_HELP = {
-    "port": "serve everything here: chat lines, WebSocket, SSE and HTTP, told apart by what the client sends",
+    "port": "serve everything here: chat lines, WebSocket, SSE, HTTP and gRPC, told apart by what the client sends",
     "tcp": "serve chat lines alone here",
     "http": "serve HTTP, WebSocket and SSE alone here",
+    "grpc": "serve gRPC alone here",
 }
 #: Titles over the help, each with the option that it stands before.
 _TITLES = {
@@ -39,7 +40,7 @@ _TITLES = {
 _EPILOGUE = """\
 WHERE is N or :N (any interface), 127.0.0.1:N, [::1]:N, or a Twisted endpoint as
 unix:/run/longconn.sock or ssl:9999:privateKey=key.pem:certKey=cert.pem. Without any
-of the three, the server listens on port 9999 of 127.0.0.1 and ::1.
+of these, the server listens on port 9999 of 127.0.0.1 and ::1.
 Flags marked * may be repeated. Every option is also a variable (--max-message is
 LONGCONN_MAX_MESSAGE) and a key of the file (max_message); flags go before variables,
 variables before the file. Rights in channels are tables of the file alone.

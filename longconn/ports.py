@@ -16,7 +16,7 @@ from longconn.protocols.handshake import HandshakeFactory
 
 
 class Ports:
-    """What is listened on. `wanted` has listening strings for each kind: port, tcp, http.
+    """What is listened on. `wanted` has listening strings for each kind: port, tcp, http, grpc.
 
     Raises ConfigError, of one line, for a string of which nothing can be made.
     """

@@ -14,6 +14,7 @@ from longconn.core.hub import Hub
 from longconn.core.settings import Settings
 from longconn.logs import log
 from longconn.ports import Ports
+from longconn.protocols.grpc.factory import GrpcFactory
 from longconn.protocols.http import LiveSite
 from longconn.protocols.shared import SharedPortFactory
 from longconn.protocols.tcp import ChatFactory
@@ -22,7 +23,7 @@ from longconn.tokens import JWTVerifier
 
 
 class LongConnService(Service):
-    """Serves one hub on `port` (everything), `tcp` (chat lines) and `http` ports.
+    """Serves one hub on `port` (everything), `tcp` (chat lines), `http` and `grpc` ports.
 
     Ports are listening strings: `9999`, `127.0.0.1:0`, `[::1]:9999`, or a Twisted endpoint
     description; there are none by default. The hub is made with `settings` unless one is
@@ -44,11 +45,12 @@ class LongConnService(Service):
         tcp: Sequence[str] = (),
         http: Sequence[str] = (),
         hub: Hub | None = None,
+        grpc: Sequence[str] = (),
     ) -> None:
         if hub is not None and settings is not None:
             raise ValueError("a hub has settings already: give one or the other")
         self._reactor = reactor
-        self._ports = Ports(reactor, {"port": port, "tcp": tcp, "http": http})
+        self._ports = Ports(reactor, {"port": port, "tcp": tcp, "http": http, "grpc": grpc})
         #: everything that is said and done here; programs may publish by it
         self.hub = hub if hub is not None else Hub(reactor, _with_room(settings or Settings()))
         if self.hub.verifier is None:
@@ -56,7 +58,9 @@ class LongConnService(Service):
         self._asked = (settings or self.hub.settings).max_connections
         self._site = LiveSite(self.hub)
         chat = ChatFactory(self.hub)
-        self._factories = {"port": SharedPortFactory(chat, self._site), "tcp": chat, "http": self._site}
+        self._grpc = GrpcFactory(self.hub)
+        shared = SharedPortFactory(chat, self._site, self._grpc)
+        self._factories = {"port": shared, "tcp": chat, "http": self._site, "grpc": self._grpc}
         self._room: int | None = None
         self._attached = False
         self._trigger: Any = None
@@ -68,7 +72,7 @@ class LongConnService(Service):
 
     @property
     def addresses(self) -> list[tuple[str, Any]]:
-        """What is listened on now, in the order given: pairs of `port`, `tcp` or `http` and an IAddress."""
+        """What is listened on now, in the order given: pairs of `port`, `tcp`, `http` or `grpc` and an IAddress."""
         return [(each.kind, each.address) for each in self._ports.places]
 
     # The start.
@@ -138,13 +142,18 @@ class LongConnService(Service):
         if self.hub.clients:
             count = len(self.hub.clients)
             log.info("closing {count} clients, at most {timeout} s", count=count, timeout=timeout)
-        self._drain = Drain(self._reactor, self.hub, timeout, self._site.close_idle, self._ports.connections)
+        self._drain = Drain(self._reactor, self.hub, timeout, self._close_idle, self._ports.connections)
         drained = self._drain.run()
         if self._at_once:
             self._drain.finish()
         yield drained
         self._ports.forget()
         self.hub.stop()
+
+    def _close_idle(self) -> None:
+        """Close what has nothing under way, and tell peers that may begin more not to."""
+        self._site.close_idle()
+        self._grpc.drain()
 
     def _pause(self, seconds: float) -> Deferred[None]:
         """Fires in `seconds`, or when `_stop_now` says so."""

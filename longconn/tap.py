@@ -35,7 +35,7 @@ def makeService(options: flags.Options) -> LongConnService:
 
     config = options.config
     try:
-        service = _Server(reactor, config.settings, config.port, config.tcp, config.http)
+        service = _Server(reactor, config.settings, config.port, config.tcp, config.http, grpc=config.grpc)
     except LongConnError as error:  # an endpoint that shows only with a reactor that it cannot be
         fail(error)
     service.daemon = options.parent is not None and not options.parent.get("nodaemon", True)

@@ -206,7 +206,7 @@ class ConsoleScriptTests(Case):
         self.assertIn('http = ["[::1]:80"]  # flag --http\n', out)
         # One that is not set has no value in TOML: it stands there as a comment.
         valued = [name for name, option in OPTIONS.items() if option.default is not None]
-        self.assertEqual(list(tomllib.loads(out)), ["port", "tcp", "http", *valued])
+        self.assertEqual(list(tomllib.loads(out)), ["port", "tcp", "http", "grpc", *valued])
 
     def test_config_refuses_in_one_line(self) -> None:
         line = "longconn: flag --names: 'x' is not valid; allowed: address or guest"
@@ -252,8 +252,8 @@ class ImportTests(Case):
     def test_public_names(self) -> None:
         self.assertEqual(
             set(longconn.__all__),
-            {"ChatFactory", "Data", "Hub", "Info", "LiveResource", "LiveSite", "LongConnService", "Settings",
-             "SharedPortFactory", "WebSocketFactory", "__version__"},
+            {"ChatFactory", "Data", "GrpcFactory", "Hub", "Info", "LiveResource", "LiveSite", "LongConnService",
+             "Settings", "SharedPortFactory", "WebSocketFactory", "__version__"},
         )  # fmt: skip
         for name in longconn.__all__:
             self.assertIsNotNone(getattr(longconn, name))

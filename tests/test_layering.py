@@ -11,7 +11,7 @@ import longconn
 
 ROOT = Path(longconn.__file__).parent
 #: Protocol modules that are no protocol but tools of several.
-TOOLS = {"outlet", "peer", "handover", "conversation", "session", "arrival", "intake", "compose"}
+TOOLS = {"outlet", "peer", "handover", "conversation", "session", "replies", "arrival", "intake", "compose"}
 
 
 def imports(path: Path) -> set[str]:
@@ -49,11 +49,12 @@ class LayeringTests(SynchronousTestCase):
         self.check("wire", ("longconn.core", "longconn.wire"), others=False)
 
     def test_protocols_know_no_service(self) -> None:
-        self.check("protocols", ("longconn.core", "longconn.wire", "longconn.protocols"), others=True)
+        self.check("protocols", ("longconn.core", "longconn.wire", "longconn.protocols", "longconn.v1"), others=True)
 
     def test_no_protocol_imports_another(self) -> None:
         for path in files("protocols"):
-            own = path.stem
+            # A module, or a folder with all that is in it.
+            own = path.relative_to(ROOT / "protocols").parts[0].removesuffix(".py")
             if own == "compose":
                 continue
             for name in imports(path):
@@ -70,6 +71,9 @@ class LayeringTests(SynchronousTestCase):
                 if name.split(".")[0] == "longconn":
                     fits = name == "longconn" or name in public or name.startswith("longconn.testing")
                     self.assertTrue(fits, f"{path.name} imports {name}")
+
+    def test_clients_know_nothing_of_the_server(self) -> None:
+        self.check("clients", ("longconn.clients", "longconn.v1"), others=True)
 
     def test_no_module_imports_the_reactor(self) -> None:
         for path in files("."):

@@ -160,7 +160,7 @@ class GreetingTests(Case):
         said = [formatEvent(each) for each in events]
         number = service.addresses[0][1].port
         for line in (
-            f"listening on 127.0.0.1:{number}: chat lines, WebSocket, SSE and HTTP",
+            f"listening on 127.0.0.1:{number}: chat lines, WebSocket, SSE, HTTP and gRPC",
             f"chat:     nc 127.0.0.1 {number}",
             f"publish:  curl -d 'disk full' http://127.0.0.1:{number}/channels/lobby",
             f"browser:  http://127.0.0.1:{number}/",

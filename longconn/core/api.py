@@ -39,7 +39,7 @@ SERVER = Info("")
 
 
 class Session(Protocol):
-    """What a server can make a client of the structured protocol do (`Client.session`)."""
+    """What a server can make a client do that speaks the structured protocol, or over gRPC (`Client.session`)."""
 
     id: str
     connected: bool
@@ -142,7 +142,7 @@ class API:
     # Connections.
 
     def subscribe(self, granted: SubscriptionToken, target: Target, done: Done[None]) -> None:
-        """Subscribe connections to a channel, whatever its rights. Only those of the structured protocol can be.
+        """Subscribe connections to a channel, whatever its rights: those of the structured protocol and of gRPC.
 
         `granted` says to which channel, with what data and info, and until when. Where one is refused, `done`
         gets its error, after all are through. To be subscribed already is none.

@@ -57,8 +57,9 @@ class Hub:
         self.wheel = Wheel(clock)
         self.broker: Broker = broker or MemoryBroker(clock, settings)
         self.broker.attach(self)
-        #: whether new work is welcome: False while draining
-        self.ready = True
+        self._ready = True
+        #: called when `ready` has changed
+        self.ready_watchers: set[Callable[[], None]] = set()
         #: live clients by id, and channels with subscribers here by name
         self.clients: dict[str, Client] = {}
         self.channels: dict[str, Channel] = {}
@@ -95,6 +96,18 @@ class Hub:
         # Outlets in which something waits, and how much in all.
         self.waiting: set[Waiting] = set()
         self._queued = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work is welcome: False while draining."""
+        return self._ready
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        if ready != self._ready:
+            self._ready = ready
+            for each in tuple(self.ready_watchers):
+                each()
 
     def stop(self) -> None:
         """Leave no delayed call behind. Clients are closed before, by whoever owns their connections."""

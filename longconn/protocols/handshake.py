@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
-from longconn.protocols.handover import HTTP1_ALPN, hand_over
+from longconn.protocols.handover import hand_over
 
 
 @implementer(IHandshakeListener)
@@ -89,5 +89,6 @@ class HandshakeFactory(_Factory):
         return protocol
 
     def acceptableProtocols(self) -> list[bytes]:
-        """For TLS with ALPN (RFC 7301)."""
-        return HTTP1_ALPN
+        """For TLS with ALPN (RFC 7301): what the wrapped factory says."""
+        protocols: list[bytes] = self.wrapped.acceptableProtocols()
+        return protocols

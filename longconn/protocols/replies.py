@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from longconn.core.client import Outlet
 from longconn.core.hub import Hub
-from longconn.protocols.outlet import Outlet
 from longconn.wire.structured import Frame
 
 #: Bytes of replies from which on the next command waits until they are sent.

@@ -124,22 +124,28 @@ else:  # Twisted before 26 has no type parameter at run time
 
 @implementer(IProtocolNegotiationFactory)
 class SharedPortFactory(_Factory):
-    """Passes each connection to `chat` (a `ChatFactory`) or `site` (a twisted.web Site)."""
+    """Passes each connection to `chat` (a `ChatFactory`), `site` (a twisted.web Site) or `grpc` (a `GrpcFactory`).
+
+    Without `grpc` HTTP/2 is not served.
+    """
 
     noisy = False
 
-    def __init__(self, chat: ChatBuilder, site: Any) -> None:
+    def __init__(self, chat: ChatBuilder, site: Any, grpc: Any = None) -> None:
         self.hub = chat.hub
         self._chat = chat
-        self._site = site
+        #: what builds a protocol for what comes; those that are served
+        self._builders = {Kind.HTTP1: site} if grpc is None else {Kind.HTTP1: site, Kind.HTTP2: grpc}
 
     def doStart(self) -> None:
         super().doStart()  # type: ignore[no-untyped-call]
-        self._site.doStart()
+        for each in self._builders.values():
+            each.doStart()
 
     def doStop(self) -> None:
         super().doStop()  # type: ignore[no-untyped-call]
-        self._site.doStop()
+        for each in self._builders.values():
+            each.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> SharedPortProtocol | None:
         if self.hub.full:
@@ -165,8 +171,8 @@ class SharedPortFactory(_Factory):
 
     def decide(self, kind: Kind, transport: Any, data: bytes) -> None:
         """The first bytes of a connection say what it speaks."""
-        if kind is Kind.HTTP1:
-            self._to_site(transport, data)
+        if kind in self._builders:
+            self._pass_on(self._builders[kind], transport, data)
         elif kind is Kind.STRUCTURED:
             self._chat.to_structured(transport, data)
         elif kind is Kind.CHAT:
@@ -177,8 +183,8 @@ class SharedPortFactory(_Factory):
             log.info("connection from %s closed: %s is not served here", transport.getPeer(), kind.value)
             transport.abortConnection()
 
-    def _to_site(self, transport: Any, data: bytes) -> None:
-        protocol: Any = self._site.buildProtocol(transport.getPeer())
+    def _pass_on(self, builder: Any, transport: Any, data: bytes) -> None:
+        protocol: Any = builder.buildProtocol(transport.getPeer())
         if protocol is None:
             transport.abortConnection()
         else:
@@ -193,7 +199,7 @@ class SharedPortFactory(_Factory):
         if kind is Kind.CHAT:
             chat.gate = None
             return True
-        if kind not in (Kind.HTTP1, Kind.STRUCTURED):
+        if kind is not Kind.STRUCTURED and kind not in self._builders:
             chat.refuse(f"{kind.value} is not served here")
         elif not chat.untouched:
             chat.refuse(f"{kind.value} on a connection that was written to")

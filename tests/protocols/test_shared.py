@@ -3,12 +3,15 @@
 import logging
 from typing import Any
 
+from h2.events import TrailersReceived
 from twisted.trial.unittest import SynchronousTestCase
 
-from longconn import ChatFactory, Settings, SharedPortFactory
+from longconn import ChatFactory, GrpcFactory, Settings, SharedPortFactory
 from longconn.protocols.http import LiveSite
 from longconn.protocols.shared import SILENCE
 from longconn.testing import HTTPClient, LineClient, MemoryServer, WebSocketClient
+from longconn.wire.http2 import PREFACE
+from tests.http2_kit import Peer
 
 GET = b"GET /PrintHello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -21,7 +24,7 @@ class Case(SynchronousTestCase):
         self.server = MemoryServer(Settings(**settings))
         self.addCleanup(self.server.stop)
         hub = self.server.hub
-        self.port = SharedPortFactory(ChatFactory(hub), LiveSite(hub))
+        self.port = SharedPortFactory(ChatFactory(hub), LiveSite(hub), GrpcFactory(hub))
 
     def connect(self) -> Any:
         return self.server.connect(self.port)
@@ -76,7 +79,36 @@ class TableTests(Case):
             self.server.settle()
             self.assertEqual(answer.text, "hello word", size)
 
+    def greets(self, peer: Peer) -> None:
+        stream = peer.call("/helloworld.Greeter/SayHello", b"\x0a\x03Ada")
+        self.assertEqual(peer.messages(stream), [b"\x0a\x0aHello Ada!"])
+        self.assertEqual(len(peer.of(TrailersReceived, stream)), 1)
+
+    def test_grpc_however_late_and_in_pieces(self) -> None:
+        self.greets(Peer(self.server, self.port))
+        for wait in (0, 1):
+            connection = self.connect()
+            self.server.advance(wait)
+            for each in PREFACE[:-1]:
+                connection.send(bytes((each,)))
+            self.server.settle()
+            # The server has begun to speak HTTP/2 too, with its settings.
+            self.assertEqual(bytes(connection.received[3:9]), b"\4\0\0\0\0\0")
+        self.assertEqual(self.server.hub.guests, 3)
+
+    def test_grpc_on_a_connection_that_was_written_to(self) -> None:
+        connection = self.listener()
+        self.witness().say("hello")
+        self.server.settle()
+        with self.assertLogs("longconn", logging.INFO) as logs:
+            connection.send(PREFACE)
+            self.server.settle()
+        self.assertIn("HTTP/2 on a connection that was written to", str(logs.output))
+        self.assertNotIn(b"\4\0\0\0\0\0", bytes(connection.received))
+
     def test_tls_and_http2_are_closed_and_logged_at_once(self) -> None:
+        hub = self.server.hub
+        self.port = SharedPortFactory(ChatFactory(hub), LiveSite(hub))
         for data, name in ((b"\x16\x03\x01", "TLS"), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2")):
             for wait in (0, 1):
                 connection = self.connect()

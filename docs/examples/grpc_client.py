@@ -1,0 +1,45 @@
+"""Says one thing in a channel, and reads it from the first that is kept: python grpc_client.py localhost:9999"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+# Of the file beside the installed package, or a copy of it in the same place below this program.
+messages, services = grpc.protos_and_services("longconn/v1/longconn.proto")
+
+
+def publications(stub: Any, channel: str) -> Iterator[Any]:
+    """Each publication, for ever; after a break those that were missed come first."""
+    since = messages.Position()
+    while True:
+        try:
+            for response in stub.Subscribe(messages.SubscribeRequest(channel=channel, since=since)):
+                if response.HasField("subscribed"):
+                    since = response.subscribed.position
+                    if not response.subscribed.recovered:
+                        print("some are lost", flush=True)
+                else:
+                    publication = response.publication
+                    if publication.offset:  # else it is not kept
+                        since = messages.Position(epoch=publication.epoch, offset=publication.offset)
+                    yield publication
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            time.sleep(1)
+
+
+def main(address: str) -> None:
+    with grpc.insecure_channel(address) as connection:
+        stub = services.LongConnStub(connection)
+        value = json.dumps({"temperature": 21.5})
+        stub.Publish(messages.PublishRequest(channel="lobby", data=value, name="thermometer"))
+        for publication in publications(stub, "lobby"):
+            print(f"{publication.name}: {json.loads(publication.data)}", flush=True)
+
+
+main(sys.argv[1])

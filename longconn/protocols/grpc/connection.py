@@ -1,0 +1,197 @@
+"""One HTTP/2 connection that carries calls of gRPC (RFC 9113; `doc/PROTOCOL-HTTP2.md` in grpc/grpc).
+
+The `h2` library has the states of streams, the settings and the compression of headers. Frames are
+cut, counted and in part written by `longconn.wire.http2`: what the library has no form for (a GOAWAY
+after which calls go on), and what it would be slow at (DATA).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from h2 import events
+from h2.exceptions import ProtocolError
+
+from longconn.core.hub import log
+from longconn.protocols.grpc.call import Call
+from longconn.protocols.grpc.lifetime import Lifetime
+from longconn.protocols.grpc.limits import MAX_STREAMS
+from longconn.wire import http2
+from longconn.wire.grpc import ACCEPT_ENCODING, Metadata, StatusCode, StatusError, trailers, write_metadata
+from longconn.wire.grpc_request import NotGRPC, read_request
+from longconn.wire.http2 import ErrorCode, HTTP2Error
+
+if TYPE_CHECKING:
+    from longconn.protocols.grpc.factory import GrpcFactory
+
+_OK = (b":status", b"200")
+_TYPE = (b"content-type", b"application/grpc")
+_ACCEPTED = (b"grpc-accept-encoding", ACCEPT_ENCODING)
+
+
+class GrpcProtocol(Lifetime):
+    """The server's side of a connection."""
+
+    factory: GrpcFactory
+
+    # Reading.
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._heard = self.hub.clock.seconds()
+        self.sender.hold()
+        self._allow_for_sent()
+        try:
+            for kind, flags, stream, frame in self._frames.feed(data):
+                self._on_frame(kind, flags, stream, frame)
+                if self._over:
+                    return
+        except HTTP2Error as error:
+            self._fail(error.code, str(error))
+        except ProtocolError as error:
+            self._fail(error.error_code, str(error))
+        except Exception:  # of the library, for what nobody thought of
+            log.exception("what came from %s could not be read as HTTP/2", self.address)
+            self._fail(ErrorCode.INTERNAL_ERROR, "internal error")
+        else:
+            self.sender.flush()
+
+    def _allow_for_sent(self) -> None:
+        sent, self.sender.sent_frames = self.sender.sent_frames, 0
+        if sent:
+            self._limits.sent(sent)
+
+    def _on_frame(self, kind: int, flags: int, stream: int, frame: bytes) -> None:
+        if kind >= 0:
+            self._limits.check(kind, flags, len(frame) - http2.HEAD)
+            if not self._settled:
+                if kind != http2.SETTINGS or flags & http2.ACK:
+                    raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+                self._is_settled()
+            if kind == http2.GOAWAY:
+                # The peer opens no further streams, and wants none from us. The library would end those that are open.
+                return
+        for event in self._library.receive_data(frame):
+            act = _ACTIONS.get(type(event))
+            if act is not None:
+                act(self, event)
+        self._pass_on()
+
+    # What the library tells.
+
+    def _on_request(self, event: Any) -> None:
+        stream_id: int = event.stream_id
+        if len(self.calls) >= MAX_STREAMS or (self._last is not None and stream_id > self._last):
+            self._limits.reset()
+            self._library.reset_stream(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        try:
+            request = read_request(event.headers)
+            handler = self.factory.services.get(request.path)
+            if handler is None:
+                raise StatusError(StatusCode.UNIMPLEMENTED, f"there is no method {request.path}")
+        except NotGRPC as error:
+            headers = [(b":status", b"%d" % error.status), *error.headers, (b"content-type", b"text/plain")]
+            self._refuse(stream_id, headers, event)
+        except StatusError as error:
+            self._refuse(stream_id, [_OK, _TYPE, _ACCEPTED, *trailers(error.code, error.message)], event)
+        else:
+            ended = event.stream_ended is not None
+            call = Call(self, request, stream_id, self._library.streams[stream_id], ended)
+            self.calls[stream_id] = call
+            call.run(handler)
+
+    def _refuse(self, stream_id: int, headers: list[tuple[bytes, bytes]], event: Any) -> None:
+        """Answer a request of which there is no call."""
+        self._library.send_headers(stream_id, headers, end_stream=True)
+        if event.stream_ended is None:
+            self._library.reset_stream(stream_id, ErrorCode.NO_ERROR)
+
+    def _on_data(self, event: Any) -> None:
+        size: int = event.flow_controlled_length
+        self._credit.received(size)
+        call = self.calls.get(event.stream_id)
+        if call is not None:
+            call.on_data(event.data, size, event.stream_ended is not None)
+
+    def _on_end(self, event: Any) -> None:
+        call = self.calls.get(event.stream_id)
+        if call is not None:
+            call.on_half_close()
+
+    def _on_reset(self, event: Any) -> None:
+        call = self.calls.get(event.stream_id)
+        if call is not None:
+            self._forget(call)
+            call.lost()
+        if not event.remote_reset:
+            # The library has, for a fault of the peer's (CVE-2025-8671).
+            self._limits.reset()
+
+    def _on_window(self, event: Any) -> None:
+        call = self.calls.get(event.stream_id)
+        if call is not None:
+            call.outlet.wake()
+
+    def _on_settings(self, event: Any) -> None:
+        for call in list(self.calls.values()):  # the windows of all may have changed
+            call.outlet.wake()
+
+    # What calls ask.
+
+    def open_window(self, stream_id: int, amount: int) -> None:
+        """A call's sender may send `amount` bytes more."""
+        self._library.increment_flow_control_window(amount, stream_id)
+        self.sender.sent_frames += 1
+        self._pass_on()
+
+    def keep(self, amount: int) -> bool:
+        """Bytes more that are kept for a call, or fewer; False if that is too much."""
+        return self.factory.budget.keep(amount)
+
+    def hold(self, amount: int) -> None:
+        """Bytes more that wait for a handler, or fewer."""
+        self._credit.hold(amount)
+
+    def send_headers(self, call: Call, metadata: Metadata) -> None:
+        """The response's headers ("Response-Headers")."""
+        headers = [_OK, _TYPE, _ACCEPTED]
+        if call.compresses:
+            headers.append((b"grpc-encoding", b"gzip"))
+        self._library.send_headers(call.stream_id, headers + write_metadata(metadata))
+        self.sender.sent_frames += 1
+        self._pass_on()
+
+    def send_trailers(self, call: Call, error: StatusError) -> None:
+        """The status ("Trailers", or "Trailers-Only"), and the end of the stream."""
+        try:
+            headers = trailers(error.code, error.message, (*error.metadata, *call.trailing))
+        except ValueError as wrong:
+            log.error("the trailing metadata of %s: %s", call.path, wrong)
+            headers = trailers(StatusCode.UNKNOWN, "internal error")
+        if not call.outlet.started:
+            headers = [_OK, _TYPE, _ACCEPTED, *headers]
+        self._library.send_headers(call.stream_id, headers, end_stream=True)
+        if not call.half_closed:
+            # "Early Server Closure": the client need not send the rest.
+            self._library.reset_stream(call.stream_id, ErrorCode.NO_ERROR)
+        self._pass_on()
+        self._forget(call)
+
+    def reset(self, call: Call, code: ErrorCode) -> None:
+        """End a stream in the middle of a message."""
+        self._library.reset_stream(call.stream_id, code)
+        self._pass_on()
+        self._forget(call)
+
+
+_ACTIONS: dict[type, Any] = {
+    events.RequestReceived: GrpcProtocol._on_request,
+    events.DataReceived: GrpcProtocol._on_data,
+    events.StreamEnded: GrpcProtocol._on_end,
+    events.StreamReset: GrpcProtocol._on_reset,
+    events.WindowUpdated: GrpcProtocol._on_window,
+    events.RemoteSettingsChanged: GrpcProtocol._on_settings,
+    events.PingAckReceived: GrpcProtocol._on_pong,
+}

@@ -1,0 +1,40 @@
+"""What is served over gRPC, by path.
+
+channels    LongConn.Publish, Presence, History    greeter      the tutorials' Greeter
+subscribe   LongConn.Subscribe                     health       grpc.health.v1
+connect     LongConn.Connect                       reflection   grpc.reflection.v1 and v1alpha
+"""
+
+from __future__ import annotations
+
+from longconn.core.hub import Hub
+from longconn.protocols.grpc.call import Services
+from longconn.protocols.grpc.services.channels import history, presence, publish
+from longconn.protocols.grpc.services.connect import connect
+from longconn.protocols.grpc.services.greeter import say_hello
+from longconn.protocols.grpc.services.health import Health
+from longconn.protocols.grpc.services.reflection import Reflection
+from longconn.protocols.grpc.services.subscribe import subscribe
+
+
+def services(hub: Hub) -> Services:
+    """All of them. Health and reflection know also what is added to these later."""
+    found = Services(
+        {
+            "/longconn.v1.LongConn/Publish": publish,
+            "/longconn.v1.LongConn/Subscribe": subscribe,
+            "/longconn.v1.LongConn/Connect": connect,
+            "/longconn.v1.LongConn/Presence": presence,
+            "/longconn.v1.LongConn/History": history,
+            "/helloworld.Greeter/SayHello": say_hello,
+            "/helloworld.HelloService/SayHello": say_hello,
+            "/HelloService/SayHello": say_hello,
+        }
+    )
+    health = Health(hub, found)
+    found["/grpc.health.v1.Health/Check"] = health.check
+    found["/grpc.health.v1.Health/Watch"] = health.watch
+    for version in ("v1", "v1alpha"):
+        reflection = Reflection(version, found)
+        found[f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"] = reflection.info
+    return found

@@ -1,0 +1,16 @@
+"""The greeting of every tutorial."""
+
+from __future__ import annotations
+
+from longconn.protocols.grpc.call import Call
+from longconn.protocols.grpc.services.messages import parse
+from longconn.protocols.grpc.services.standard import message
+
+_Request = message("helloworld.HelloRequest")
+_Reply = message("helloworld.HelloReply")
+
+
+async def say_hello(call: Call) -> None:
+    """`Hello NAME!`."""
+    request = parse(_Request, await call.read_one())
+    call.write(_Reply(message=f"Hello {request.name}!").SerializeToString())

@@ -1,0 +1,50 @@
+"""grpc.health.v1: whether the hub is ready (`doc/health-checking.md` in grpc/grpc)."""
+
+from __future__ import annotations
+
+from longconn.core.hub import Hub
+from longconn.protocols.grpc.call import Call, Services, StatusCode, StatusError
+from longconn.protocols.grpc.services.messages import parse
+from longconn.protocols.grpc.services.standard import message
+
+_Request = message("grpc.health.v1.HealthCheckRequest")
+_Response = message("grpc.health.v1.HealthCheckResponse")
+
+
+class Health:
+    """The state of each service is that of the hub: while it is draining they are all NOT_SERVING."""
+
+    def __init__(self, hub: Hub, services: Services) -> None:
+        self._hub = hub
+        self._services = services
+
+    async def check(self, call: Call) -> None:
+        """The state now. Raises StatusError(NOT_FOUND) for an unknown service."""
+        service = parse(_Request, await call.read_one()).service
+        if not self._known(service):
+            raise StatusError(StatusCode.NOT_FOUND, "unknown service")
+        call.write(self._state(service))
+
+    async def watch(self, call: Call) -> None:
+        """The state now, and whenever it changes."""
+        service = parse(_Request, await call.read_one()).service
+
+        def tell() -> None:
+            call.write(self._state(service))
+
+        watchers = self._hub.ready_watchers
+        tell()
+        if self._known(service):
+            watchers.add(tell)
+            call.on_end(lambda: watchers.discard(tell))
+        await call.wait()
+
+    def _known(self, service: str) -> bool:
+        return not service or any(each.startswith(f"/{service}/") for each in self._services)
+
+    def _state(self, service: str) -> bytes:
+        status = "SERVICE_UNKNOWN"
+        if self._known(service):
+            status = "SERVING" if self._hub.ready else "NOT_SERVING"
+        state: bytes = _Response(status=status).SerializeToString()
+        return state

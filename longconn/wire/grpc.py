@@ -1,0 +1,214 @@
+"""gRPC as bytes: messages in their frames, metadata, deadlines, texts. No HTTP/2 in here.
+
+The sections named are those of `doc/PROTOCOL-HTTP2.md` in grpc/grpc; `doc/compression.md` has the
+encodings. `longconn.wire.grpc_status` has the statuses, which may be had from here too.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Iterable
+
+from longconn.wire.grpc_status import Metadata, StatusCode, StatusError, closing, refusal
+
+__all__ = [
+    "ACCEPT_ENCODING",
+    "ENCODINGS",
+    "PREFIX",
+    "Messages",
+    "Metadata",
+    "StatusCode",
+    "StatusError",
+    "closing",
+    "frame",
+    "is_reserved",
+    "percent_decoded",
+    "percent_encoded",
+    "read_metadata",
+    "read_timeout",
+    "refusal",
+    "trailers",
+    "write_metadata",
+    "write_timeout",
+]
+
+# Messages ("Length-Prefixed-Message").
+
+#: Bytes in front of a message: a flag and its length.
+PREFIX = 5
+#: The encodings that are understood (`doc/compression.md`); the value of `grpc-accept-encoding`.
+ENCODINGS = ("identity", "gzip")
+ACCEPT_ENCODING = b"identity,gzip"
+#: Smaller messages are not worth compressing.
+_WORTH = 256
+
+
+def frame(message: bytes, gzip: bool = False) -> bytes:
+    """A message in its frame; with `gzip` compressed, if that makes it smaller."""
+    if gzip and len(message) >= _WORTH:
+        compressor = zlib.compressobj(wbits=31)
+        small = compressor.compress(message) + compressor.flush()
+        if len(small) < len(message):
+            return b"\1%b%b" % (len(small).to_bytes(4, "big"), small)
+    return b"\0%b%b" % (len(message).to_bytes(4, "big"), message)
+
+
+class Messages:
+    """Cuts what a peer sends into messages of at most `limit` bytes, before and after decompression.
+
+    `take` raises StatusError for what breaks the form: INTERNAL, and RESOURCE_EXHAUSTED for what is over
+    the limit, as soon as its length is known.
+    """
+
+    __slots__ = ("_data", "_encoding", "_limit")
+
+    def __init__(self, limit: int, encoding: str = "identity") -> None:
+        self._limit = limit
+        self._encoding = encoding
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        """Bytes that are kept."""
+        return len(self._data)
+
+    def feed(self, data: bytes) -> None:
+        """What came in."""
+        self._data += data
+
+    def take(self) -> bytes | None:
+        """The next message; None if it is not whole."""
+        data = self._data
+        if len(data) < PREFIX:
+            return None
+        flag = data[0]
+        length = int.from_bytes(data[1:PREFIX], "big")
+        if flag > 1:
+            raise StatusError(StatusCode.INTERNAL, f"a message has the flag {flag}")
+        if flag and self._encoding == "identity":
+            raise StatusError(StatusCode.INTERNAL, "a message is compressed, and grpc-encoding does not say how")
+        if length > self._limit:
+            raise self._too_large(f"of {length} bytes")
+        end = PREFIX + length
+        if len(data) < end:
+            return None
+        message = bytes(memoryview(data)[PREFIX:end])
+        del data[:end]
+        return self._decompressed(message) if flag else message
+
+    def _decompressed(self, message: bytes) -> bytes:
+        unzip = zlib.decompressobj(wbits=31)
+        try:
+            plain = unzip.decompress(message, self._limit + 1)
+        except zlib.error as error:
+            raise StatusError(StatusCode.INTERNAL, f"a message is not gzip: {error}") from None
+        if len(plain) > self._limit:
+            raise self._too_large("that is larger when decompressed")
+        if not unzip.eof or unzip.unused_data:
+            raise StatusError(StatusCode.INTERNAL, "a message is not one whole gzip stream")
+        return plain
+
+    def _too_large(self, what: str) -> StatusError:
+        return StatusError(StatusCode.RESOURCE_EXHAUSTED, f"a message {what}; at most {self._limit} are received")
+
+
+# Texts in headers.
+
+#: Seconds for each unit ("TimeoutUnit").
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])", re.ASCII)
+
+
+def read_timeout(text: str) -> float | None:
+    """Seconds from `grpc-timeout` ("Timeout"); None if it is malformed."""
+    match = _TIMEOUT.fullmatch(text)
+    return int(match[1]) * _UNITS[match[2]] if match else None
+
+
+def write_timeout(seconds: float) -> str:
+    """Seconds as `grpc-timeout`, rounded up to what eight digits can say; never less than a nanosecond."""
+    for unit, size in (("n", 1e-9), ("u", 1e-6), ("m", 1e-3), ("S", 1.0), ("M", 60.0)):
+        amount = max(1, -int(-seconds / size // 1))
+        if amount < 10**8:
+            return f"{amount}{unit}"
+    return f"{min(-int(-seconds // 3600), 10**8 - 1)}H"
+
+
+def percent_encoded(text: str) -> bytes:
+    """A text for `grpc-message` ("Percent-Encoded")."""
+    data = text.encode("utf-8", "replace")
+    return b"".join(b"%c" % each if 0x20 <= each <= 0x7E and each != 0x25 else b"%%%02X" % each for each in data)
+
+
+def percent_decoded(data: bytes) -> str:
+    """The text of a `grpc-message`; what is malformed stays as it is, or is replaced ("Status-Message")."""
+    plain = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes((int(match[1], 16),)), data)
+    return plain.decode("utf-8", "replace")
+
+
+# Metadata ("Custom-Metadata").
+
+_NAME = re.compile(r"[0-9a-z_.-]+")
+_VALUE = re.compile(r"[\x20-\x7e]*")
+#: Headers that are HTTP's or gRPC's own; everything else that starts with `grpc-` is reserved.
+_OWN = frozenset(("te", "content-type", "content-length", "host"))
+
+
+def is_reserved(name: str) -> bool:
+    """Whether applications may not use a name."""
+    return name in _OWN or name.startswith(("grpc-", ":"))
+
+
+def read_metadata(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str | bytes], ...]:
+    """The metadata among a request's or an answer's headers, values of `-bin` names decoded.
+
+    What HTTP allows and gRPC does not ("ASCII-Value") is left out, so that all of it may be sent again.
+    Raises StatusError(INTERNAL) for a value that should be base64.
+    """
+    found: list[tuple[str, str | bytes]] = []
+    for raw, value in headers:
+        name = raw.decode("ascii", "replace")
+        if is_reserved(name) or not _NAME.fullmatch(name):
+            continue
+        if name.endswith("-bin"):
+            # Values may have been joined on the way; padding is optional.
+            found += [(name, _base64(each.strip())) for each in value.split(b",")]
+        else:
+            text = value.decode("latin-1").strip()
+            if _VALUE.fullmatch(text):
+                found.append((name, text))
+    return tuple(found)
+
+
+def _base64(value: bytes) -> bytes:
+    try:
+        return b64decode(value + b"=" * (-len(value) % 4), validate=True)
+    except Base64Error:
+        raise StatusError(StatusCode.INTERNAL, "binary metadata is not base64") from None
+
+
+def write_metadata(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """Metadata as headers. Raises ValueError for a name or a value that cannot be, or is reserved."""
+    headers = []
+    for name, value in metadata:
+        if not _NAME.fullmatch(name) or is_reserved(name):
+            raise ValueError(f"metadata cannot be called {name!r}")
+        if name.endswith("-bin"):
+            if not isinstance(value, bytes):
+                raise ValueError(f"{name}: the value of a -bin name is bytes")
+            headers.append((name.encode(), b64encode(value).rstrip(b"=")))
+        elif isinstance(value, str) and _VALUE.fullmatch(value):
+            headers.append((name.encode(), value.encode()))
+        else:
+            raise ValueError(f"{name}: a value is printable ASCII, or bytes with a name that ends in -bin")
+    return headers
+
+
+def trailers(code: StatusCode, message: str = "", metadata: Metadata = ()) -> list[tuple[bytes, bytes]]:
+    """How a call ends ("Trailers"). Raises ValueError as `write_metadata`."""
+    headers = [(b"grpc-status", b"%d" % code)]
+    if message:
+        headers.append((b"grpc-message", percent_encoded(message)))
+    return headers + write_metadata(metadata)

@@ -1,0 +1,53 @@
+"""The head of a request of gRPC (`doc/PROTOCOL-HTTP2.md`, "Requests"), read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from longconn.core.errors import LongConnError
+from longconn.wire.grpc import ENCODINGS, StatusCode, StatusError, read_metadata, read_timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a call is for: `timeout` in seconds; `accepts_gzip` says whether an answer may be compressed."""
+
+    path: str
+    metadata: tuple[tuple[str, str | bytes], ...]
+    timeout: float | None
+    encoding: str
+    accepts_gzip: bool
+
+
+class NotGRPC(LongConnError):
+    """An answer of HTTP alone, so that nobody takes it for a success: `status`, more `headers`, a text."""
+
+    def __init__(self, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
+
+
+def read_request(headers: Iterable[tuple[bytes, bytes]]) -> Request:
+    """Raises NotGRPC for what is none of gRPC's, StatusError for what is and cannot be served."""
+    headers = list(headers)
+    found = dict(headers)
+    if found.get(b":method") != b"POST":
+        raise NotGRPC(405, "gRPC is by POST", ((b"allow", b"POST"),))
+    kind, _, subtype = found.get(b"content-type", b"").partition(b";")[0].strip().lower().partition(b"+")
+    if kind != b"application/grpc":
+        raise NotGRPC(415, "this port of HTTP/2 speaks application/grpc")
+    if subtype not in (b"", b"proto"):
+        raise StatusError(StatusCode.UNIMPLEMENTED, "messages are application/grpc+proto")
+    encoding = found.get(b"grpc-encoding", b"identity").decode("latin-1")
+    if encoding not in ENCODINGS:
+        raise StatusError(StatusCode.UNIMPLEMENTED, f"messages may be {' or '.join(ENCODINGS)}, not {encoding}")
+    timeout = None
+    if b"grpc-timeout" in found:
+        timeout = read_timeout(found[b"grpc-timeout"].decode("latin-1"))
+        if timeout is None:
+            raise StatusError(StatusCode.INTERNAL, "grpc-timeout is malformed")
+    accepted = [each.strip() for each in found.get(b"grpc-accept-encoding", b"").split(b",")]
+    path = found.get(b":path", b"").decode("latin-1")
+    return Request(path, read_metadata(headers), timeout, encoding, b"gzip" in accepted)

@@ -1,0 +1,121 @@
+"""How a call of gRPC ends: its statuses, and the one table of our reasons for them.
+
+`doc/statuscodes.md` in grpc/grpc has the codes, `doc/http-grpc-status-mapping.md` those of HTTP.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from longconn.core import disconnects, errors
+from longconn.core.disconnects import Disconnect
+from longconn.core.errors import CommandError, LongConnError, Reason
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class StatusCode(enum.IntEnum):
+    """How a call ended (`doc/statuscodes.md`)."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class StatusError(LongConnError):
+    """A call ends with `code` and `message`; `metadata` is sent with its trailers."""
+
+    def __init__(self, code: StatusCode, message: str = "", metadata: Metadata = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.metadata = tuple(metadata)
+
+
+#: The trailing metadata that holds the number of a reason or a disconnect.
+NUMBER = "longconn-code"
+
+#: The status of a refused command.
+REASONS: dict[Reason, StatusCode] = {
+    errors.INTERNAL: StatusCode.UNAVAILABLE,
+    errors.UNAUTHORIZED: StatusCode.UNAUTHENTICATED,
+    errors.UNKNOWN_CHANNEL: StatusCode.NOT_FOUND,
+    errors.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,
+    errors.METHOD_NOT_FOUND: StatusCode.UNIMPLEMENTED,
+    errors.ALREADY_SUBSCRIBED: StatusCode.ALREADY_EXISTS,
+    errors.LIMIT_EXCEEDED: StatusCode.RESOURCE_EXHAUSTED,
+    errors.BAD_REQUEST: StatusCode.INVALID_ARGUMENT,
+    errors.NOT_AVAILABLE: StatusCode.FAILED_PRECONDITION,
+    errors.TOKEN_EXPIRED: StatusCode.UNAUTHENTICATED,
+    errors.EXPIRED: StatusCode.UNAUTHENTICATED,
+    errors.TOO_MANY_REQUESTS: StatusCode.RESOURCE_EXHAUSTED,
+    errors.UNRECOVERABLE: StatusCode.OUT_OF_RANGE,
+    errors.NOT_SUBSCRIBED: StatusCode.FAILED_PRECONDITION,
+    errors.BAD_CHANNEL: StatusCode.INVALID_ARGUMENT,
+    errors.BAD_NAME: StatusCode.INVALID_ARGUMENT,
+    errors.NAME_TAKEN: StatusCode.ALREADY_EXISTS,
+    errors.TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
+    errors.BAD_DATA: StatusCode.INVALID_ARGUMENT,
+}
+
+#: The status of a client that is closed. UNAVAILABLE says "come back", as numbers below 3500 do.
+DISCONNECTS: dict[Disconnect, StatusCode] = {
+    disconnects.CLOSED: StatusCode.OK,
+    disconnects.SHUTDOWN: StatusCode.UNAVAILABLE,
+    disconnects.SERVER_ERROR: StatusCode.UNAVAILABLE,
+    disconnects.EXPIRED: StatusCode.UNAUTHENTICATED,
+    disconnects.SUBSCRIPTION_EXPIRED: StatusCode.UNAUTHENTICATED,
+    disconnects.SLOW: StatusCode.RESOURCE_EXHAUSTED,
+    disconnects.WRITE_TIMEOUT: StatusCode.UNAVAILABLE,
+    disconnects.INSUFFICIENT_STATE: StatusCode.ABORTED,
+    disconnects.FORCE_RECONNECT: StatusCode.UNAVAILABLE,
+    disconnects.NO_PONG: StatusCode.UNAVAILABLE,
+    disconnects.INVALID_TOKEN: StatusCode.UNAUTHENTICATED,
+    disconnects.BAD_REQUEST: StatusCode.INVALID_ARGUMENT,
+    disconnects.IDLE: StatusCode.CANCELLED,
+    disconnects.FORCE_DISCONNECT: StatusCode.ABORTED,
+    disconnects.CONNECTION_LIMIT: StatusCode.RESOURCE_EXHAUSTED,
+    disconnects.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,
+}
+
+
+def refusal(error: CommandError) -> StatusError:
+    """A refused command as the end of a call, its number in the trailers."""
+    return StatusError(REASONS[error.reason], str(error), ((NUMBER, str(error.reason.code)),))
+
+
+def closing(disconnect: Disconnect) -> StatusError:
+    """A closed client as the end of a call; applications' own numbers are UNAVAILABLE or ABORTED."""
+    code = DISCONNECTS.get(disconnect)
+    if code is None:
+        code = StatusCode.UNAVAILABLE if disconnect.reconnect else StatusCode.ABORTED
+    return StatusError(code, disconnect.text, ((NUMBER, str(disconnect.code)),))
+
+
+#: What a client makes of an answer without a status of its own (`doc/http-grpc-status-mapping.md`); UNKNOWN otherwise.
+HTTP_STATUSES: dict[int, StatusCode] = {
+    400: StatusCode.INTERNAL,
+    401: StatusCode.UNAUTHENTICATED,
+    403: StatusCode.PERMISSION_DENIED,
+    404: StatusCode.UNIMPLEMENTED,
+    429: StatusCode.UNAVAILABLE,
+    431: StatusCode.INTERNAL,
+    502: StatusCode.UNAVAILABLE,
+    503: StatusCode.UNAVAILABLE,
+    504: StatusCode.UNAVAILABLE,
+}

@@ -1,0 +1,187 @@
+"""gRPC as bytes: messages, metadata, timeouts, texts, statuses."""
+
+import gzip
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from longconn.core import errors
+from longconn.core.disconnects import DISCONNECTS, SHUTDOWN, Disconnect
+from longconn.core.errors import NAME_TAKEN, CommandError, Reason
+from longconn.wire import grpc_status
+from longconn.wire.grpc import (
+    Messages,
+    StatusCode,
+    StatusError,
+    closing,
+    frame,
+    percent_decoded,
+    percent_encoded,
+    read_metadata,
+    read_timeout,
+    refusal,
+    trailers,
+    write_metadata,
+    write_timeout,
+)
+from longconn.wire.grpc_request import NotGRPC, read_request
+
+REQUEST = {b":method": b"POST", b":path": b"/a.B/C", b"content-type": b"application/grpc"}
+
+
+class MessageTests(SynchronousTestCase):
+    def refusal(self, reader: Messages) -> StatusCode:
+        return self.assertRaises(StatusError, reader.take).code
+
+    def test_a_frame(self) -> None:
+        self.assertEqual(frame(b"hello"), b"\0\0\0\0\5hello")
+        self.assertEqual(frame(b""), b"\0\0\0\0\0")
+
+    def test_in_pieces_and_many(self) -> None:
+        reader = Messages(100)
+        for each in frame(b"one") + frame(b""):
+            reader.feed(bytes((each,)))
+        reader.feed(frame(b"two")[:7])
+        self.assertEqual([reader.take(), reader.take(), reader.take(), len(reader)], [b"one", b"", None, 7])
+        reader.feed(frame(b"two")[7:])
+        self.assertEqual([reader.take(), reader.take(), len(reader)], [b"two", None, 0])
+
+    def test_compression_where_it_is_worth_it(self) -> None:
+        text = b"hello " * 100
+        data = frame(text, gzip=True)
+        self.assertEqual((data[0], gzip.decompress(data[5:])), (1, text))
+        self.assertEqual(frame(b"hello", gzip=True), frame(b"hello"))
+        noise = bytes((number * number * 7919 >> 5) & 255 for number in range(300))
+        self.assertEqual(frame(noise, gzip=True)[0], 0)
+        reader = Messages(1000, "gzip")
+        reader.feed(data + frame(b"plain"))
+        self.assertEqual([reader.take(), reader.take()], [text, b"plain"])
+
+    def test_limits_before_and_after_decompression(self) -> None:
+        reader = Messages(10)
+        reader.feed(frame(b"x" * 10) + frame(b"x" * 11)[:5])
+        self.assertEqual(reader.take(), b"x" * 10)
+        self.assertIs(self.refusal(reader), StatusCode.RESOURCE_EXHAUSTED)
+        for size, fits in ((1000, True), (1001, False)):
+            reader = Messages(1000, "gzip")
+            reader.feed(b"\1" + frame(gzip.compress(bytes(size)))[1:])
+            if fits:
+                self.assertEqual(reader.take(), bytes(size))
+            else:
+                self.assertIs(self.refusal(reader), StatusCode.RESOURCE_EXHAUSTED)
+
+    def test_what_is_malformed(self) -> None:
+        good = gzip.compress(b"hello")
+        cases: list[tuple[str, int, bytes]] = [
+            ("gzip", 2, good), ("identity", 1, good), ("gzip", 1, b"hello"), ("gzip", 1, b""), ("gzip", 1, good[:-3]),
+            ("gzip", 1, good + good), ("gzip", 1, good[:-8] + bytes(8)),
+        ]  # fmt: skip
+        for encoding, flag, data in cases:
+            reader = Messages(1000, encoding)
+            reader.feed(bytes((flag,)) + frame(data)[1:])
+            self.assertIs(self.refusal(reader), StatusCode.INTERNAL, (encoding, flag, data))
+
+
+class TextTests(SynchronousTestCase):
+    def test_timeouts(self) -> None:
+        for text, seconds in (("1S", 1), ("99999999H", 359_999_996_400), ("2M", 120), ("15m", 0.015), ("0u", 0)):
+            self.assertAlmostEqual(read_timeout(text) or 0, seconds)
+        for text in ("", "S", "1", "1s", "1h", "-1S", "+1S", "1.0S", "123456789S", " 1S", "1S ", "\u0661S", "1S\n"):
+            self.assertIsNone(read_timeout(text), text)
+
+    def test_timeouts_written_are_never_less(self) -> None:
+        for seconds in (0, 1e-9, 0.0001, 0.099, 0.1, 1, 12.345678901, 3600, 1e6, 1e9, 3.6e11, 1e15):
+            text = write_timeout(seconds)
+            self.assertLessEqual(len(text), 9)
+            read = read_timeout(text)
+            assert read is not None
+            self.assertGreater(read, 0)
+            if seconds < 3e11:
+                self.assertGreaterEqual(read * 1.000001, seconds)
+                self.assertLessEqual(read, seconds * 1.00001 + 1e-9)
+        self.assertEqual(write_timeout(0.5), "500000u")
+
+    def test_percent_encoding(self) -> None:
+        for text, data in ((" ~", b" ~"), ("50%", b"50%25"), ("a\r\nb", b"a%0D%0Ab"), ("ä€", b"%C3%A4%E2%82%AC")):
+            self.assertEqual(percent_encoded(text), data)
+            self.assertEqual(percent_decoded(data), text)
+
+    def test_what_is_malformed_is_kept(self) -> None:
+        self.assertEqual(percent_decoded(b"a%2"), "a%2")
+        self.assertEqual(percent_decoded(b"%zz%41%"), "%zzA%")
+        self.assertEqual(percent_decoded(b"%ff"), "\N{REPLACEMENT CHARACTER}")
+        self.assertEqual(percent_encoded("\ud800"), b"?")
+
+    def test_metadata_there_and_back(self) -> None:
+        metadata = (("a", "b c"), ("a", "~"), ("x.y_z-0", ""), ("raw-bin", b"\0\xff\xfe"), ("raw-bin", b""))
+        written = write_metadata(metadata)
+        self.assertIn((b"raw-bin", b"AP/+"), written)
+        self.assertEqual(read_metadata(written), metadata)
+
+    def test_metadata_that_is_read(self) -> None:
+        headers = [
+            (b":path", b"/"), (b"te", b"trailers"), (b"content-type", b"x"), (b"grpc-timeout", b"1S"),
+            (b"grpc-x", b"x"), (b"host", b"x"), (b"user-agent", b"me"), (b"a", b" padded\t"),
+            (b"b-bin", b"AA, AQ==,Ag"), (b"c", b"\xff"), (b"d", b"a\nb"), (b"e!", b"x"), (b"\xff", b"x"),
+        ]  # fmt: skip
+        wanted = [("user-agent", "me"), ("a", "padded"), ("b-bin", b"\0"), ("b-bin", b"\1"), ("b-bin", b"\2")]
+        found = read_metadata(headers)
+        self.assertEqual(list(found), wanted)
+        # All of it may be sent again.
+        self.assertEqual(read_metadata(write_metadata(found)), found)
+        for bad in (b"!", b"A", b"AA AA", b"\xff"):
+            self.assertIs(self.assertRaises(StatusError, read_metadata, [(b"a-bin", bad)]).code, StatusCode.INTERNAL)
+
+    def test_metadata_that_may_not_be_written(self) -> None:
+        values: tuple[Any, ...] = (
+            ("grpc-status", "0"), ("te", "x"), (":status", "200"), ("content-type", "x"), ("A", "b"), ("", "b"),
+            ("a b", "c"), ("a", "\n"), ("a", "ä"), ("a", b"b"), ("a-bin", "b"), ("a", 1),
+        )  # fmt: skip
+        for each in values:
+            self.assertRaises(ValueError, write_metadata, [each])
+
+
+class RequestTests(SynchronousTestCase):
+    def read(self, **more: bytes) -> Any:
+        fields = {**REQUEST, **{key.replace("_", "-").encode(): value for key, value in more.items()}}
+        return read_request(fields.items())
+
+    def test_a_request(self) -> None:
+        found = self.read(grpc_timeout=b"2S", grpc_encoding=b"gzip", grpc_accept_encoding=b"identity, gzip", x=b"y")
+        self.assertEqual((found.path, found.timeout, found.encoding), ("/a.B/C", 2.0, "gzip"))
+        self.assertEqual((found.accepts_gzip, found.metadata), (True, (("x", "y"),)))
+        found = self.read(grpc_accept_encoding=b"gzipped")
+        self.assertEqual((found.timeout, found.encoding, found.accepts_gzip), (None, "identity", False))
+
+    def test_what_is_no_request_of_grpc(self) -> None:
+        for more, status in (({"content_type": b"text/html"}, 415), ({":method": b"GET"}, 405)):
+            self.assertEqual(self.assertRaises(NotGRPC, self.read, **more).status, status)
+
+    def test_what_cannot_be_served(self) -> None:
+        for more, code in (
+            ({"grpc_encoding": b"br"}, StatusCode.UNIMPLEMENTED),
+            ({"content_type": b"application/grpc+json"}, StatusCode.UNIMPLEMENTED),
+            ({"grpc_timeout": b"soon"}, StatusCode.INTERNAL),
+            ({"a_bin": b"!"}, StatusCode.INTERNAL),
+        ):
+            self.assertIs(self.assertRaises(StatusError, self.read, **more).code, code)
+
+
+class StatusTests(SynchronousTestCase):
+    def test_every_reason_and_every_disconnect_has_a_status(self) -> None:
+        reasons = {each for each in vars(errors).values() if isinstance(each, Reason)}
+        self.assertEqual(set(grpc_status.REASONS), reasons)
+        self.assertEqual(set(grpc_status.DISCONNECTS), set(DISCONNECTS.values()))
+
+    def test_clients_are_told_to_come_back_by_the_status_that_libraries_retry(self) -> None:
+        for each in (SHUTDOWN, Disconnect(4000, "", "x")):
+            self.assertIs(closing(each).code, StatusCode.UNAVAILABLE)
+        self.assertIs(closing(Disconnect(4500, "", "x")).code, StatusCode.ABORTED)
+
+    def test_numbers_and_texts(self) -> None:
+        error = refusal(CommandError(NAME_TAKEN, name="ada"))
+        self.assertEqual(
+            trailers(error.code, error.message, error.metadata),
+            [(b"grpc-status", b"6"), (b"grpc-message", b"the name ada is taken"), (b"longconn-code", b"153")],
+        )
+        self.assertEqual(trailers(StatusCode.OK), [(b"grpc-status", b"0")])
