@@ -2,6 +2,7 @@
 
     longconn serve [options]     run the server in the foreground
     longconn config [options]    check and print the effective configuration
+    longconn chat | sub | pub | get | echo    clients, in `longconn.commands`
 
 Each command is a function of its arguments in `COMMANDS`, which returns an exit status.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from twisted.python.usage import UsageError
 
@@ -48,6 +50,31 @@ def _config(arguments: list[str]) -> int:
     return 0
 
 
+def _client(name: str) -> Callable[[list[str]], int]:
+    """The command of a module of `longconn.commands`."""
+
+    def command(arguments: list[str]) -> int:
+        from longconn.clients.errors import ClientError
+
+        module = import_module(f"longconn.commands.{name}")
+        try:
+            parsed = module.parser().parse_intermixed_args(arguments)
+        except ClientError as error:
+            print(f"longconn: {name}: {error}; longconn {name} --help tells more", file=sys.stderr)
+            return 1
+        from twisted.internet import asyncioreactor
+
+        # For all of them that of asyncio: the line editor of `chat` runs on its loop.
+        asyncioreactor.install()
+        from twisted.internet import reactor
+
+        from longconn.commands.running import run
+
+        return run(reactor, module.main, parsed)
+
+    return command
+
+
 def _parsed(command: str, arguments: list[str]) -> Options:
     """The parsed options; ends the program with one line if they cannot be."""
     options = Options()
@@ -69,4 +96,9 @@ def _help() -> str:
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "serve": (_serve, "run the server in the foreground"),
     "config": (_config, "check and print the effective configuration, and where each value came from"),
+    "chat": (_client("chat"), "talk in a channel"),
+    "sub": (_client("sub"), "print what is published in channels"),
+    "pub": (_client("pub"), "publish one message, or each line of standard input"),
+    "get": (_client("get"), "GET a URL over connections that are kept"),
+    "echo": (_client("echo"), "measure round-trip times"),
 }

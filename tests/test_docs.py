@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ ROOT = Path(longconn.__file__).parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 PATIENCE = 20
+COMMANDS_OF_CLIENTS = ("chat", "sub", "pub", "get", "echo")
 
 
 def _load(name: str) -> ModuleType:
@@ -131,6 +133,9 @@ class PageTests(SynchronousTestCase):
 
     def test_flags_exist(self) -> None:
         known = {flag(name) for name in NAMES} | {"--config", "--help", "--version"}
+        for command in COMMANDS_OF_CLIENTS:
+            actions = import_module(f"longconn.commands.{command}").parser()._actions
+            known |= {option for action in actions for option in action.option_strings}
         unknown = []
         for page in PAGES:
             # In code that names no other program's flags.

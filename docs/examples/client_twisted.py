@@ -1,0 +1,34 @@
+"""Reads a channel, and says one thing in it: python client_twisted.py tcp://localhost:9999"""
+
+import sys
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from longconn.clients import ClientError, Lost, Publication, State, connect
+
+
+def show(state: State) -> None:
+    if state.retry_in:
+        print(f"{state.reason}; the next attempt comes in {state.retry_in:.0f} s", flush=True)
+
+
+async def talk(reactor: Any, url: str) -> None:
+    # With a name one is somebody of the chat; without it, a program that nobody sees come.
+    client = connect(url, reactor=reactor, name="thermometer", on_state=show)
+    try:
+        lobby = await client.subscribe("lobby")
+        await client.publish("lobby", {"temperature": 21.5})
+        async for event in lobby:
+            if isinstance(event, Publication):
+                print(f"{event.name}: {event.data}", flush=True)
+            elif isinstance(event, Lost):
+                print("what was said meanwhile is lost", flush=True)
+    except ClientError as error:
+        print(error, flush=True)
+    finally:
+        await client.close()
+
+
+react(lambda reactor, url: Deferred.fromCoroutine(talk(reactor, url)), sys.argv[1:])

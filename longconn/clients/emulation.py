@@ -1,0 +1,122 @@
+"""The way up of the structured protocol over HTTP: POSTs, one at a time, so that commands stay in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+
+from longconn.clients.backoff import Backoff
+from longconn.clients.errors import ClientError, ConnectionFailed
+from longconn.clients.events import JSONObject
+from longconn.clients.frames import write_json
+from longconn.clients.http_connections import Body, Connections
+from longconn.clients.later import Later
+from longconn.clients.transport import Means
+
+#: Bytes of commands in one POST, if it is more than one command. Servers refuse more than they have room for.
+MOST_AT_ONCE = 64 * 1024
+#: Seconds for which a connection is kept between two POSTs: less than servers keep it, which would race with a POST.
+_KEPT = 30
+_TOO_MANY = 429
+
+
+class _Drain(Protocol):
+    """Reads a body to its end, so that its connection can be used again."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._on_end()
+
+
+class Emulation:
+    """Sends commands of the session that `start` names. `fail` is told when a POST does not get through."""
+
+    def __init__(self, connections: Connections, url: bytes, means: Means, fail: Callable[[ClientError], None]) -> None:
+        self._url = url
+        self._means = means
+        self._fail = fail
+        self._pool = HTTPConnectionPool(means.reactor)
+        self._pool.maxPersistentPerHost = 1
+        self._pool.cachedConnectionTimeout = _KEPT
+        # Never by itself: what was sent once may have been acted on.
+        self._pool.retryAutomatically = False
+        self._agent = Agent.usingEndpointFactory(means.reactor, connections, self._pool)
+        self._later = Later(means.reactor)
+        self._backoff = Backoff(lambda: 0.0)
+        self._session = self._node = ""
+        self._waiting: deque[bytes] = deque()
+        self._posting: Deferred[Any] | None = None
+        self._busy = False
+        self._stopped = False
+
+    def start(self, session: str, node: str) -> None:
+        """The answer to `connect` says who we are."""
+        self._session, self._node = session, node
+
+    def send(self, objects: Sequence[JSONObject]) -> None:
+        self._waiting.extend([write_json(each) for each in objects])
+        self._post_next()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped = True
+        self._waiting.clear()
+        self._later.cancel_all()
+        posting, self._posting = self._posting, None
+        if posting is not None:
+            posting.cancel()
+        self._pool.closeCachedConnections()
+
+    def _post_next(self) -> None:
+        if self._busy or self._stopped or not self._waiting:
+            return
+        batch = [self._waiting.popleft()]
+        size = len(batch[0])
+        while self._waiting and size + len(self._waiting[0]) < MOST_AT_ONCE:
+            size += len(self._waiting[0]) + 1
+            batch.append(self._waiting.popleft())
+        self._busy = True
+        data = b"\n".join(batch).decode()
+        self._post(write_json({"session": self._session, "node": self._node, "data": data}))
+
+    def _post(self, body: bytes) -> None:
+        headers = Headers({b"Content-Type": [b"application/json"]})
+        posting: Deferred[Any] = self._agent.request(b"POST", self._url, headers, Body(body).as_producer())
+        posting.addCallback(self._read)
+        posting.addTimeout(self._means.timeout, self._means.reactor)
+        self._posting = posting
+        posting.addCallbacks(lambda status: self._on_status(status, body), self._on_failure)
+
+    def _read(self, response: Any) -> Deferred[int]:
+        read: Deferred[int] = Deferred()
+        response.deliverBody(_Drain(lambda: read.callback(int(response.code))))
+        return read
+
+    def _on_status(self, status: int, body: bytes) -> None:
+        self._posting = None
+        if self._stopped:
+            return
+        if status == _TOO_MANY:  # none of it was taken
+            self._later.call(self._backoff.delay(), lambda: self._post(body))
+        elif status in (200, 204):
+            self._busy = False
+            self._backoff.reset()
+            self._post_next()
+        elif status == 404:
+            self._fail(ConnectionFailed("the server does not know this session any more"))
+        else:
+            self._fail(ConnectionFailed(f"commands are answered by HTTP {status}"))
+
+    def _on_failure(self, failure: Failure) -> None:
+        self._posting = None
+        if not self._stopped:
+            self._fail(ConnectionFailed("commands do not get through"))

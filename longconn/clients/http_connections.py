@@ -1,0 +1,114 @@
+"""The connections of one HTTP session: made by our own endpoints, and all broken off together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
+from zope.interface import implementer
+
+from longconn.clients.address import Address
+from longconn.clients.dialling import endpoint_for
+from longconn.clients.transport import Means
+
+
+@implementer(IBodyProducer)
+class Body:
+    """A request's body that is there as a whole."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    def as_producer(self) -> Any:
+        """This, whose interface is one that types do not tell."""
+        return self
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """All was written at once."""
+
+    def resumeProducing(self) -> None:
+        """All was written at once."""
+
+    def stopProducing(self) -> None:
+        """All was written at once."""
+
+
+class _Noted(ProtocolWrapper):
+    """A connection that is noted while it is there."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.factory.on_lost()
+
+
+class _Noting(WrappingFactory):
+    """Builds a request's protocol within one that is noted."""
+
+    protocol = _Noted
+    noisy = False
+
+    def __init__(self, factory: Any, connections: Connections) -> None:
+        factory.noisy = False  # Agent's own, of which nobody wants to read in the log
+        super().__init__(factory)  # type: ignore[no-untyped-call]
+        self._connections = connections
+
+    def registerProtocol(self, p: Any) -> None:
+        self._connections.open.add(p)
+
+    def unregisterProtocol(self, p: Any) -> None:
+        self._connections.open.discard(p)
+
+    def on_lost(self) -> None:
+        self._connections.look()
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """An endpoint whose connections are noted."""
+
+    def __init__(self, endpoint: Any, connections: Connections) -> None:
+        self._endpoint = endpoint
+        self._connections = connections
+
+    def connect(self, factory: Any) -> Deferred[IProtocol]:
+        connecting: Deferred[Any] = self._endpoint.connect(_Noting(factory, self._connections))
+        return connecting.addCallback(lambda noted: noted.wrappedProtocol)
+
+
+@implementer(IAgentEndpointFactory)
+class Connections:
+    """Endpoints for Agents. All go to one address, whatever a URL names: nothing redirects us."""
+
+    def __init__(self, address: Address, means: Means) -> None:
+        self._address = address
+        self._means = means
+        #: connections that are there
+        self.open: set[Any] = set()
+        self._gone: Deferred[None] | None = None
+
+    def endpointForURI(self, uri: Any) -> Any:
+        return _Endpoint(endpoint_for(self._address, self._means), self)
+
+    def abort(self) -> Deferred[None]:
+        """Break all off, once; fires when they are gone."""
+        gone = self._gone = Deferred()
+        for each in tuple(self.open):
+            each.abortConnection()
+        self.look()
+        return gone
+
+    def look(self) -> None:
+        gone = self._gone
+        if gone is not None and not self.open:
+            self._gone = None
+            gone.callback(None)

@@ -1,0 +1,129 @@
+"""Where a subscription stands, from one connection to the next: what to ask for, and what the answers mean."""
+
+from __future__ import annotations
+
+from longconn.clients.conversation import member
+from longconn.clients.errors import ClientError, NotLongconn
+from longconn.clients.events import (
+    Event,
+    HistoryPage,
+    Joined,
+    JSONObject,
+    Left,
+    Lost,
+    Member,
+    Position,
+    Publication,
+)
+
+NOWHERE = Position("", 0)
+
+
+class GapError(ClientError):
+    """A publication is missing: the channel is to be subscribed to anew, from the last position."""
+
+
+class Place:
+    """One subscription's place. `position` is after the last event that came."""
+
+    def __init__(self, channel: str, since: Position | None, recover: bool, join_leave: bool) -> None:
+        self.channel = channel
+        self.position = since or NOWHERE
+        self._recover = recover
+        self._join_leave = join_leave
+        # Where to go on from at the next subscribe; None to take what comes.
+        self._since = since
+        self._been_here = False
+        # Whether the channel counts its publications.
+        self._counted = False
+
+    def request(self, token: str) -> JSONObject:
+        """A SubscribeRequest."""
+        body: JSONObject = {"channel": self.channel}
+        if token:
+            body["token"] = token
+        if self._join_leave:
+            body["join_leave"] = True
+        if self._since is not None:
+            body |= {"recover": True, "epoch": self._since.epoch, "offset": self._since.offset}
+        return body
+
+    def forget(self) -> None:
+        """The server refuses the position: the next request is without; its answer is then told as a loss."""
+        self._since = None
+
+    def on_subscribed(self, result: JSONObject) -> list[Event]:
+        """What a SubscribeResult brings. Raises NotLongconn."""
+        old, asked = self.position, self._since is not None
+        self._counted = member(result, "recoverable", bool, False) or member(result, "positioned", bool, False)
+        now = read_position(result) if self._counted else NOWHERE
+        events: list[Event]
+        if asked and member(result, "recovered", bool, False):
+            events = list(read_publications(self.channel, now.epoch, result))
+        elif self._recover and (self._been_here or old != NOWHERE or asked):
+            events = [Lost(self.channel, old, now)]
+        else:
+            events = []
+        self.position = now
+        self._been_here = True
+        self._since = now if self._recover and self._counted else None
+        return events
+
+    def on_push(self, kind: str, value: JSONObject) -> list[Event]:
+        """What a push brings. Raises NotLongconn, and GapError where a publication is missing before this one."""
+        if kind != "pub":
+            who = read_member(member(value, "info", dict, {}))
+            return [Joined(self.channel, who) if kind == "join" else Left(self.channel, who)]
+        publication = read_publication(self.channel, self.position.epoch, value)
+        if self._counted and publication.offset:
+            if publication.offset <= self.position.offset:
+                return []  # it came with the answer to the subscribe
+            if publication.offset > self.position.offset + 1:
+                raise GapError(f"publications of {self.channel} are missing")
+            self.position = Position(self.position.epoch, publication.offset)
+            if self._recover:
+                self._since = self.position
+        return [publication]
+
+
+def read_position(value: JSONObject) -> Position:
+    return Position(member(value, "epoch", str, ""), member(value, "offset", int, 0))
+
+
+def read_publications(channel: str, epoch: str, result: JSONObject) -> list[Publication]:
+    found = member(result, "publications", list, [])
+    return [read_publication(channel, epoch, each) for each in found]
+
+
+def read_publication(channel: str, epoch: str, value: object) -> Publication:
+    """A Publication. Its `time` is in milliseconds there, where a server tells it."""
+    if not isinstance(value, dict):
+        raise NotLongconn("this is no longconn server: a publication in its answer is no object")
+    info = member(value, "info", dict, {})
+    who = read_member(info)
+    time = member(value, "time", int, 0)
+    offset = member(value, "offset", int, 0)
+    return Publication(
+        channel, offset, epoch, value.get("data"), who.name, who.client, time / 1000 if time else None
+    )  # fmt: skip
+
+
+def read_member(info: JSONObject) -> Member:
+    """A ClientInfo. Who has no name in its `conn_info` goes by its user, or else its id."""
+    client, user = member(info, "client", str, ""), member(info, "user", str, "")
+    told = info.get("conn_info")
+    name = told.get("name") if isinstance(told, dict) else None
+    return Member(client, user, name if isinstance(name, str) else user or client)
+
+
+def read_members(result: JSONObject) -> list[Member]:
+    """A PresenceResult, in the order of names."""
+    found = member(result, "presence", dict, {})
+    members = [read_member(each) for each in found.values() if isinstance(each, dict)]
+    return sorted(members, key=lambda each: (each.name, each.client))
+
+
+def read_history(channel: str, result: JSONObject) -> HistoryPage:
+    """A HistoryResult."""
+    position = read_position(result)
+    return HistoryPage(read_publications(channel, position.epoch, result), position)

@@ -1,0 +1,202 @@
+"""`longconn chat`: a line editor in a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import secrets
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.python.failure import Failure
+
+from longconn.clients import Client, ClientError, Refused, State
+from longconn.commands.chat_lines import Line, Screen, understood
+from longconn.commands.chat_room import Room
+from longconn.commands.connecting import Connecting, told_of
+from longconn.commands.parser import Parser
+from longconn.commands.running import Setting
+from longconn.core.errors import NAME_TAKEN, CommandError
+from longconn.core.names import check_name
+
+#: The channel that servers put chat clients into, unless told otherwise.
+_CHANNEL = "lobby"
+#: Names that are tried, of those made from the login name.
+_MOST_NAMES = 20
+
+
+def parser() -> Parser:
+    """The command line."""
+    found = Parser(
+        "chat",
+        "Talk in a channel. In a terminal it is a line editor; where input or output is a pipe, each line that comes "
+        "is said, and each line that is said is printed. /help lists what else can be typed, quit leaves.",
+        "The exit status is 1 if the connection was lost for good.",
+    )
+    found.add_argument("channel", metavar="CHANNEL", nargs="?", default=_CHANNEL, help=f"[{_CHANNEL}]")
+    found.add_server()
+    found.add_argument("--name", metavar="NAME", help="what to be called; else the login name, or one like it")
+    found.add_argument(
+        "--once", action="store_true", help="end when the connection is lost; so it is in a pipe in any case"
+    )  # fmt: skip
+    found.add_timeout(10.0, "seconds to wait for a connection, and for an answer")
+    return found
+
+
+class Window(Screen, Protocol):
+    """A screen, and where lines are typed. `patient`: the next line may wait until the one before is done."""
+
+    patient: bool
+
+    def line(self) -> Deferred[str | None]:
+        """The next line that was typed; None at the end."""
+
+    def on_state(self, state: State, room: Room | None) -> None:
+        """The connection changed."""
+
+    def open(self, room: Room) -> None:
+        """The room is there."""
+
+    def close(self) -> Deferred[None]:
+        """Nothing follows; fires when all is shown."""
+
+
+class PlainWindow:
+    """Lines in, lines out. What is about the connection goes to standard error."""
+
+    patient = True
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+
+    def show(self, line: Line) -> Deferred[None]:
+        return self._setting.out.write(f"{line}\n")
+
+    def refresh(self) -> None:
+        pass
+
+    def open(self, room: Room) -> None:
+        pass
+
+    def on_state(self, state: State, room: Room | None) -> None:
+        text = told_of(state)
+        if text:
+            self._setting.say(text).addErrback(lambda failure: failure.trap(OSError))
+
+    def line(self) -> Deferred[str | None]:
+        def decoded(line: bytes | None) -> str | None:
+            return None if line is None else line.decode("utf-8", "replace")
+
+        return self._setting.input.line().addCallback(decoded)
+
+    def close(self) -> Deferred[None]:
+        return self._setting.out.write("")
+
+
+def names(given: str | None) -> Iterator[str]:
+    """The names to try in turn: the one that is given alone, or the login name and others like it."""
+    if given is not None:
+        yield given
+        return
+    try:
+        login = re.sub(r"[^\w.-]", "", getpass.getuser())[:24]
+        check_name(login)
+    except (CommandError, OSError, KeyError):
+        login = "somebody"
+    yield login
+    yield from (f"{login}-{number}" for number in range(2, _MOST_NAMES))
+    yield f"{login}-{secrets.token_hex(3)}"
+
+
+async def main(setting: Setting, arguments: Namespace) -> int:
+    """Talk until it ends."""
+    interactive = setting.input.is_terminal and setting.out.is_terminal
+    window: Window
+    if interactive:
+        from longconn.commands.chat_terminal import TerminalWindow
+
+        window = TerminalWindow(setting)
+    else:
+        window = PlainWindow(setting)
+    return await _Chat(setting, arguments, window, interactive and not arguments.once).run()
+
+
+class _Chat:
+    """A window, a client and what brings them together."""
+
+    def __init__(self, setting: Setting, arguments: Namespace, window: Window, reconnect: bool) -> None:
+        self._setting = setting
+        self._arguments = arguments
+        self._window = window
+        self._reconnect = reconnect
+        self._room: Room | None = None
+        self._over: Deferred[None] = Deferred()
+
+    async def run(self) -> int:
+        name, client = await self._connected()
+        try:
+            room = self._room = Room(self._setting.reactor, client, name, self._window, self._end)
+            await room.join(self._arguments.channel)
+            self._window.open(room)
+            client.closed().addCallback(lambda state: self._end(state.error))
+            typing = Deferred.fromCoroutine(self._type(room))
+            typing.addCallbacks(lambda _: self._end(None), self._failed)
+            try:
+                await self._over
+            finally:
+                typing.cancel()
+        finally:
+            await self._window.close()
+            await client.close()
+        return 0
+
+    async def _connected(self) -> tuple[str, Client]:
+        taken: ClientError | None = None
+        for name in names(self._arguments.name):
+            connecting = Connecting(
+                self._setting, self._arguments, reconnect=self._reconnect, name=name, on_state=self._on_state
+            )
+            try:
+                return name, await connecting.established()
+            except Refused as error:
+                if error.code != NAME_TAKEN.code:
+                    raise
+                taken = error
+        assert taken is not None  # there is one name at least
+        raise taken
+
+    def _on_state(self, state: State) -> None:
+        self._window.on_state(state, self._room)
+        if self._room is not None:
+            self._room.on_state(state)
+
+    async def _type(self, room: Room) -> None:
+        """Do what is typed, a line after the other."""
+        lock = DeferredLock()
+        while True:
+            line = await self._window.line()
+            if line is None or understood(line)[0] == "quit":
+                break
+            done = lock.run(room.do, line)
+            done.addErrback(self._failed)
+            if self._window.patient:
+                await done
+        if room.connected:
+            # What was said is still to be sent, and to come back.
+            await lock.acquire()
+            await room.catch_up()
+
+    def _end(self, error: Any) -> None:
+        over = self._over
+        if over.called:
+            return
+        if error is None:
+            over.callback(None)
+        else:
+            over.errback(Failure(error))
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError) and not self._over.called:
+            self._over.errback(failure)

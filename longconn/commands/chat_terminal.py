@@ -1,0 +1,175 @@
+"""A chat in a terminal: what others say appears above the line that is being typed, which stays whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterable
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import FormattedText, StyleAndTextTuples
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.patch_stdout import patch_stdout
+from prompt_toolkit.renderer import print_formatted_text
+from prompt_toolkit.styles import default_ui_style
+from twisted.internet.defer import Deferred, DeferredQueue, succeed
+
+from longconn.clients import ConnectionState, State
+from longconn.commands.chat_lines import COMMANDS, Line, colour_of, told, understood, wrong
+from longconn.commands.chat_room import Room, where
+from longconn.commands.running import Setting
+
+#: Colours of names: those that show on dark and on light alike, plain and bold.
+_COLOURS = [
+    f"{weight}ansi{colour}" for weight in ("", "bold ") for colour in ("red", "green", "blue", "magenta", "cyan")
+]
+_MARKS = {"*": "ansibrightblack", "!": "ansired"}
+#: Seconds from one look at the time to the next attempt to the next.
+_TICK = 1.0
+
+
+class _Commands(Completer):
+    """Completes the commands at the start of a line."""
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        text = document.text_before_cursor
+        if not text.startswith("/"):
+            return
+        for verb, (usage, meaning) in COMMANDS.items():
+            if f"/{verb}".startswith(text):
+                more = " " if " " in usage else ""
+                yield Completion(f"/{verb}{more}", -len(text), display=usage, display_meta=meaning)
+
+
+class TerminalWindow:
+    """A line editor of prompt_toolkit, on the loop of the asyncio reactor."""
+
+    patient = False
+
+    def __init__(self, setting: Setting) -> None:
+        self._reactor = setting.reactor
+        self._room: Room | None = None
+        self._state = State(ConnectionState.CONNECTED)
+        self._retry_at = 0.0
+        self._tick: Any = None
+        self._waiting: list[Line] = []
+        self._flush: Any = None
+        self._typed: DeferredQueue[str | None] = DeferredQueue()
+        self._editing: asyncio.Future[None] | None = None
+        depth = None if setting.coloured else ColorDepth.MONOCHROME
+        self._session: PromptSession[str] = PromptSession(
+            "> ",
+            bottom_toolbar=self._toolbar,
+            completer=_Commands(),
+            complete_while_typing=True,
+            color_depth=depth,
+            reserve_space_for_menu=len(COMMANDS),
+        )
+        self._session.app.erase_when_done = True
+        self._session.default_buffer.accept_handler = self._accept
+        # What else writes to standard output must not write into the line either.
+        self._patched = patch_stdout(raw=False)
+
+    # What is shown.
+
+    def show(self, line: Line) -> Deferred[None]:
+        self._waiting.append(line)
+        if self._flush is None:
+            # What comes in one turn is drawn once.
+            self._flush = self._reactor.callLater(0, self._draw)
+        return succeed(None)
+
+    def _draw(self) -> None:
+        self._flush = None
+        lines, self._waiting = self._waiting, []
+        found: StyleAndTextTuples = []
+        for each in lines:
+            if each.name:
+                found += [(_COLOURS[colour_of(each.name, len(_COLOURS))], each.name), ("", f": {each.text}\n")]
+            else:
+                found.append((_MARKS[each.mark], f"{each}\n"))
+        if not found:
+            return
+        app = self._session.app
+        # Not by prompt_toolkit's own print, which leaves raw mode for a moment: keys that come then would be echoed
+        # in between.
+        if app.is_running:
+            app.renderer.erase()
+        print_formatted_text(app.output, FormattedText(found), default_ui_style(), color_depth=app.color_depth)
+        if app.is_running:
+            app.renderer.reset()
+            app.renderer.request_absolute_cursor_position()
+            app.invalidate()
+
+    def refresh(self) -> None:
+        self._session.app.invalidate()
+
+    def _toolbar(self) -> str:
+        if self._room is None:
+            return ""
+        return f" {where(self._room, self._state, self._retry_at, self._reactor.seconds())}"
+
+    # What happens.
+
+    def open(self, room: Room) -> None:
+        self._room = room
+        self._patched.__enter__()
+        self._editing = asyncio.ensure_future(self._edit())
+
+    def on_state(self, state: State, room: Room | None) -> None:
+        before, self._state = self._state, state
+        self._retry_at = self._reactor.seconds() + state.retry_in
+        if state.state is ConnectionState.RECONNECTING:
+            if before.state is ConnectionState.CONNECTED:
+                self.show(wrong(f"connection lost: {state.reason}"))
+            self._count_down()
+        elif state.state is ConnectionState.CONNECTED:
+            self.show(told("connected again"))
+        self.refresh()
+
+    def _count_down(self) -> None:
+        if self._tick is not None and self._tick.active():
+            self._tick.cancel()
+        if self._state.state is ConnectionState.RECONNECTING:
+            self._tick = self._reactor.callLater(_TICK, self._count_down)
+            self.refresh()
+
+    # What is typed.
+
+    def line(self) -> Deferred[str | None]:
+        return self._typed.get()
+
+    async def _edit(self) -> None:
+        """Let lines be typed until there are no more."""
+        try:
+            # The reactor's own handlers for signals stay: in the editor, Ctrl-C is a key.
+            await self._session.prompt_async(handle_sigint=False)
+        except EOFError:
+            self._typed.put(None)
+        except KeyboardInterrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def _accept(self, buffer: Buffer) -> bool:
+        """A line is whole. The editor goes on with the next, but after the last; whether to keep the text."""
+        self._typed.put(buffer.text)
+        if understood(buffer.text)[0] == "quit":
+            self._session.app.exit(result="")
+        return False
+
+    def close(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        for each in (self._tick, self._flush):
+            if each is not None and each.active():
+                each.cancel()
+        if self._editing is not None:
+            self._editing.cancel()
+            await Deferred.fromFuture(asyncio.ensure_future(asyncio.wait({self._editing})))
+            self._patched.__exit__(None, None, None)
+        self._draw()

@@ -1,0 +1,64 @@
+"""`longconn echo`: round-trip times, by `ping` and `pong` lines or by messages to the WebSocket that echoes."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from twisted.internet.task import deferLater
+
+from longconn.clients.address import parse_address
+from longconn.clients.errors import AddressError
+from longconn.commands.echo_trips import LineTrips, MessageTrips, Trips
+from longconn.commands.parser import Parser, server_url
+from longconn.commands.running import Setting
+
+
+def parser() -> Parser:
+    """The command line."""
+    found = Parser(
+        "echo",
+        "Measure round-trip times: of a ping line and its pong for tcp:// and tls://, of a message to the WebSocket "
+        "/echo, or the path of the URL, for ws:// and wss://.",
+    )
+    found.add_server()
+    found.add_every(1.0, "seconds from one message to the next")
+    found.add_times(4, "messages")
+    found.add_timeout(10.0, "seconds to wait for a connection, and for an answer")
+    found.add_argument("--json", action="store_true", help="write the lines as JSON")
+    return found
+
+
+async def main(setting: Setting, arguments: Namespace) -> int:
+    """Measure as often as told."""
+    address = parse_address(server_url(arguments.server, setting.environ))
+    kinds: dict[str, type[Trips]] = {"tcp": LineTrips, "tls": LineTrips, "ws": MessageTrips, "wss": MessageTrips}
+    if address.scheme not in kinds:
+        raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in kinds)}")
+    trips = kinds[address.scheme](setting.reactor, address, arguments.timeout)
+    times: list[float] = []
+    try:
+        await trips.connect()
+        while True:
+            started = setting.reactor.seconds()
+            times.append(await trips.trip(len(times) + 1))
+            await setting.out.write(_line(len(times), times[-1], arguments.json))
+            if len(times) == arguments.times:
+                return 0
+            left = started + arguments.every - setting.reactor.seconds()
+            await deferLater(setting.reactor, max(0.0, left))
+    finally:
+        trips.close()
+        if times and not arguments.json:
+            await setting.out.write(_summary(times))
+
+
+def _line(number: int, seconds: float, as_json: bool) -> str:
+    if as_json:
+        return json.dumps({"number": number, "seconds": round(seconds, 6)}, separators=(",", ":")) + "\n"
+    return f"{number}: {seconds * 1000:.3f} ms\n"
+
+
+def _summary(times: list[float]) -> str:
+    least, mean, most = (1000 * each for each in (min(times), sum(times) / len(times), max(times)))
+    return f"{len(times)} in all: least {least:.3f}, mean {mean:.3f}, most {most:.3f} ms\n"

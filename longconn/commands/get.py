@@ -1,0 +1,108 @@
+"""`longconn get URL`: requests over connections that are kept, one line for each response."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.task import deferLater
+
+from longconn.clients.errors import AddressError, ClientError
+from longconn.clients.keepalive import KeepAliveClient
+from longconn.commands.parser import Parser, UsageError, positive
+from longconn.commands.running import Setting
+
+
+def parser() -> Parser:
+    """The command line."""
+    found = Parser(
+        "get",
+        "GET a URL over connections that are kept. For each response a line: its status, the port of our end, "
+        "the time it took, and whether the connection was new or reused.",
+        "The exit status is 0 if all were answered with a status below 400.",
+    )
+    found.add_argument("url", metavar="URL", help="http:// or https://; without a scheme it is http://")
+    found.add_argument(
+        "--connections", type=positive, default=1, metavar="N", help="ask over N connections at a time [1]"
+    )
+    found.add_every(1.0, "seconds from one round of requests to the next")
+    found.add_times(1, "rounds")
+    found.add_argument("--user", metavar="NAME:PASSWORD", help="for Basic authentication")
+    found.add_timeout(10.0, "seconds for a connection to be made, and in which no byte of a response comes")
+    found.add_argument("--json", action="store_true", help="write the lines as JSON")
+    return found
+
+
+async def main(setting: Setting, arguments: Namespace) -> int:
+    """Ask as often as told."""
+    url = arguments.url
+    if url.startswith(":"):
+        url = "localhost" + url
+    asking = _Asking(setting, url if "://" in url else f"http://{url}", arguments)
+    try:
+        rounds = 0
+        while True:
+            started = setting.reactor.seconds()
+            await asking.round()
+            rounds += 1
+            if rounds == arguments.times:
+                return int(asking.failed)
+            left = started + arguments.every - setting.reactor.seconds()
+            await deferLater(setting.reactor, max(0.0, left))
+    finally:
+        await asking.client.close()
+
+
+class _Asking:
+    """What all requests have in common. `failed` says that one of them did."""
+
+    def __init__(self, setting: Setting, url: str, arguments: Namespace) -> None:
+        self.failed = False
+        self.client = KeepAliveClient(
+            setting.reactor,
+            connections=arguments.connections,
+            connect_timeout=arguments.timeout,
+            read_timeout=arguments.timeout,
+        )
+        self._setting = setting
+        self._url = url
+        self._count = arguments.connections
+        self._json = arguments.json
+        self._auth: tuple[str, str] | None = None
+        if arguments.user is not None:
+            name, colon, password = arguments.user.partition(":")
+            if not colon:
+                raise UsageError("--user is NAME:PASSWORD")
+            self._auth = (name, password)
+
+    async def round(self) -> None:
+        """One request over each connection."""
+        try:
+            await gatherResults([Deferred.fromCoroutine(self._one()) for _ in range(self._count)], consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+
+    async def _one(self) -> None:
+        try:
+            response = await self.client.request("GET", self._url, auth=self._auth)
+            async with response:
+                async for _ in response:
+                    pass  # its time is the whole body's
+        except AddressError:
+            raise
+        except ClientError as error:
+            self.failed = True
+            await self._setting.say(str(error))
+            return
+        self.failed = self.failed or response.status >= 400
+        if self._json:
+            value = {
+                "status": response.status, "port": response.source_port,
+                "seconds": round(response.seconds, 6), "reused": response.reused,
+            }  # fmt: skip
+            line = json.dumps(value, separators=(",", ":"))
+        else:
+            used = "reused" if response.reused else "new"
+            line = f"{response.status}  port {response.source_port}  {response.seconds * 1000:.1f} ms  {used}"
+        await self._setting.out.write(line + "\n")

@@ -1,0 +1,98 @@
+"""Command lines: how they are read, and how a server is named on them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import NoReturn
+
+import longconn
+from longconn.clients.errors import ClientError
+
+#: The variable of the environment that names the server, and the server where nothing does.
+URL_VARIABLE = "LONGCONN_URL"
+DEFAULT_SERVER = "localhost:9999"
+
+
+class UsageError(ClientError):
+    """A command line that cannot be."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads the command line of `longconn COMMAND`. Options may stand before and after what else there is."""
+
+    def __init__(self, command: str, description: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=f"longconn {command}", description=description, epilog=epilog, allow_abbrev=False, add_help=False
+        )
+        self.add_argument("--help", "-h", action="help", help="this text")
+        version = f"longconn {longconn.__version__}"
+        self.add_argument("--version", action="version", version=version, help="the version")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+    def add_server(self) -> None:
+        """The option -s, with what the server's URL may be left to."""
+        self.add_argument(
+            "-s", "--server", metavar="URL",
+            help=f"the server; else ${URL_VARIABLE}, else {DEFAULT_SERVER}. HOST:PORT is tcp://HOST:PORT, "
+            "and :PORT is at localhost",
+        )  # fmt: skip
+
+    def add_timeout(self, default: float, text: str) -> None:
+        self.add_argument(
+            "--timeout", type=seconds, default=default, metavar="S", help=f"{text} [{default:g}]"
+        )  # fmt: skip
+
+    def add_every(self, default: float, text: str) -> None:
+        self.add_argument(
+            "--every", type=interval, default=default, metavar="S", help=f"{text} [{default:g}]"
+        )  # fmt: skip
+
+    def add_times(self, default: int, text: str) -> None:
+        self.add_argument(
+            "--times", type=count, default=default, metavar="T", help=f"{text}, 0 for ever [{default}]"
+        )  # fmt: skip
+
+
+def server_url(given: str | None, environ: Mapping[str, str]) -> str:
+    """The server's URL: of the option, the environment, or the default; written short or whole."""
+    text = given or environ.get(URL_VARIABLE) or DEFAULT_SERVER
+    if text.startswith(":"):
+        text = "localhost" + text
+    return text if "://" in text else "tcp://" + text
+
+
+def interval(text: str) -> float:
+    """Seconds, zero included. Raises argparse.ArgumentTypeError, as the others do."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} are no seconds")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Seconds, more than zero."""
+    value = interval(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is too short")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number, zero included."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = count(text)
+    if not value:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value

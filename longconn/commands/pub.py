@@ -1,0 +1,170 @@
+"""`longconn pub CHANNEL [DATA|-]`: one message, or each line of standard input."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from longconn.clients import Client, ClientError, JSONValue, Refused
+from longconn.commands.connecting import Connecting
+from longconn.commands.messages import no_constant
+from longconn.commands.parser import Parser
+from longconn.commands.running import Setting
+
+#: Lines, and bytes of them, that wait for the server's answers at most: input is read no faster than it is taken.
+_MOST_LINES = 32
+_MOST_BYTES = 256 * 1024
+#: Seconds from one line of progress to the next.
+_PROGRESS = 0.1
+
+
+class _BadLineError(ClientError):
+    """What was to be published cannot be."""
+
+
+class _LineError(ClientError):
+    """At which line the connection was lost."""
+
+
+def parser() -> Parser:
+    """The command line."""
+    found = Parser(
+        "pub",
+        "Publish DATA, or each line of standard input where DATA is - or left out. Empty lines are passed over. Each "
+        "line that the server refuses is told by its number, and the rest is published.",
+        "The exit status is 0 if all was published.",
+    )
+    found.add_argument("channel", metavar="CHANNEL")
+    found.add_argument("data", metavar="DATA", nargs="?", default="-", help="text, or JSON with --json; - for lines")
+    found.add_server()
+    found.add_argument("--json", action="store_true", help="DATA, or each line, is a JSON value")
+    found.add_argument("--name", metavar="NAME", help="publish as NAME, who is in the chat meanwhile")
+    found.add_timeout(10.0, "seconds to wait for a connection, and for an answer")
+    return found
+
+
+async def main(setting: Setting, arguments: Namespace) -> int:
+    """Publish all there is."""
+    one = None if arguments.data == "-" else _value(arguments.data.encode("utf-8", "surrogateescape"), arguments.json)
+    client = await Connecting(setting, arguments, reconnect=False, name=arguments.name).established()
+    try:
+        if arguments.data != "-":
+            await client.publish(arguments.channel, one)
+            return 0
+        return await _Lines(setting, client, arguments.channel, arguments.json).publish()
+    finally:
+        await client.close()
+
+
+def _value(data: bytes, as_json: bool) -> JSONValue:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise _BadLineError("not UTF-8") from None
+    if not as_json:
+        return text
+    try:
+        return json.loads(text, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _BadLineError(f"not JSON: {error}") from None
+
+
+class _Lines:
+    """Publishes the lines of standard input in their order, several of them on their way at a time."""
+
+    def __init__(self, setting: Setting, client: Client, channel: str, as_json: bool) -> None:
+        self._setting = setting
+        self._client = client
+        self._channel = channel
+        self._json = as_json
+        self._numbers: set[int] = set()  # of the lines that are on their way
+        self._bytes = 0  # of theirs
+        self._free: Deferred[None] | None = None
+        self._refused = 0
+        # What ended it: the connection is lost.
+        self._error: ClientError | None = None
+        self._progress = _Progress(setting)
+
+    async def publish(self) -> int:
+        """The exit status."""
+        number = 0
+        while self._error is None:
+            line = await self._setting.input.line()
+            if line is None:
+                break
+            number += 1
+            if line:
+                await self._until(_MOST_LINES - 1, _MOST_BYTES - len(line))
+                self._numbers.add(number)
+                self._bytes += len(line)
+                Deferred.fromCoroutine(self._one(number, line)).addErrback(self._failed)
+            await self._progress.on_line(number, len(line) + 1)
+        await self._until(0, 0)
+        await self._progress.end()
+        if self._error is not None:
+            raise self._error
+        return 1 if self._refused else 0
+
+    async def _until(self, lines: int, size: int) -> None:
+        """Until no more than so many lines, of so many bytes, are on their way; one alone may be of any size."""
+        while self._numbers and (len(self._numbers) > lines or self._bytes > size) and self._error is None:
+            self._free = Deferred()
+            await self._free
+
+    async def _one(self, number: int, line: bytes) -> None:
+        try:
+            await self._client.publish(self._channel, _value(line, self._json))
+        except (Refused, _BadLineError) as error:
+            self._refused += 1
+            await self._progress.clear()
+            await self._setting.say(f"line {number}: {error}")
+        except ClientError as error:
+            self._error = self._error or _LineError(f"line {number}: {error}")
+        finally:
+            self._numbers.discard(number)
+            self._bytes -= len(line)
+            self._wake()
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(CancelledError, OSError)
+
+    def _wake(self) -> None:
+        free, self._free = self._free, None
+        if free is not None:
+            free.callback(None)
+
+
+class _Progress:
+    """How far a file is, where a person sees it: on standard error, in one line that is written over."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        size = setting.input.size
+        self._size = size if size and setting.err.is_terminal else 0
+        self._done = 0
+        self._lines = 0
+        self._told: float | None = None
+
+    async def on_line(self, number: int, size: int) -> None:
+        self._done += size
+        self._lines = number
+        now = self._setting.reactor.seconds()
+        if self._size and (self._told is None or now - self._told >= _PROGRESS):
+            self._told = now
+            await self._tell()
+
+    async def _tell(self) -> None:
+        await self._setting.err.write(f"\r{min(100, 100 * self._done // self._size)} %, {self._lines} lines")
+
+    async def clear(self) -> None:
+        """Make room for something else."""
+        if self._size:
+            await self._setting.err.write("\r\x1b[K")
+
+    async def end(self) -> None:
+        if self._size:
+            await self._tell()
+            await self._setting.err.write("\n")

@@ -1,0 +1,93 @@
+"""Running a command on a reactor, from its start to its exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from longconn.clients.errors import ClientError
+from longconn.commands.streams import InputStream, OutputStream, Reader, Writer
+from longconn.wire.chat import safe
+
+#: What a shell makes of a signal (POSIX, 2.8.2), added to its number.
+_BY_SIGNAL = 128
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a command runs."""
+
+    reactor: Any
+    input: Reader
+    out: Writer
+    err: Writer
+    environ: Mapping[str, str]
+
+    def say(self, line: str) -> Deferred[None]:
+        """A line of the command's own on standard error."""
+        return self.err.write(f"longconn: {safe(line)}\n")
+
+    @property
+    def coloured(self) -> bool:
+        """Whether the output may have colours (no-color.org)."""
+        return self.out.is_terminal and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
+
+
+Main: TypeAlias = Callable[[Setting, Namespace], Coroutine[Deferred[Any], Any, int]]
+
+
+def standard(reactor: Any) -> Setting:
+    """Standard input, output and error of this process."""
+    return Setting(reactor, InputStream(reactor, 0), OutputStream(reactor, 1), OutputStream(reactor, 2), os.environ)
+
+
+async def outcome(main: Main, setting: Setting, arguments: Namespace) -> int:
+    """The exit status of `main`; what goes wrong is told in one line."""
+    try:
+        return await main(setting, arguments)
+    except BrokenPipeError:
+        return _BY_SIGNAL + signal.SIGPIPE  # whoever read it has enough
+    except ClientError as error:
+        await setting.say(str(error))
+        return 1
+
+
+def run(reactor: Any, main: Main, arguments: Namespace) -> int:
+    """Run `main` on the reactor until it is done, or a signal ends it; the exit status."""
+    status = 1
+
+    def start() -> None:
+        command = Deferred.fromCoroutine(outcome(main, standard(reactor), arguments))
+        caught: list[int] = []
+
+        def on_signal(number: int, frame: Any) -> None:
+            signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+            caught.append(number)
+            reactor.callFromThread(command.cancel)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, on_signal)
+
+        def ended(result: Any) -> None:
+            nonlocal status
+            if caught:
+                status = _BY_SIGNAL + caught[0]
+            elif isinstance(result, Failure):
+                result.printTraceback(sys.stderr)
+            else:
+                status = result
+            reactor.stop()
+
+        command.addBoth(ended)
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    return status

@@ -1,0 +1,82 @@
+"""`longconn sub CHANNEL…`: what is published, a line or a JSON object for each."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+
+from twisted.internet.defer import Deferred
+
+from longconn.clients import Lost, Position, Publication, State, Subscription
+from longconn.commands.connecting import Connecting, all_of, told_of, told_of_loss
+from longconn.commands.messages import compact, speaker, texts
+from longconn.commands.parser import Parser, UsageError
+from longconn.commands.running import Setting
+from longconn.wire.chat import safe
+
+
+def parser() -> Parser:
+    """The command line."""
+    found = Parser(
+        "sub",
+        "Print what is published in channels, until interrupted. A lost connection is made anew, and nothing is "
+        "missed or printed twice meanwhile; what could not be recovered is told on standard error.",
+    )
+    found.add_argument("channels", metavar="CHANNEL", nargs="+")
+    found.add_server()
+    found.add_argument(
+        "--since", type=position, metavar="EPOCH:OFFSET", help="go on after that position; for one channel"
+    )  # fmt: skip
+    found.add_argument("--json", action="store_true", help="print JSON objects, one in a line")
+    found.add_timeout(10.0, "seconds to wait for a connection, and for an answer")
+    return found
+
+
+def position(text: str) -> Position:
+    """EPOCH:OFFSET. Raises argparse.ArgumentTypeError."""
+    epoch, _, offset = text.rpartition(":")
+    if not epoch or not offset.isascii() or not offset.isdecimal() or len(offset) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is not EPOCH:OFFSET")
+    return Position(epoch, int(offset))
+
+
+async def main(setting: Setting, arguments: Namespace) -> int:
+    """Print until something ends it."""
+    channels = list(dict.fromkeys(arguments.channels))
+    if arguments.since is not None and len(channels) > 1:
+        raise UsageError("sub: --since is for one channel")
+
+    def on_state(state: State) -> None:
+        text = told_of(state)
+        if text:
+            setting.say(text).addErrback(lambda failure: failure.trap(OSError))
+
+    client = await Connecting(setting, arguments, reconnect=True, on_state=on_state).established()
+    try:
+        found = [await client.subscribe(each, since=arguments.since) for each in channels]
+        await all_of([Deferred.fromCoroutine(_print(setting, each, arguments.json, len(found))) for each in found])
+    finally:
+        await client.close()
+    return 0
+
+
+async def _print(setting: Setting, subscription: Subscription, as_json: bool, of: int) -> None:
+    async for event in subscription:
+        if isinstance(event, Lost):
+            await setting.say(told_of_loss(event))
+        elif isinstance(event, Publication):
+            if as_json:
+                await setting.out.write(_object(event) + "\n")
+            else:
+                start = f"[{safe(event.channel)}] " if of > 1 else ""
+                start += f"{speaker(event)}: "
+                await setting.out.write("".join(f"{start}{each}\n" for each in texts(event)))
+
+
+def _object(publication: Publication) -> str:
+    return compact(
+        {
+            "channel": publication.channel, "offset": publication.offset, "epoch": publication.epoch,
+            "data": publication.data, "name": publication.name, "time": publication.time,
+        }
+    )  # fmt: skip

@@ -1,0 +1,195 @@
+"""What is HTTP's own: the fallback, the way up, and what else may answer."""
+
+from typing import Any
+
+from twisted.internet.protocol import Factory, Protocol
+
+from longconn.clients import ConnectionFailed, ConnectionState, NotLongconn, Refused
+from longconn.clients.address import parse_address
+from longconn.clients.transport import find_transports
+from tests.clients.network import URLS, Case
+
+URL = "http://127.0.0.1:9999"
+
+
+class Switch(Protocol):
+    """Looks at a request's first bytes; what `answers` has for it is said, and anything else is passed on."""
+
+    def __init__(self, case: "SwitchCase", real: Any) -> None:
+        self._case = case
+        self._real = real
+
+    def connectionMade(self) -> None:
+        self._real.makeConnection(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        path = data.split(b" ", 2)[1].split(b"?")[0].decode() if b" HTTP/1.1" in data else ""
+        if path:
+            self._case.paths.append(path)
+        answer = self._case.answers.get(path)
+        if answer is None:
+            self._real.dataReceived(data)
+        elif self.transport is not None:
+            self.transport.write(answer)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self._real.connectionLost(reason)
+
+
+class SwitchCase(Case):
+    url = URL
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.paths: list[str] = []
+        self.answers: dict[str, bytes] = {}
+
+    def serve(self, **settings: Any) -> Any:
+        hub = super().serve(**settings)
+        real = self.network.server
+
+        class Between(Factory):
+            def buildProtocol(factory, addr: Any) -> Protocol:
+                return Switch(self, real.buildProtocol(addr))
+
+        self.network.server = Between()
+        return hub
+
+
+def answer(status: str, body: str = "", kind: str = "text/html", more: str = "") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    return (head + body).encode()
+
+
+class FallbackTests(SwitchCase):
+    def test_which_are_tried(self) -> None:
+        for path, number in (("", 2), ("/live", 2), ("/live/connection/sse", 1), ("/connection/http_stream?a=b", 1)):
+            self.assertEqual(len(find_transports(parse_address(URL + path))), number)
+
+    def test_streaming_comes_first(self) -> None:
+        self.serve()
+        self.get(self.client().connected())
+        self.assertEqual(self.paths, ["/connection/http_stream"])
+
+    def test_events_where_streaming_is_refused(self) -> None:
+        self.serve()
+        self.answers["/connection/http_stream"] = answer("405 Method Not Allowed")
+        ann = self.client()
+        subscription = self.subscribed(ann)
+        self.assertEqual(self.paths, ["/connection/http_stream", "/connection/sse", "/emulation"])
+        self.break_off()
+        self.network.advance(1)
+        self.post("1")
+        self.assertEqual(self.next(subscription).data, "1")
+        self.assertEqual(self.paths.count("/connection/http_stream"), 1)  # what worked is taken again
+
+    def test_events_where_streaming_is_held_up(self) -> None:
+        self.serve()
+        self.answers["/connection/http_stream"] = b""
+        ann = self.client(timeout=3)
+        self.get(ann.connected(), 3.1)
+        self.assertEqual(self.paths, ["/connection/http_stream", "/connection/sse"])
+
+    def test_neither(self) -> None:
+        self.serve()
+        for path in ("/connection/http_stream", "/connection/sse"):
+            self.answers[path] = answer("404 Not Found")
+        self.assertIn("HTTP 404", str(self.fails(NotLongconn, self.client().connected())))
+
+
+class UpTests(SwitchCase):
+    url = URLS["http_stream"]
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.serve(publish_rate=0)
+        self.ann = self.client()
+        self.get(self.ann.connected())
+        self.paths.clear()
+
+    def posts(self) -> int:
+        return sum(each.count(b"POST /emulation") for each in self.network.sent)
+
+    def test_commands_of_one_turn_go_up_in_few_requests_and_in_order(self) -> None:
+        waiting = [self.ann.publish("news", number) for number in range(100)]
+        for each in waiting:
+            self.get(each)
+        page = self.get(self.ann.history("news", limit=-1))
+        self.assertEqual([each.data for each in page.publications], list(range(100)))
+        self.assertEqual(self.posts(), 3)
+
+    def test_large_ones_go_up_by_themselves(self) -> None:
+        for each in [self.ann.publish("news", "x" * 30_000) for _ in range(10)]:
+            self.get(each)
+        self.assertEqual(self.posts(), 6)
+
+    def test_too_many_are_sent_again(self) -> None:
+        self.answers["/emulation"] = answer("429 Too Many Requests")
+        waiting = self.ann.publish("news", 1)
+        self.network.settle()
+        self.answers.clear()
+        self.get(waiting, 1)
+        self.assertEqual([each.data for each in self.get(self.ann.history("news", limit=-1)).publications], [1])
+
+    def test_a_session_that_is_gone(self) -> None:
+        self.answers["/emulation"] = answer("404 Not Found")
+        asked = self.ann.presence("news")
+        self.network.settle()
+        self.assertIs(self.ann.state.state, ConnectionState.RECONNECTING)
+        self.answers.clear()
+        self.assertEqual(self.get(asked, 1), [])  # on the new connection
+
+    def test_a_post_that_hangs(self) -> None:
+        self.answers["/emulation"] = b""
+        waiting = self.ann.publish("news", 1)
+        self.fails(Exception, waiting, 11)
+        self.assertIn("commands do not get through", self.states[1].reason)
+
+    def test_an_idle_connection_is_given_up_before_the_server_does(self) -> None:
+        self.get(self.ann.close())
+        self.serve(ping_interval=0)
+        ann = self.client()
+        for seconds, left in ((25, 2), (25, 2), (31, 1)):
+            self.get(ann.publish("news", 1))
+            self.network.advance(seconds)
+            self.assertEqual(len(self.network.transports), left)
+
+
+class OtherTests(SwitchCase):
+    url = URLS["http_stream"]
+
+    def refused(self, response: bytes) -> Any:
+        self.serve()
+        self.answers["/connection/http_stream"] = response
+        ann = self.client()
+        self.network.settle()
+        return ann.state
+
+    def test_other_answers(self) -> None:
+        self.assertIn("answered with text/html", str(self.refused(answer("200 OK", "<p>hello")).error))
+        self.assertIsInstance(self.refused(answer("200 OK", "hello\n", "application/json")).error, NotLongconn)
+        self.assertIsInstance(self.refused(b"SSH-2.0-OpenSSH\r\n\r\n").error, NotLongconn)
+        refusal = self.refused(answer("403 Forbidden", '{"error":{"code":103,"message":"not from there"}}'))
+        self.assertIsInstance(refusal.error, Refused)
+        self.assertEqual((refusal.code, refusal.reason), (103, "not from there (103)"))
+        refusal = self.refused(answer("200 OK", "x" * 5000))
+        self.assertIs(refusal.state, ConnectionState.CLOSED)
+
+    def test_what_may_pass(self) -> None:
+        for status in ("502 Bad Gateway", "503 Service Unavailable"):
+            state = self.refused(answer(status))
+            self.assertIs(state.state, ConnectionState.RECONNECTING)
+            self.assertIsInstance(state.error, ConnectionFailed)
+        state = self.refused(answer("503 Service Unavailable", more="Retry-After: 7\r\n"))
+        self.assertEqual(state.retry_in, 7)
+
+    def test_retry_of_events(self) -> None:
+        self.serve()
+        self.answers["/connection/sse"] = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+            b': hello\nretry: 9000\ndata: {"id":1,"connect":{}}\n\n'
+        )
+        ann = self.client(URLS["sse"])
+        self.get(ann.connected())
+        self.break_off()
+        self.assertEqual(ann.state.retry_in, 9)

@@ -1,0 +1,169 @@
+"""`longconn get` and `longconn echo`, against the server and against what is none."""
+
+import json
+import re
+from typing import Any
+
+from twisted.internet.protocol import Factory, Protocol
+
+from tests.commands.kit import Case, reactor
+
+_RESPONSE = re.compile(r"(\d+)  port (\d+)  \d+\.\d ms  (new|reused)")
+
+
+class Foreign(Protocol):
+    """Says something, and hangs up where it is told to."""
+
+    factory: Any
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.factory.heard = b""
+        if self.factory.first:
+            self.say(self.factory.first)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.factory.heard += data
+        if self.factory.answer is not None:
+            self.say(self.factory.answer)
+
+    def say(self, data: bytes) -> None:
+        self.transport.write(data)
+        if self.factory.ends:
+            self.transport.loseConnection()
+
+
+class ForeignCase(Case):
+    def foreign(self, first: bytes = b"", answer: bytes | None = None, ends: bool = False) -> str:
+        """A server of something else; its HOST:PORT."""
+        self.factory: Any = Factory.forProtocol(Foreign)
+        self.factory.first, self.factory.answer, self.factory.ends = first, answer, ends
+        port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"127.0.0.1:{port.getHost().port}"
+
+    async def refusing(self) -> str:
+        """A HOST:PORT where nobody listens."""
+        port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        where = f"127.0.0.1:{port.getHost().port}"
+        await port.stopListening()
+        return where
+
+
+class GetTests(ForeignCase):
+    def setUp(self) -> None:
+        self.serve()
+        self.url = f"http://127.0.0.1:{self.port}/PrintHello"
+
+    async def test_one(self) -> None:
+        status, out, err = await self.run_command("get", self.url)
+        self.assertEqual((status, err), (0, ""))
+        self.assertRegex(out, rf"^{_RESPONSE.pattern}\n$")
+
+    async def test_rounds_over_kept_connections(self) -> None:
+        options = ("--connections=3", "--times=3", "--every=0.01")
+        status, out, _ = await self.run_command("get", *options, self.url)
+        found = [match.groups() for match in map(_RESPONSE.fullmatch, out.splitlines()) if match is not None]
+        self.assertEqual(status, 0)
+        self.assertEqual([each[2] for each in found], ["new"] * 3 + ["reused"] * 6)
+        ports = {each[1] for each in found}
+        self.assertEqual(len(ports), 3)
+        for each in range(3):
+            self.assertEqual({port for _, port, _ in found[3 * each : 3 * each + 3]}, ports)
+
+    async def test_rounds_keep_their_time(self) -> None:
+        started = reactor.seconds()
+        await self.run_command("get", "--times=3", "--every=0.1", self.url)
+        self.assertGreater(reactor.seconds() - started, 0.2)
+
+    async def test_for_ever(self) -> None:
+        command = self.command("get", "--times=0", "--every=0.01", self.url)
+        await command.prints(*["reused"] * 10)
+        self.assertFalse(command.ended)
+
+    async def test_json_and_a_bad_status(self) -> None:
+        where = f"127.0.0.1:{self.port}"
+        status, out, err = await self.run_command("get", "--json", f"{where}/nothing")
+        self.assertEqual((status, err), (1, ""))
+        value = json.loads(out)
+        self.assertEqual(sorted(value), ["port", "reused", "seconds", "status"])
+        self.assertEqual((value["status"], value["reused"]), (404, False))
+
+    async def test_a_password(self) -> None:
+        where = self.foreign(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        status, _, _ = await self.run_command("get", where, "--user", "ann:se:cret")
+        self.assertEqual(status, 0)
+        self.assertIn(b"Authorization: Basic YW5uOnNlOmNyZXQ=\r\n", self.factory.heard)
+        await self.assert_one_line("--user is NAME:PASSWORD", "get", where, "--user", "ann")
+
+    async def test_what_cannot_be(self) -> None:
+        where = await self.refusing()
+        await self.assert_one_line(f"longconn: {where}: connection refused\n", "get", where)
+        await self.assert_one_line("longconn: 'ftp://x/' is no URL", "get", "ftp://x/")
+        await self.assert_one_line("the answer is not HTTP", "get", self.foreign(answer=b"220 mail\r\n", ends=True))
+        await self.assert_one_line("no answer for 0.05 s", "get", self.foreign(), "--timeout=0.05")
+
+    async def test_those_that_fail_do_not_end_the_rest(self) -> None:
+        where = self.foreign(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na", ends=True)
+        status, out, err = await self.run_command("get", where, "--times=3", "--every=0.01")
+        self.assertEqual((status, out), (1, ""))
+        self.assertEqual(err, "longconn: the connection was lost in the middle of a response\n" * 3)
+
+    async def test_nobody_reads(self) -> None:
+        command = self.command("get", "--times=0", "--every=0.01", self.url)
+        await command.prints("new")
+        command.out.broken = True
+        self.assertEqual((await command.status, command.err.text), (141, ""))
+
+
+class EchoTests(ForeignCase):
+    def setUp(self) -> None:
+        self.serve()
+
+    async def test_lines(self) -> None:
+        chatter = await self.line_client()
+        command = self.command("echo", *self.at, "--every=0.02", "--times=5")
+        await command.prints("1: ")
+        chatter.say("what is said meanwhile is no pong")
+        self.assertEqual(await command.status, 0)
+        *trips, summary = command.out.lines
+        self.assertEqual([re.sub(r"\d+\.\d{3}", "T", each) for each in trips], [f"{n}: T ms" for n in range(1, 6)])
+        times = [float(each.split()[1]) for each in trips]
+        told = [float(each) for each in re.findall(r"\d+\.\d+", summary)]
+        self.assertEqual((told[0], told[2]), (min(times), max(times)))
+        self.assertLess(abs(told[1] - sum(times) / 5), 0.002)
+
+    async def test_messages(self) -> None:
+        for url in (f"ws://127.0.0.1:{self.port}", f"ws://127.0.0.1:{self.port}/websocket"):
+            status, out, err = await self.run_command("echo", "-s", url, "--every=0", "--times=3", "--json")
+            self.assertEqual((status, err), (0, ""))
+            self.assertEqual([json.loads(each)["number"] for each in out.splitlines()], [1, 2, 3])
+
+    async def test_the_server_of_the_environment(self) -> None:
+        environ = {"LONGCONN_URL": f"127.0.0.1:{self.port}"}
+        status, _, _ = await self.run_command("echo", "--every=0", environ=environ)
+        self.assertEqual(status, 0)
+
+    async def test_what_cannot_be(self) -> None:
+        where = await self.refusing()
+        await self.assert_one_line(f"longconn: {where}: connection refused", "echo", "-s", where)
+        await self.assert_one_line("http:// is none of", "echo", "-s", "http://localhost")
+        await self.assert_one_line("no path", "echo", "-s", "tcp://localhost:1/path")
+        await self.assert_one_line(
+            "no longconn server: it answered 'SSH-2.0-x'", "echo", "-s", self.foreign(b"SSH-2.0-x\r\n")
+        )
+        await self.assert_one_line("no answer for 0.05 s", "echo", "-s", self.foreign(), "--timeout=0.05")
+        where = f"ws://{self.foreign()}"
+        await self.assert_one_line("no WebSocket for 0.05 s", "echo", "-s", where, "--timeout=0.05")
+        nothing = f"ws://127.0.0.1:{self.port}/nothing"
+        await self.assert_one_line("no WebSocket: ", "echo", "-s", nothing)
+        chat = f"ws://127.0.0.1:{self.port}/ws"
+        await self.assert_one_line(f"longconn: {chat} does not echo", "echo", "-s", chat)
+
+    async def test_the_server_goes(self) -> None:
+        command = self.command("echo", *self.at, "--every=0.01", "--times=0")
+        await command.prints("3: ")
+        await self.service.stopService()
+        self.assertEqual(await command.status, 1)
+        self.assertIn("in all: least", command.out.lines[-1])
+        self.assertEqual(len(command.err.lines), 1)

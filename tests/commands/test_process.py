@@ -1,0 +1,81 @@
+"""The commands as people start them: what they print, where, and how they end."""
+
+import os
+import signal
+import socket
+import subprocess
+from typing import Any
+
+from tests.live.certificates import write_certificate
+from tests.test_cli import LONGCONN, PATIENCE, SERVE, Case, Running, handle_sigint
+
+
+class ProcessTests(Case):
+    def serve(self, port: str = "127.0.0.1:0") -> str:
+        """A server; its HOST:PORT."""
+        running = Running(self.start(*SERVE, f"--port={port}"))
+        where = running.reads("listening on ").partition("listening on ")[2].rpartition(":")[0]
+        return where.partition(" ")[0]
+
+    def client(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return self.start(*LONGCONN, *arguments, stdin=subprocess.PIPE, preexec_fn=handle_sigint, **options)
+
+    def line(self, program: subprocess.Popen[str]) -> str:
+        assert program.stdout is not None
+        return program.stdout.readline()
+
+    def test_interrupted(self) -> None:
+        where = self.serve()
+        for number, arguments in (
+            (signal.SIGINT, ("get", f"{where}/PrintHello", "--times=0", "--every=0.01")),
+            (signal.SIGTERM, ("echo", "-s", where, "--times=0", "--every=0.01")),
+        ):
+            program = self.client(*arguments)
+            self.assertIn(" ms", self.line(program))
+            program.send_signal(number)
+            _, err = program.communicate(timeout=PATIENCE)
+            self.assertEqual((program.returncode, err), (128 + number, ""))
+
+    def test_nobody_reads(self) -> None:
+        program = self.client("get", f"{self.serve()}/PrintHello", "--times=0", "--every=0.01")
+        self.assertIn(" ms", self.line(program))
+        assert program.stdout is not None
+        program.stdout.close()
+        program.wait(PATIENCE)
+        assert program.stderr is not None
+        self.assertEqual((program.returncode, program.stderr.read()), (128 + signal.SIGPIPE, ""))
+        program.stdout = None
+
+    def test_a_chat_in_a_pipe(self) -> None:
+        environ = {"LONGCONN_URL": self.serve()}
+        program = self.client("chat", "--name", "mia", environ=environ)
+        out, err = program.communicate("hi\n/who\n", PATIENCE)
+        self.assertEqual((program.returncode, out, err), (0, "mia: hi\n* 1 in lobby: mia\n", ""))
+
+    def test_a_certificate_that_does_not_fit(self) -> None:
+        key, certificate = write_certificate(self.folder)
+        os.rename(certificate, self.folder / "certificate.pem")
+        where = self.serve("ssl:0:interface=127.0.0.1:privateKey=key.pem:certKey=certificate.pem")
+        self.assertTrue(key.exists())
+        for arguments in (("sub", "-s", f"tls://{where}", "news"), ("get", f"https://{where}/")):
+            line = f"longconn: {where}: the server's certificate is of nobody that is trusted, or has expired"
+            self.assert_one_line(line, *LONGCONN, *arguments)
+        environ = {"SSL_CERT_FILE": str((self.folder / "certificate.pem").absolute())}
+        status, out, err = self.run_to_its_end(*LONGCONN, "get", f"https://{where}/PrintHello", environ=environ)
+        self.assertEqual((status, out[:3], err), (0, "200", ""))
+
+    def test_what_cannot_be(self) -> None:
+        self.assert_one_line(
+            "longconn: get: unrecognized arguments: --tims=3; longconn get --help tells more",
+            *LONGCONN, "get", "x", "--tims=3",
+        )  # fmt: skip
+        self.assert_one_line("longconn: 'tcp://' names no host", *LONGCONN, "pub", "-s", "tcp://", "news", "x")
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            program = self.client("sub", "-s", f"127.0.0.1:{listening.getsockname()[1]}", "news")
+            listening.settimeout(PATIENCE)
+            peer, _ = listening.accept()
+            with peer:
+                peer.sendall(b"SSH-2.0-OpenSSH\r\n")
+                _, err = program.communicate(timeout=PATIENCE)
+        self.assertEqual(program.returncode, 1)
+        self.assertEqual(err, "longconn: this is no longconn server: it answered 'SSH-2.0-OpenSSH'\n")

@@ -1,0 +1,208 @@
+"""`longconn pub` and `longconn sub`, against the server."""
+
+import json
+
+from twisted.internet.defer import Deferred
+
+from longconn.clients import Client, ClientError
+from tests.commands.kit import Case, Command, until
+
+
+class PubTests(Case):
+    def setUp(self) -> None:
+        self.serve()
+
+    async def kept(self, channel: str = "news") -> list[object]:
+        """What the channel has in its history."""
+        client = await self.http_client()
+        epoch = (await self.answer(client, "GET", f"/channels/{channel}")).json()["epoch"]
+        answer = await self.answer(client, "GET", f"/channels/{channel}?since={epoch}:0")
+        return [each["data"] for each in answer.json()["publications"]]
+
+    async def test_one(self) -> None:
+        chatter = await self.line_client()
+        status, out, err = await self.run_command("pub", *self.at, "lobby", "good morning", "--name", "cron")
+        self.assertEqual((status, out, err), (0, "", ""))
+        await chatter.connection.until(lambda: "cron: good morning" in chatter.lines)
+
+    async def test_one_of_json(self) -> None:
+        await self.run_command("pub", *self.at, "news", '{"free":[1.5,"ü"]}', "--json")
+        self.assertEqual(await self.kept(), [{"free": [1.5, "ü"]}])
+
+    async def test_one_that_cannot_be(self) -> None:
+        await self.assert_one_line("longconn: a channel is ", "pub", *self.at, "bad channel", "x")
+        await self.assert_one_line("longconn: not JSON: ", "pub", *self.at, "news", "{", "--json")
+        await self.assert_one_line("longconn: not JSON: NaN is no", "pub", *self.at, "news", "NaN", "--json")
+        await self.assert_one_line("no address", "pub", *self.at, "news", "x", "--name", "127.0.0.1")
+
+    async def test_lines_come_in_their_order(self) -> None:
+        lines = [str(number).encode() for number in range(500)]
+        for arguments in ((), ("-",)):
+            status, out, err = await self.run_command("pub", *self.at, "news", *arguments, lines=lines)
+            self.assertEqual((status, out, err), (0, "", ""))
+        self.assertEqual(await self.kept(), [str(number) for number in range(400, 500)])
+
+    async def test_those_that_are_refused_are_told_by_number(self) -> None:
+        await self.service.stopService()
+        self.serve(max_message=100)
+        lines = [b"one", b"a" * 200, b"", b"\xff", b"five"]
+        status, out, err = await self.run_command("pub", *self.at, "news", lines=lines)
+        self.assertEqual((status, out), (1, ""))
+        told = sorted(err.splitlines())
+        self.assertEqual(len(told), 2, told)
+        self.assertTrue(told[0].startswith("longconn: line 2: too large"), told)
+        self.assertEqual(told[1], "longconn: line 4: not UTF-8")
+        self.assertEqual(await self.kept(), ["one", "five"])
+
+    async def test_lines_of_json(self) -> None:
+        lines = [b"1", b"[1,", b'"x"', b"Infinity"]
+        status, _, err = await self.run_command("pub", *self.at, "news", "--json", lines=lines)
+        self.assertEqual(
+            (status, [each.split(":")[1] for each in sorted(err.splitlines())]), (1, [" line 2", " line 4"])
+        )
+        self.assertEqual(await self.kept(), [1, "x"])
+
+    async def test_progress(self) -> None:
+        lines = [b"a" * 9] * 50
+        options = {"lines": lines, "size": 500}
+        status, out, err = await self.run_command("pub", *self.at, "news", terminal=True, **options)
+        self.assertEqual((status, out), (0, ""))
+        self.assertTrue(err.startswith("\r2 %, 1 lines"), err)
+        self.assertTrue(err.endswith("\r100 %, 50 lines\n"), err)
+        for unseen in ({"terminal": False, **options}, {"terminal": True, "lines": lines}):
+            self.assertEqual((await self.run_command("pub", *self.at, "news", **unseen))[2], "")
+
+    async def test_more_lines_than_a_second_may_have(self) -> None:
+        """The server reads more slowly then: every line is published all the same."""
+        await self.service.stopService()
+        self.serve(publish_rate=200, publish_burst=1, history_size=1000)
+        lines = [b"%d" % number for number in range(100)]
+        status, _, err = await self.run_command("pub", *self.at, "news", "--timeout=0.3", lines=lines)
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual(len(await self.kept()), 100)
+
+    async def test_input_is_read_no_faster_than_it_is_taken(self) -> None:
+        for line, most in ((b"a", 32), (b"a" * 100_000, 2), (b"a" * 1_000_000, 1)):
+            asked: list[Deferred[None]] = []
+
+            def publish(client: Client, channel: str, data: str, asked: list[Deferred[None]] = asked) -> Deferred[None]:
+                asked.append(Deferred())
+                return asked[-1]
+
+            self.patch(Client, "publish", publish)
+            self.command("pub", *self.at, "news", lines=[line] * 50)
+            await until(lambda asked=asked, most=most: len(asked) == most)
+            asked[0].callback(None)
+            self.assertEqual(len(asked), most + 1)
+
+    async def test_the_connection_is_lost(self) -> None:
+        command = self.command("pub", *self.at, "news")
+        command.input.type("one")
+        while await self.kept() != ["one"]:
+            pass
+        await self.service.stopService()
+        command.input.type("two")
+        self.assertEqual(await command.status, 1)
+        self.assertEqual(len(command.err.lines), 1)
+        self.assertTrue(command.err.text.startswith("longconn: line 2: "), command.err.text)
+
+
+class SubTests(Case):
+    def setUp(self) -> None:
+        self.serve()
+
+    async def publish(self, channel: str, *values: object) -> None:
+        client = await self.http_client()
+        for each in values:
+            path = f"/channels/{channel}?name=ann"
+            answer = await self.answer(
+                client, "POST", path, json.dumps(each).encode(), [("Content-Type", "application/json")]
+            )
+            self.assertEqual(answer.status, 200)
+
+    async def started(self, *arguments: str) -> Command:
+        """`sub`, with all its channels."""
+        command = self.command("sub", *self.at, *arguments)
+        channels = [each for each in arguments if each.isalpha()]
+        while not all(self.hub.channels.get(each) for each in channels):
+            await self.answer(await self.http_client(), "GET", "/health/live")
+        return command
+
+    async def test_lines(self) -> None:
+        command = await self.started("news")
+        await self.publish("news", "good morning", {"free": 1.5}, "two\nlines")
+        await command.prints("two", "lines\n")
+        self.assertEqual(
+            command.out.lines, ["ann: good morning", 'ann: {"free":1.5}', "ann: two", "ann: lines"]
+        )  # fmt: skip
+
+    async def test_lines_of_several_channels(self) -> None:
+        command = await self.started("news", "lobby")
+        await self.publish("news", "one")
+        await self.publish("lobby", "two")
+        await command.prints("[news] ann: one\n", "[lobby] ann: two\n")
+
+    async def test_json(self) -> None:
+        command = await self.started("news", "--json")
+        await self.publish("news", "a\u2028\x1b[31m", [1, None], "ü\x9b\u202e")
+        await command.prints("ü\\u009b\\u202e")
+        found = [json.loads(each) for each in command.out.lines]
+        self.assertEqual([each["data"] for each in found], ["a\u2028\x1b[31m", [1, None], "ü\x9b\u202e"])
+        self.assertEqual([each["offset"] for each in found], [1, 2, 3])
+        self.assertEqual({(each["channel"], each["name"]) for each in found}, {("news", "ann")})
+        self.assertEqual(sorted(found[0]), ["channel", "data", "epoch", "name", "offset", "time"])
+
+    async def test_nothing_that_a_terminal_obeys(self) -> None:
+        command = await self.started("news")
+        await self.publish("news", "a\x1b]0;title\x07b\x9bc\u202ed\te\r\nf")
+        await command.prints("f\n")
+        self.assertEqual(command.out.lines, ["ann: a\ufffd]0;title\ufffdb\ufffdc\ufffdd\te", "ann: f"])
+
+    async def test_since(self) -> None:
+        await self.publish("news", "one", "two", "three")
+        epoch = (await self.answer(await self.http_client(), "GET", "/channels/news")).json()["epoch"]
+        later = await self.started("news", "--since", f"{epoch}:1")
+        await self.publish("news", "four")
+        await later.prints("four")
+        self.assertEqual(later.out.lines, ["ann: two", "ann: three", "ann: four"])
+
+    async def test_since_what_is_no_more(self) -> None:
+        await self.publish("news", "one")
+        command = await self.started("news", "--since=elsewhere:7")
+        await command.says("\n")
+        self.assertRegex(
+            command.err.text,
+            r"^longconn: news: what followed elsewhere:7 cannot be had any more; it goes on after \S+:1\n$",
+        )
+        await self.publish("news", "two")
+        await command.prints("two")
+        self.assertEqual(command.out.lines, ["ann: two"])
+
+    async def test_goes_on_after_a_lost_connection(self) -> None:
+        command = await self.started("news")
+        await self.publish("news", "one")
+        await command.prints("one")
+        self.cut()
+        await command.says("connection lost: ")
+        await self.publish("news", "two")
+        await command.says("longconn: connected again\n")
+        await self.publish("news", "three")
+        await command.prints("three")
+        self.assertEqual(command.out.lines, ["ann: one", "ann: two", "ann: three"])
+        self.assertRegex(command.err.lines[0], r"^longconn: connection lost: .*; trying again in \d+ s$")
+
+    async def test_what_cannot_be(self) -> None:
+        await self.assert_one_line("longconn: a channel is ", "sub", *self.at, "news", "bad channel")
+        await self.assert_one_line("--since is for one channel", "sub", *self.at, "a", "b", "--since=x:1")
+        for text in ("x", ":1x", "x:", "x:-1", "x:1.5"):
+            with self.assertRaises(ClientError):
+                self.command("sub", "news", f"--since={text}")
+        port = self.port
+        await self.service.stopService()
+        await self.assert_one_line("connection refused", "sub", "-s", f"127.0.0.1:{port}", "news")
+
+    async def test_nobody_reads(self) -> None:
+        command = await self.started("news")
+        command.out.broken = True
+        await self.publish("news", "one")
+        self.assertEqual((await command.status, command.err.text), (141, ""))

@@ -1,0 +1,156 @@
+"""The chat in a terminal that is driven: tmux types, and shows what a person would see."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.live.programs import PATIENCE, ROOT, Server
+
+_PROGRAM = "import sys, longconn.cli; sys.exit(longconn.cli.main())"
+#: Seconds between two looks at the screen.
+_LOOK = 0.05
+
+
+class Terminal:
+    """A terminal with a program in it, of a tmux server of its own."""
+
+    def __init__(self, folder: Path, command: str, **environ: str) -> None:
+        self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("LONGCONN_", "TMUX", "NO_COLOR"))
+        }
+        self._environ = kept | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"} | environ
+        shown = f"{command}; echo ended with $?; exec cat"
+        self._run("-u", "new-session", "-d", "-x", "90", "-y", "24", "-s", "chat", shown)
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._tmux, *arguments], env=self._environ, capture_output=True, text=True, check=True, timeout=PATIENCE
+        )
+        return done.stdout
+
+    def stop(self) -> None:
+        self._run("kill-server")
+
+    def type(self, text: str) -> None:
+        self._run("send-keys", "-t", "chat", "-l", text)
+
+    def press(self, *keys: str) -> None:
+        self._run("send-keys", "-t", "chat", *keys)
+
+    def screen(self, *options: str) -> list[str]:
+        """What is shown, without empty lines."""
+        shown = self._run("capture-pane", "-p", *options, "-t", "chat")
+        return [each.rstrip() for each in shown.split("\n") if each.strip()]
+
+    def until(self, condition: Callable[[list[str]], bool], *options: str) -> list[str]:
+        """The screen, once it is as wanted."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            shown = self.screen(*options)
+            if condition(shown):
+                return shown
+            if time.monotonic() > end:
+                raise AssertionError("the screen is\n" + "\n".join(shown))
+            time.sleep(_LOOK)
+
+    def shows(self, *lines: str) -> list[str]:
+        """The screen, once these are its lines, one after the other, the last above the state's."""
+        wanted = list(lines)
+        return self.until(lambda shown: shown[-1 - len(wanted) : -1] == wanted)
+
+
+class TerminalTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        if shutil.which("tmux") is None:
+            raise SkipTest("needs tmux")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.server = Server()
+        self.addCleanup(self.server.clean_up)
+
+    def chat(self, *arguments: str, **environ: str) -> Terminal:
+        command = shlex.join([sys.executable, "-c", _PROGRAM, "chat", "--name", "mia", *arguments])
+        terminal = Terminal(self.folder, command, LONGCONN_URL=f":{self.server.port}", **environ)
+        self.addCleanup(terminal.stop)
+        terminal.until(lambda shown: bool(shown) and shown[-1].strip() == "lobby · mia · 1 here · connected")
+        return terminal
+
+    def say(self, *values: str) -> None:
+        for each in values:
+            self.server.post("/channels/lobby?name=ann", each)
+
+    def test_a_conversation(self) -> None:
+        terminal = self.chat()
+        # Half a line; three are heard; the other half.
+        terminal.type("half a li")
+        terminal.shows("> half a li")
+        self.say("one", "two", "th\x1b[31mree")
+        heard = ["ann: one", "ann: two", "ann: th\ufffd[31mree"]
+        terminal.shows(*heard, "> half a li")
+        terminal.type("ne")
+        terminal.press("Enter")
+        terminal.shows(*heard, "mia: half a line", ">")
+        # What was typed before comes back by the arrow, and commands complete.
+        terminal.press("Up")
+        terminal.shows("> half a line")
+        terminal.press("C-u")
+        terminal.type("/hi")
+        terminal.until(lambda shown: any("the last N messages" in each for each in shown))
+        terminal.press("Tab")
+        terminal.type("1")
+        terminal.press("Enter")
+        terminal.shows("mia: half a line", "mia: half a line", ">")
+        coloured = "\n".join(terminal.screen("-e"))
+        self.assertRegex(coloured, r"\x1b\[34mann\x1b\[\S+: one")
+        # The server goes while a line is being typed, and comes back.
+        terminal.type("are you th")
+        self.server.stop()
+        terminal.until(lambda shown: "· reconnecting in " in shown[-1])
+        terminal.shows("! connection lost: disconnected by the server: shutdown (3001)", "> are you th")
+        self.server.start()
+        terminal.until(lambda shown: shown[-1].strip().endswith("· connected"))
+        # It kept nothing: that is said; and what is said from now on comes once.
+        self.say("back again")
+        terminal.type("ere?")
+        terminal.press("Enter")
+        lost = "! some of what was said in lobby is lost: the server does not have it any more"
+        shown = terminal.shows("* connected again", lost, "ann: back again", "mia: are you there?", ">")
+        for line in (*heard, "ann: back again", "mia: are you there?"):
+            self.assertEqual(shown.count(line), 1, shown)
+        terminal.type("quit")
+        terminal.press("Enter")
+        terminal.until(lambda shown: shown[-1] == "ended with 0")
+
+    def test_resumes_where_it_was(self) -> None:
+        """The connection alone is lost: what was said meanwhile is shown, in its place, once."""
+        terminal = self.chat(NO_COLOR="1")
+        self.say("before")
+        terminal.type("half")
+        terminal.shows("ann: before", "> half")
+        client = next(iter(self.server.api("presence", channel="lobby")["presence"]))
+        self.server.api("disconnect", user="", client=client, disconnect={"code": 3011, "reason": "elsewhere"})
+        self.say("meanwhile", "and more")
+        shown = terminal.shows("* connected again", "ann: meanwhile", "ann: and more", "> half")
+        self.assertIn("! connection lost: disconnected by the server: elsewhere (3011)", shown)
+        self.assertEqual(len([each for each in shown if each.startswith("ann: ")]), 3)
+        self.assertNotRegex("".join(terminal.screen("-e")), r"\x1b\[[349][0-7]m")
+        terminal.press("C-c")
+        terminal.until(lambda shown: shown[-1] == "ended with 130")
+
+    def test_without_reconnecting(self) -> None:
+        terminal = self.chat("--once")
+        terminal.type("half a li")
+        terminal.shows("> half a li")
+        self.server.stop()
+        shown = terminal.until(lambda shown: shown[-1] == "ended with 1")
+        self.assertEqual(shown[-2], "longconn: disconnected by the server: shutdown (3001)")

@@ -1,0 +1,320 @@
+"""25 clients, 5 of each transport, follow a channel while the server is restarted, the way to it dies, and answers
+are cut at random.
+
+What each reads must be gapless and without a double within an epoch, and it must be told where an epoch ended; and
+what two read at one place must be the same. Nothing is published twice.
+"""
+
+import random
+from collections import Counter
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+
+from longconn.clients import Client, ConnectionFailed, Lost, OutcomeUnknown, Position, Publication, connect
+from tests.live.programs import Server
+
+URLS = (
+    "tcp://127.0.0.1:{}",
+    "ws://127.0.0.1:{}",
+    "http://127.0.0.1:{}/connection/http_stream",
+    "http://127.0.0.1:{}/connection/sse",
+    "grpc://127.0.0.1:{}",
+)
+OF_EACH = 5
+#: A publisher's pause between two publications, and the longest from one trouble to the next, in seconds.
+PAUSE = 0.05
+CALM = 4.0
+CHANNEL = "soak"
+#: Enough is kept for what the longest outage misses: whoever is told that it lost something was told of a restart.
+SETTINGS = "ping_interval = 2\npong_timeout = 20\nhistory_size = 10000\nhistory_bytes = 10000000\n"
+#: Seconds for the last publication to reach everybody: to notice a dead peer, and the longest wait after that.
+LAST = 45.0
+
+
+class Wrong(AssertionError):
+    """Something did not hold."""
+
+
+class Side(Protocol):
+    """One of the two sockets of a connection through a `Cable`."""
+
+    def __init__(self, cable: "Cable") -> None:
+        self.cable = cable
+        self.other: Side | None = None
+        self.dead = self.doomed = self.over = False
+
+    def dataReceived(self, data: bytes) -> None:
+        other = self.other
+        if self.dead or other is None or other.over:
+            return
+        transport: Any = other.transport
+        if self.doomed:
+            transport.write(data[: self.cable.random.randrange(len(data))])
+            self.break_off()
+            transport.loseConnection()
+        else:
+            transport.write(data)
+
+    def break_off(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.over = True
+        self.cable.sides.discard(self)
+        if self.other is not None and not self.other.over and not self.dead:
+            transport: Any = self.other.transport
+            transport.loseConnection()
+
+
+class Near(Side):
+    """The client's side."""
+
+    def connectionMade(self) -> None:
+        self.cable.sides.add(self)
+        self.dead = self.cable.dead
+        transport: Any = self.transport
+        transport.pauseProducing()
+        there = TCP4ClientEndpoint(self.cable.reactor, "127.0.0.1", self.cable.target, timeout=5)
+        there.connect(Factory.forProtocol(lambda: Far(self))).addErrback(lambda _: self.break_off())
+
+
+class Far(Side):
+    """The server's side."""
+
+    def __init__(self, near: Near) -> None:
+        super().__init__(near.cable)
+        self.dead = near.dead
+        self.other, near.other = near, self
+
+    def connectionMade(self) -> None:
+        near: Any = self.other
+        if near.over:
+            self.break_off()
+            return
+        self.cable.sides.add(self)
+        near.transport.resumeProducing()
+
+
+class Cable(Factory):
+    """Passes connections on to a port."""
+
+    noisy = False
+
+    def __init__(self, reactor: Any, target: int, numbers: random.Random) -> None:
+        self.reactor = reactor
+        self.target = target
+        self.random = numbers
+        self.sides: set[Side] = set()
+        #: whether new connections are let in and then nothing passes
+        self.dead = False
+        self.listening = reactor.listenTCP(0, self, interface="127.0.0.1")
+        self.port: int = self.listening.getHost().port
+
+    def buildProtocol(self, addr: Any) -> Near:
+        return Near(self)
+
+    def die(self, share: float) -> None:
+        """From now on nothing passes there, and nobody is told: what is dead stays so after `mend`, too."""
+        self.dead = True
+        for each in self.sides:
+            if isinstance(each, Near) and each.other is not None and self.random.random() < share:
+                each.dead = each.other.dead = True
+
+    def mend(self) -> None:
+        self.dead = False
+
+    def cut_answers(self, share: float) -> None:
+        """The next answer on some connections comes in part, and nothing after it."""
+        for each in list(self.sides):
+            if isinstance(each, Far) and self.random.random() < share:
+                each.doomed = True
+
+    def stop(self) -> Any:
+        for each in list(self.sides):
+            each.break_off()
+        return self.listening.stopListening()
+
+
+class Reader:
+    """One that reads, and checks where it stands."""
+
+    def __init__(self, soak: "Soak", url: str) -> None:
+        self.soak = soak
+        self.url = url
+        self.client = soak.connect(url)
+        self.position = Position("", 0)
+        self.told: list[Lost] = []
+
+    async def run(self) -> None:
+        subscription = await self.client.subscribe(CHANNEL)
+        self.position = subscription.position
+        async for event in subscription:
+            if isinstance(event, Lost):
+                self._lost(event)
+            elif isinstance(event, Publication):
+                self._take(event)
+            if subscription.position != self.position:
+                raise Wrong(f"{self.url} stands at {subscription.position} instead of {self.position}")
+
+    def _lost(self, event: Lost) -> None:
+        if event.position != self.position or event.resumed.epoch == event.position.epoch:
+            raise Wrong(f"{self.url} at {self.position} is told {event}")
+        self.position = event.resumed
+        self.told.append(event)
+        self.soak.counts["told lost"] += 1
+
+    def _take(self, event: Publication) -> None:
+        if (event.epoch, event.offset) != (self.position.epoch, self.position.offset + 1):
+            raise Wrong(f"{self.url} read {event.offset} of {event.epoch} after {self.position}")
+        self.position = Position(event.epoch, event.offset)
+        said = self.soak.truth.setdefault(self.position, tuple(event.data))
+        if said != tuple(event.data):
+            raise Wrong(f"{self.position} is {said} to one and {event.data} to another")
+        self.soak.counts["received"] += 1
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, reactor: Any, seed: int, say: Any) -> None:
+        self.reactor = reactor
+        self.random = random.Random(seed)
+        self.say = say
+        self.server = Server(SETTINGS)
+        self.cable = Cable(reactor, self.server.port, self.random)
+        self.clients: list[Client] = []
+        #: what was read, by place
+        self.truth: dict[Position, tuple[int, int]] = {}
+        self.counts: Counter[str] = Counter()
+        self.over = False
+
+    def connect(self, url: str, port: int = 0) -> Client:
+        client = connect(
+            url.format(port or self.cable.port), reactor=self.reactor, timeout=5, random=self.random.random
+        )
+        self.clients.append(client)
+        return client
+
+    def sleep(self, seconds: float) -> "Deferred[None]":
+        return deferLater(self.reactor, seconds)
+
+    async def run(self, seconds: float) -> None:
+        readers = [Reader(self, url) for url in URLS for _ in range(OF_EACH)]
+        reading = [Deferred.fromCoroutine(each.run()) for each in readers]
+        publishing = [Deferred.fromCoroutine(self._publish(number, url)) for number, url in enumerate(URLS)]
+        troubling = Deferred.fromCoroutine(self._trouble(seconds))
+        # What goes wrong anywhere ends the run.
+        failing = DeferredList([*reading, *publishing, troubling], fireOnOneErrback=True, consumeErrors=True)
+        calm = DeferredList([troubling, *publishing], fireOnOneErrback=True, consumeErrors=True)
+        await first_of(failing, calm)
+        await first_of(failing, Deferred.fromCoroutine(self._agree(readers)))
+        await DeferredList([each.close() for each in self.clients])
+        await DeferredList(reading, fireOnOneErrback=True, consumeErrors=True)
+        said = Counter((position.epoch, data) for position, data in self.truth.items())
+        twice = [each for each, number in said.items() if number > 1]
+        if twice:
+            raise Wrong(f"published twice: {twice[:5]}")
+        if self.reactor.getDelayedCalls():
+            raise Wrong(f"left: {self.reactor.getDelayedCalls()}")
+
+    async def _publish(self, number: int, url: str) -> None:
+        client = self.connect(url)
+        said = 0
+        while not self.over:
+            said += 1
+            try:
+                await client.publish(CHANNEL, [number, said])
+                self.counts["published"] += 1
+            except OutcomeUnknown:
+                self.counts["unknown outcome"] += 1
+            except ConnectionFailed:
+                said -= 1  # it was not sent
+            await self.sleep(PAUSE)
+
+    async def _trouble(self, seconds: float) -> None:
+        end = self.reactor.seconds() + seconds
+        await self.sleep(1)
+        troubles = [self._cut, self._restart, self._die, self._cut]
+        while self.reactor.seconds() < end:
+            self.random.shuffle(troubles)
+            for each in troubles:
+                await each()
+                await self.sleep(self.random.uniform(0.2, CALM))
+        self.over = True
+
+    async def _cut(self) -> None:
+        self.counts["cuts"] += 1
+        self.cable.cut_answers(self.random.choice((0.1, 0.5, 1.0)))
+
+    async def _die(self) -> None:
+        self.counts["blackholes"] += 1
+        self.cable.die(self.random.choice((0.2, 0.5, 1.0)))
+        await self.sleep(self.random.uniform(0.5, CALM))
+        self.cable.mend()
+
+    async def _restart(self) -> None:
+        self.counts["restarts"] += 1
+        await deferToThread(self.server.stop)
+        await self.sleep(self.random.uniform(0, CALM))
+        await deferToThread(self.server.start)
+
+    async def _agree(self, readers: list[Reader]) -> None:
+        """All read to the end, and are told the same."""
+        witness = self.connect(URLS[0], self.server.port)
+        await witness.publish(CHANNEL, [-1, 0])
+        goal = (await witness.history(CHANNEL)).position
+        end = self.reactor.seconds() + LAST
+        while any(each.position != goal for each in readers):
+            if self.reactor.seconds() > end:
+                behind = [(each.url, each.position, each.client.state) for each in readers if each.position != goal]
+                raise Wrong(f"not at {goal}: {behind}")
+            await self.sleep(0.05)
+
+    @inlineCallbacks
+    def clean_up(self) -> Any:
+        self.over = True
+        yield DeferredList([each.close() for each in self.clients])
+        yield self.cable.stop()
+        yield deferToThread(self.server.clean_up)
+
+
+def first_of(*waits: "Deferred[Any]") -> "Deferred[Any]":
+    """Fires, or fails, as the first of them does."""
+    done: Deferred[Any] = Deferred()
+    for each in waits:
+        each.addCallbacks(
+            lambda value: None if done.called else done.callback(value),
+            lambda failure: None if done.called else done.errback(getattr(failure.value, "subFailure", failure)),
+        )
+    return done
+
+
+def main(seed: int, seconds: float, say: Any) -> None:
+    """Raises Wrong, or whatever else went wrong."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    soak = Soak(reactor, seed, say)
+    failures: list[Failure] = []
+
+    async def run() -> None:
+        try:
+            await soak.run(seconds)
+        finally:
+            await soak.clean_up()
+
+    def start() -> None:
+        Deferred.fromCoroutine(run()).addErrback(failures.append).addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    say(", ".join(f"{number} {what}" for what, number in sorted(soak.counts.items())))
+    if failures:
+        failures[0].raiseException()
