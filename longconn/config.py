@@ -36,7 +36,7 @@ NAMES = (*PORTS, *OPTIONS)
 PREFIX = "LONGCONN_"
 
 #: Variables that are not options: the file's name, and the address that our clients connect to.
-_OTHER_VARIABLES = ("LONGCONN_CONFIG", "LONGCONN_URL")
+_OTHER_VARIABLES = ("LONGCONN_CONFIG", "LONGCONN_URL", "LONGCONN_TOKEN")
 # What Kubernetes sets in every pod for a service that is called longconn ("service links").
 _SERVICE_LINK = re.compile(r"LONGCONN_(?:SERVICE_(?:HOST|PORT\w*)|PORT_\d+_(?:TCP|UDP|SCTP)\w*)")
 

@@ -37,6 +37,7 @@ def parser() -> Parser:
     )
     found.add_argument("channel", metavar="CHANNEL", nargs="?", default=_CHANNEL, help=f"[{_CHANNEL}]")
     found.add_server()
+    found.add_token()
     found.add_argument("--name", metavar="NAME", help="what to be called; else the login name, or one like it")
     found.add_argument(
         "--once", action="store_true", help="end when the connection is lost; so it is in a pipe in any case"

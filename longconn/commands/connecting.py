@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from longconn.clients import Client, Closed, ConnectionState, Lost, State, connect
-from longconn.commands.parser import server_url
+from longconn.commands.parser import TOKEN_VARIABLE, server_url
 from longconn.commands.running import Setting
 
 
@@ -36,6 +36,7 @@ class Connecting:
             server_url(arguments.server, setting.environ),
             reactor=setting.reactor,
             name=name,
+            token=arguments.token or setting.environ.get(TOKEN_VARIABLE, ""),
             reconnect=reconnect,
             on_state=self._told,
             timeout=arguments.timeout,

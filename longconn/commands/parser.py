@@ -12,6 +12,8 @@ from longconn.clients.errors import ClientError
 #: The variable of the environment that names the server, and the server where nothing does.
 URL_VARIABLE = "LONGCONN_URL"
 DEFAULT_SERVER = "localhost:9999"
+#: The variable of the environment that has the token: the command line of a program can be read by others.
+TOKEN_VARIABLE = "LONGCONN_TOKEN"
 
 
 class UsageError(ClientError):
@@ -39,6 +41,11 @@ class Parser(argparse.ArgumentParser):
             help=f"the server; else ${URL_VARIABLE}, else {DEFAULT_SERVER}. HOST:PORT is tcp://HOST:PORT, "
             "and :PORT is at localhost",
         )  # fmt: skip
+
+    def add_token(self) -> None:
+        self.add_argument(
+            "--token", metavar="JWT", help=f"the token to connect with; else ${TOKEN_VARIABLE}, else none"
+        )
 
     def add_timeout(self, default: float, text: str) -> None:
         self.add_argument(

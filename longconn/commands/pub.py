@@ -40,6 +40,7 @@ def parser() -> Parser:
     found.add_argument("channel", metavar="CHANNEL")
     found.add_argument("data", metavar="DATA", nargs="?", default="-", help="text, or JSON with --json; - for lines")
     found.add_server()
+    found.add_token()
     found.add_argument("--json", action="store_true", help="DATA, or each line, is a JSON value")
     found.add_argument("--name", metavar="NAME", help="publish as NAME, who is in the chat meanwhile")
     found.add_timeout(10.0, "seconds to wait for a connection, and for an answer")

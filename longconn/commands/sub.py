@@ -24,6 +24,7 @@ def parser() -> Parser:
     )
     found.add_argument("channels", metavar="CHANNEL", nargs="+")
     found.add_server()
+    found.add_token()
     found.add_argument(
         "--since", type=position, metavar="EPOCH:OFFSET", help="go on after that position; for one channel"
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 
+import jwt
 from twisted.internet.defer import Deferred
 
 from longconn.clients import Client, ClientError
@@ -24,6 +25,17 @@ class PubTests(Case):
         status, out, err = await self.run_command("pub", *self.at, "lobby", "good morning", "--name", "cron")
         self.assertEqual((status, out, err), (0, "", ""))
         await chatter.connection.until(lambda: "cron: good morning" in chatter.lines)
+
+    async def test_with_a_token(self) -> None:
+        await self.service.stopService()
+        secret = "a secret of at least thirty-two bytes"
+        self.serve(token_hmac_secret_key=secret, allow_anonymous_connect_without_token=False)
+        token = jwt.encode({"sub": "ann"}, secret, "HS256")
+        for arguments, environ in ((("--token", token), {}), ((), {"LONGCONN_TOKEN": token})):
+            status, out, err = await self.run_command("pub", *self.at, "news", "x", *arguments, environ=environ)
+            self.assertEqual((status, out, err), (0, "", ""))
+        await self.assert_one_line("invalid token", "pub", *self.at, "news", "x")
+        self.assertEqual(await self.kept(), ["x", "x"])
 
     async def test_one_of_json(self) -> None:
         await self.run_command("pub", *self.at, "news", '{"free":[1.5,"ü"]}', "--json")
