@@ -18,6 +18,7 @@ __all__ = [
     "ACCEPT_ENCODING",
     "ENCODINGS",
     "PREFIX",
+    "PUSHBACK",
     "Messages",
     "Metadata",
     "StatusCode",
@@ -154,11 +155,13 @@ _NAME = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
 #: Headers that are HTTP's or gRPC's own; everything else that starts with `grpc-` is reserved.
 _OWN = frozenset(("te", "content-type", "content-length", "host"))
+#: Milliseconds after which a caller may try again, in trailing metadata (gRFC A6, "Server Pushback").
+PUSHBACK = "grpc-retry-pushback-ms"
 
 
 def is_reserved(name: str) -> bool:
     """Whether applications may not use a name."""
-    return name in _OWN or name.startswith(("grpc-", ":"))
+    return name in _OWN or (name.startswith(("grpc-", ":")) and name != PUSHBACK)
 
 
 def read_metadata(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str | bytes], ...]:

@@ -75,6 +75,7 @@ class PublishTests(Case):
         self.publish("lobby", "x", address="192.0.2.2:1")
         call = self.call("Publish", pb.PublishRequest(channel="lobby", text="x"))
         self.assertEqual(call.ended, (StatusCode.RESOURCE_EXHAUSTED, "too many requests"))
+        self.assertEqual(call.trailing, [("grpc-retry-pushback-ms", "500")])
         self.server.advance(0.5)
         self.publish("lobby", "x")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from longconn.core.errors import TOO_MANY_REQUESTS, CommandError
 from longconn.core.namespaces import Action
 from longconn.core.publication import History, Info, Position
@@ -18,6 +20,7 @@ from longconn.protocols.grpc.services.messages import (
     since_of,
 )
 from longconn.v1 import longconn_pb2 as pb
+from longconn.wire.grpc import PUSHBACK
 
 
 async def publish(call: Call) -> None:
@@ -29,7 +32,9 @@ async def publish(call: Call) -> None:
     data = data_of(request, hub.settings.max_message)
     if request.name:
         hub.claim(request.name)
-    if hub.post_wait(call.host, data.size):
+    wait = hub.post_wait(call.host, data.size)
+    if wait:
+        call.trailing.append((PUSHBACK, str(math.ceil(wait * 1000))))
         raise CommandError(TOO_MANY_REQUESTS)
     info = _info(call, claims, request)
     position: Position = await answered(lambda done: hub.publish(channel, data, info, done, call.host))
