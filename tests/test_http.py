@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ UPGRADE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 )  # fmt: skip
 ALL = "GET, HEAD, OPTIONS"
+_WEB = Path(longconn.__file__).parent / "web"
 
 
 class PathTests(HTTPTestCase):
@@ -40,7 +42,10 @@ class PathTests(HTTPTestCase):
         self.assertEqual(self.request("GET /health/ready").status, 503)
 
     def test_nothing_there(self) -> None:
-        for path in ("/nothing", "/channels", "/channels/", "//", "/channels/a/b", "/page.html", "/health", "/../etc"):
+        for path in (
+            "/nothing", "/channels", "/channels/", "//", "/channels/a/b", "/page.html", "/page/",
+            "/page/index.html", "/page/..%2Fconfig.py", "/page/%2Fetc%2Fpasswd", "/health", "/../etc",
+        ):  # fmt: skip
             answer = self.request(f"GET {path}")
             self.assertIn(answer.status, (400, 404), path)
             self.assertEqual(set(answer.json["error"]), {"code", "message"})
@@ -59,7 +64,7 @@ class PathTests(HTTPTestCase):
             self.assertEqual((answer.status, answer.headers["allow"], answer.rest), (204, allowed, b""))
 
     def test_head(self) -> None:
-        for path in ("/", "/page.js", "/PrintHello", "/health/ready", "/channels/lobby", "/nothing"):
+        for path in ("/", "/page/main.js", "/PrintHello", "/health/ready", "/channels/lobby", "/nothing"):
             connection = self.connect()
             full = connection.request(f"GET {path}")
             head = connection.request(f"HEAD {path}")
@@ -86,29 +91,64 @@ class PathTests(HTTPTestCase):
 
 
 class PageTests(HTTPTestCase):
-    def test_page(self) -> None:
-        answer = self.request("GET /")
-        self.assertEqual(answer.headers["content-type"], "text/html; charset=utf-8")
-        policy = answer.headers["content-security-policy"]
-        self.assertIn("default-src 'none'", policy)
-        self.assertNotIn("unsafe", policy)
-        self.assertEqual(answer.headers["x-content-type-options"], "nosniff")
-        text = answer.body.decode()
-        for path in ("/ws", "/echo", "/channels/lobby/events", "/channels/lobby/stream", "health/ready"):
-            self.assertIn(path, text)
-        self.assertNotIn("style=", text)
-        self.assertNotIn(' src="/', text)
-        self.assertNotIn(' href="/', text)
-        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
-            self.assertIn(f'"{name}"', text)
-            file = self.request(f"GET /{name}")
-            self.assertEqual(file.status, 200)
-            self.assertTrue(file.headers["content-type"].startswith(kind))
+    def parts(self) -> dict[str, Any]:
+        """The page and all that it and its modules name, by path; what is named must be there."""
+        found: dict[str, Any] = {}
+        waiting = ["/"]
+        while waiting:
+            path = waiting.pop()
+            answer = found[path] = self.request(f"GET {path}")
+            self.assertEqual(answer.status, 200, path)
+            text = answer.body.decode()
+            names = re.findall(r' (?:src|href)="([^"]*)"', text) if path == "/" else []
+            names += [f"page/{name}" for name in re.findall(r'from "\./([^"]*)"', text)]
+            waiting += {f"/{name}" for name in names} - set(found) - set(waiting)
+        return found
 
-    def test_script_writes_text_only(self) -> None:
-        script = (Path(longconn.__file__).parent / "web" / "page.js").read_text()
-        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval"):
-            self.assertNotIn(word, script)
+    def test_all_parts_are_served_and_none_is_left_over(self) -> None:
+        found = self.parts()
+        files = {f"/page/{each.name}" for each in _WEB.iterdir() if each.name != "index.html"}
+        self.assertEqual(set(found), files | {"/"})
+        kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", "": "text/html"}
+        for path, answer in found.items():
+            self.assertTrue(answer.headers["content-type"].startswith(kinds[Path(path).suffix]), path)
+            self.assertEqual(answer.headers["x-content-type-options"], "nosniff")
+            self.assertEqual(answer.headers["referrer-policy"], "no-referrer")
+            policy = answer.headers["content-security-policy"]
+            self.assertIn("default-src 'none'", policy)
+            self.assertIn("frame-ancestors 'none'", policy)
+            self.assertNotRegex(policy, r"unsafe|\*|https?:|data:")
+
+    def test_all_links_are_relative_and_nothing_is_inline(self) -> None:
+        text = self.request("GET /").body.decode()
+        self.assertNotRegex(text, r' style=| on\w+=|<style|(?:src|href)="(?:/|\w+:)')
+        self.assertEqual(re.findall(r"<script[^>]*>(.*?)</script>", text), [""])
+
+    def test_names_the_default_channel(self) -> None:
+        self.start(default_channel='a"<b>/c')
+        text = self.request("GET /").body.decode()
+        self.assertIn('data-channel="a&quot;&lt;b&gt;/c"', text)
+        self.assertIn("/channels/a%22%3Cb%3E%2Fc/events", text)
+
+    def test_is_asked_for_anew_and_sent_only_if_it_changed(self) -> None:
+        for path, answer in self.parts().items():
+            self.assertEqual(answer.headers["cache-control"], "no-cache", path)
+            tag = answer.headers["etag"]
+            for known in (tag, f"W/{tag}", f'"other", {tag}'):
+                again = self.request(f"GET {path}", f"If-None-Match: {known}")
+                self.assertEqual((again.status, again.rest, again.body), (304, b"", b""), path)
+                self.assertEqual((again.headers["etag"], again.headers["cache-control"]), (tag, "no-cache"))
+            self.assertEqual(self.request(f"GET {path}", 'If-None-Match: "other"').status, 200)
+        tag = self.request("GET /").headers["etag"]
+        self.start(default_channel="elsewhere")
+        self.assertEqual(self.request("GET /", f"If-None-Match: {tag}").status, 200)
+
+    def test_scripts_write_text_only(self) -> None:
+        for file in _WEB.glob("*.js"):
+            script = file.read_text()
+            for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("):
+                self.assertNotIn(word, script, file.name)
+            self.assertNotRegex(script, r"https?://", file.name)
 
 
 class OriginTests(HTTPTestCase):

@@ -49,7 +49,7 @@ class OpenAPITests(HTTPTestCase):
     def test_described_paths_are_there(self) -> None:
         for path, operations in self.document["paths"].items():
             for method in ("GET", "POST", "DELETE"):
-                line = f"{method} {path.replace('{channel}', 'lobby')}"
+                line = f"{method} {path.replace('{channel}', 'lobby').replace('{file}', 'main.js')}"
                 connection = self.connect()
                 connection.ask(line)
                 answer = connection.answer()

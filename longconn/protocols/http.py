@@ -3,7 +3,7 @@
 http_channel    a connection and its limits     http_streams   /channels/NAME/events, /stream
 http_exchange   a request and its answer        http_history   GET  /channels/NAME
 http_errors     reasons as statuses             http_publish   POST /channels/NAME
-http_page       the first page's files          http_upgrade   /ws, /echo
+http_page       the chat page's files           http_upgrade   /ws, /echo
 http_request    heads and bodies                http_session   /connection/…, /emulation
 http_routes     paths                           http_api       /api/METHOD
 http_openapi    a description of all of them
@@ -28,7 +28,7 @@ from longconn.protocols.http_channel import LiveChannel
 from longconn.protocols.http_errors import Refused
 from longconn.protocols.http_exchange import Exchange
 from longconn.protocols.http_history import Histories
-from longconn.protocols.http_page import FILES, redirect_below, show
+from longconn.protocols.http_page import page, part, redirect_below
 from longconn.protocols.http_publish import publish
 from longconn.protocols.http_request import LiveRequest
 from longconn.protocols.http_routes import Route, Routes
@@ -153,7 +153,8 @@ class LiveResource(Resource):
     def _table(self) -> dict[str, Route]:
         upgrade = self._upgrades.hand_over
         table = {
-            **{f"/{name}": Route(partial(show, segment=name), harmless=True) for name in FILES},
+            "/": Route(page, harmless=True),
+            "/page/{file}": Route(part),
             "/PrintHello": Route(self._hello, harmless=True),
             "/health/live": Route(lambda exchange: exchange.text(200, "live\n"), harmless=True),
             "/health/ready": Route(self._ready, harmless=True),

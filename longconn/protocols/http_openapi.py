@@ -52,8 +52,12 @@ _REPLIES = "replies and pushes of the structured protocol"
 #: Every path but those of the server API, by method.
 PATHS: dict[str, Any] = {
     "/": _get("page", "the chat page", {"text/html": {"schema": STRING}}),
-    "/page.css": _get("page", "its style", {"text/css": {"schema": STRING}}),
-    "/page.js": _get("page", "its script", {"text/javascript": {"schema": STRING}}),
+    "/page/{file}": _get(
+        "page",
+        "a file of which the page is made",
+        {each: {"schema": STRING} for each in ("text/css", "text/javascript", "image/svg+xml")},
+        parameter("file", "path", "its name"),
+    ),
     "/PrintHello": _get(
         "health", "a greeting; X-Connection says who asked, and how often", {_TEXT: {"schema": STRING}}
     ),

@@ -1,0 +1,46 @@
+// Where things are. Relative to the page, so that it works at any depth of a site.
+
+const base = new URL(".", location.href);
+
+/** The URL of a path of the server; with another scheme where one is given ("ws" is "wss" on a page over https). */
+export function at(path, scheme) {
+  const url = new URL(path, base);
+  if (scheme) url.protocol = base.protocol.replace("http", scheme);
+  return url.href;
+}
+
+export const host = location.hostname.replace(/^\[|\]$/g, "");
+export const port = location.port || (location.protocol === "https:" ? "443" : "80");
+export const defaultChannel = document.body.dataset.channel;
+
+/** The address bar's fragment for a channel, and the channel of a fragment ("" for none). */
+export function fragment(channel) {
+  return `#${encodeURIComponent(channel).replace(/%(3A|2F|40|2C)/g, decodeURIComponent)}`;
+}
+
+export function channelOf(hash) {
+  const written = hash.replace(/^#/, "");
+  try {
+    return decodeURIComponent(written);
+  } catch {
+    return written;
+  }
+}
+
+/** What this browser remembers of this server. Where nothing may be kept, nothing is remembered. */
+export const memory = {
+  get(key) {
+    try {
+      return JSON.parse(localStorage.getItem(`longconn ${base.pathname} ${key}`));
+    } catch {
+      return null;
+    }
+  },
+  set(key, value) {
+    try {
+      localStorage.setItem(`longconn ${base.pathname} ${key}`, JSON.stringify(value));
+    } catch {
+      // Storage is full or forbidden.
+    }
+  },
+};

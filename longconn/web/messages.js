@@ -1,0 +1,113 @@
+// The list of what was said in the open channel. It follows the newest as long as its end is in view.
+
+import { $, hue, make, named, sign, written } from "./elements.js";
+
+const NEAR = 40; // pixels from the end that count as the end
+const TOGETHER = 5 * 60 * 1000; // milliseconds within which messages of one speaker are one block
+
+export class Messages {
+  room = null;
+  fresh = 0; // messages that came below what is in view
+
+  constructor() {
+    this.list = $("messages");
+    this.newer = $("newer");
+    this.isAtEnd = true;
+    this.list.addEventListener("scroll", () => {
+      this.isAtEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < NEAR;
+      if (this.isAtEnd) this.count(0);
+    }, { passive: true });
+    this.newer.addEventListener("click", () => {
+      this.toEnd();
+      this.list.focus();
+    });
+    new ResizeObserver(() => this.isAtEnd && this.toEnd()).observe(this.list);
+  }
+
+  open(room) {
+    this.room = room;
+    this.isAtEnd = true;
+    this.count(0);
+    this.drawAll();
+  }
+
+  /** Draw what changed, once for all that came in one go. */
+  update() {
+    if (this.waits) return;
+    this.waits = true;
+    // A page that is not looked at is given no frames.
+    const next = document.hidden ? (call) => setTimeout(call, 100) : requestAnimationFrame;
+    next(() => {
+      this.waits = false;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const { room, list } = this;
+    if (!room) return;
+    if (room.drawing !== this.drawing || room.total - this.total >= room.items.length) return this.drawAll();
+    const added = room.total - this.total;
+    // The last line of comings and goings may have become longer.
+    const from = Math.max(0, room.items.length - added - 1);
+    if (list.lastChild && room.items[from]?.kind === "moves") list.lastChild.replaceWith(this.element(from));
+    for (let index = room.items.length - added; index < room.items.length; index++) list.append(this.element(index));
+    while (list.childElementCount > room.items.length) list.firstChild.remove();
+    this.total = room.total;
+    if (added) this.follow(room.items.slice(-added).filter((each) => each.kind === "message").length);
+  }
+
+  drawAll() {
+    const { room, list } = this;
+    const below = list.scrollHeight - list.scrollTop;
+    list.replaceChildren(...(room?.items ?? []).map((_, index) => this.element(index)));
+    Object.assign(this, { total: room?.total ?? 0, drawing: room?.drawing ?? 0 });
+    if (this.isAtEnd) this.toEnd();
+    else list.scrollTop = list.scrollHeight - below;
+    $("empty").hidden = !room?.entered || room.wanted !== null || room.items.length > 0;
+  }
+
+  follow(messages) {
+    $("empty").hidden = true;
+    if (this.isAtEnd || this.room.items.at(-1)?.own) this.toEnd();
+    else this.count(this.fresh + messages);
+  }
+
+  toEnd() {
+    this.list.scrollTop = this.list.scrollHeight;
+    this.isAtEnd = true;
+    this.count(0);
+  }
+
+  count(fresh) {
+    this.fresh = fresh;
+    this.newer.hidden = !fresh;
+    this.newer.firstElementChild.textContent = fresh === 1 ? "1 new message" : `${fresh} new messages`;
+  }
+
+  element(index) {
+    const item = this.room.items[index];
+    if (item.kind === "note") return make("li", "note", item.text);
+    if (item.kind === "moves") return make("li", "moves", item.moves.join(" · "));
+    return message(item, this.room.items[index - 1]);
+  }
+}
+
+function message(item, before) {
+  const goesOn = before?.kind === "message" && before.client === item.client && before.name === item.name &&
+    (item.time ?? 0) - (before.time ?? 0) < TOGETHER;
+  const element = make("li", `message${goesOn ? " goes-on" : ""}${item.own ? " own" : ""}`);
+  const head = make("p", goesOn ? "said-by sr" : "said-by", named(item.name, `name ${hue(item.name)}`), " ");
+  if (item.time) {
+    const time = make("time", "", item.time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+    time.dateTime = item.time.toISOString();
+    time.title = item.time.toLocaleString();
+    head.append(time);
+  }
+  const isText = typeof item.data === "string";
+  const text = make(isText ? "p" : "code", "text", written(item.data));
+  if (isText) text.dir = "auto";
+  if (!goesOn) element.append(sign(item.name));
+  element.append(head, text);
+  return element;
+}

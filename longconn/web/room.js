@@ -1,0 +1,234 @@
+// A channel that the page is in: what was said there, who is there, and where in it the page stands.
+
+import { Lost } from "./connection.js";
+
+const MOST = 500; // messages kept on the page
+const AT_FIRST = 50; // of history, for who joins
+const MOST_MOVES = 12; // comings and goings in one line
+const RESUBSCRIBE = 2500; // codes of `unsubscribe` pushes from which the client is to subscribe again
+const LATER = 3000; // milliseconds until what was refused for now is tried again
+
+const isNamed = (info) => typeof info?.conn_info?.name === "string" && info.conn_info.name !== "";
+
+function nameOf(info) {
+  if (isNamed(info)) return info.conn_info.name;
+  // No name in the chat has this sign: an id is not taken for one.
+  return info?.client ? `${info.client.slice(0, 8)}…` : "(server)";
+}
+
+/**
+ * Items are messages `{kind: "message", name, client, own, data, time}`, comings and goings `{kind: "moves", moves}`
+ * and notes `{kind: "note", text}`. `total` counts those that were ever added at the end, `drawing` goes up when others
+ * changed. `on.changed(room)` is called for each change, `on.said(room, item, isLive)` for each message that came by
+ * itself, or was missed for a while.
+ */
+export class Room {
+  items = [];
+  total = 0;
+  drawing = 0;
+  unread = 0;
+  draft = "";
+  problem = ""; // of what could not be said
+  error = ""; // why it cannot be entered
+  entered = false; // subscribed now
+  present = new Map(); // names by client's id; null where that is not told
+  position = null; // {epoch, offset}, if it can be recovered from
+  last = 0; // offset of the newest message shown
+  wanted = null; // history that is to be shown: {after: an item or null, floor, before}
+  sending = new Set(); // what is being said: {text, client, seen}
+  attempt = null; // the subscribe that counts
+  leaving = null;
+
+  constructor(channel, connection, on) {
+    Object.assign(this, { channel, connection, on });
+  }
+
+  // In and out.
+
+  async enter() {
+    const attempt = (this.attempt = {});
+    const body = { channel: this.channel, join_leave: true };
+    if (this.position) Object.assign(body, { recover: true, ...this.position });
+    const isReturn = this.total > 0 || this.position !== null;
+    try {
+      const result = await this.connection.call("subscribe", body);
+      if (attempt === this.attempt) this.arrive(result, isReturn);
+    } catch (error) {
+      if (error instanceof Lost || attempt !== this.attempt) return;
+      this.error = error.message;
+      this.settle(false);
+      if (error.temporary) setTimeout(() => attempt === this.attempt && this.enter(), LATER);
+      this.on.changed(this);
+    }
+  }
+
+  /** A subscribe was answered. */
+  arrive(result, isReturn) {
+    const { epoch = "", offset = 0, publications = [], was_recovering: asked, recovered, positioned } = result;
+    this.entered = true;
+    this.error = "";
+    if (asked && recovered) for (const each of publications) this.published(each, false);
+    else {
+      if (isReturn) {
+        this.note(asked ? "Some messages could not be recovered." : "What was said meanwhile may be missing.");
+      }
+      const floor = epoch === this.position?.epoch ? this.last : 0;
+      this.wanted = { after: isReturn ? this.items.at(-1) : null, floor, before: Infinity };
+      this.last = floor;
+    }
+    this.position = positioned ? { epoch, offset } : null;
+    this.settle(recovered);
+    if (this.wanted) this.fetchHistory();
+    this.fetchPresence();
+    this.on.changed(this);
+  }
+
+  /** The connection is gone. */
+  away() {
+    this.entered = false;
+    this.on.changed(this);
+  }
+
+  async fetchHistory() {
+    const { wanted } = this;
+    let publications;
+    try {
+      ({ publications } = await this.connection.call("history", { channel: this.channel, limit: AT_FIRST, reverse: true }));
+    } catch (error) {
+      if (!(error instanceof Lost) && wanted === this.wanted) this.wanted = null; // not for us to read
+      return;
+    }
+    if (wanted !== this.wanted) return;
+    this.wanted = null;
+    const old = publications.reverse().filter(({ offset }) => offset > wanted.floor && offset < wanted.before);
+    this.items.splice(this.items.indexOf(wanted.after) + 1, 0, ...old.map((each) => this.item(each, null)));
+    this.last = Math.max(this.last, old.at(-1)?.offset ?? 0);
+    if (this.position) this.position.offset = Math.max(this.position.offset, this.last);
+    this.redraw();
+  }
+
+  async fetchPresence() {
+    try {
+      const { presence } = await this.connection.call("presence", { channel: this.channel });
+      this.present = new Map(Object.entries(presence).map(([client, info]) => [client, nameOf({ client, ...info })]));
+    } catch (error) {
+      if (error instanceof Lost) return;
+      this.present = null;
+    }
+    this.on.changed(this);
+  }
+
+  // Speaking.
+
+  /** Publish a text. Throws what is to be told if it was not, or may not have been, sent. */
+  async say(text) {
+    const sent = { text, client: this.connection.client, seen: false };
+    this.sending.add(sent);
+    try {
+      await this.connection.call("publish", { channel: this.channel, data: text });
+      this.sending.delete(sent);
+    } catch (error) {
+      // Whether it arrived is seen when the channel is entered again.
+      if (error instanceof Lost) return new Promise((resolve, reject) => Object.assign(sent, { resolve, reject }));
+      this.sending.delete(sent);
+      throw error;
+    }
+  }
+
+  settle(recovered) {
+    for (const each of this.sending) {
+      if (!each.resolve) continue;
+      this.sending.delete(each);
+      if (each.seen) each.resolve();
+      else each.reject(new Error(`It ${recovered ? "was not" : "may not have been"} sent: the connection was lost.`));
+    }
+  }
+
+  /** Unsubscribe; from a subscribe that is under way, too. */
+  leave() {
+    this.attempt = null;
+    this.entered = false;
+    this.connection.call("unsubscribe", { channel: this.channel }).catch(() => {});
+  }
+
+  // What comes.
+
+  push({ pub, join, leave, unsubscribe }) {
+    const left = this.leaving;
+    this.leaving = null;
+    if (left && join?.info.client === left.client) return this.moved("renamed", join.info, left);
+    if (left) this.moved("left", left);
+    if (pub) this.published(pub, true);
+    else if (join) this.moved("joined", join.info);
+    else if (leave) {
+      // A new name is a leave and a join of the same client, one right after the other.
+      this.leaving = leave.info;
+      queueMicrotask(() => this.leaving === leave.info && this.push({}));
+    } else if (unsubscribe) {
+      this.entered = false;
+      if (unsubscribe.code >= RESUBSCRIBE) this.enter();
+      else this.error = unsubscribe.reason;
+      this.on.changed(this);
+    }
+  }
+
+  /** Somebody came, went, or has another name. Those without a name are listed as present, and not told. */
+  moved(what, info, old) {
+    const name = nameOf(info);
+    if (what === "left") this.present?.delete(info.client);
+    else this.present?.set(info.client, name);
+    const was = isNamed(old) ? nameOf(old) : "";
+    const tells = isNamed(info) && was !== name && (this.isOwn(info) ? was : true);
+    if (tells) {
+      const move = what !== "renamed" || !was ? `${name} ${what === "left" ? "left" : "joined"}` : `${was} is now ${name}`;
+      const line = this.items.at(-1);
+      if (line?.kind === "moves" && line.moves.length < MOST_MOVES) line.moves.push(move);
+      else this.add({ kind: "moves", moves: [move] });
+    }
+    this.on.changed(this);
+  }
+
+  published(publication, isLive) {
+    const { offset = 0, data, info } = publication;
+    if (offset && offset <= this.last) return; // it came with history
+    if (offset) {
+      this.last = offset;
+      if (this.position) this.position.offset = offset;
+      if (this.wanted) this.wanted.before = Math.min(this.wanted.before, offset);
+    }
+    for (const each of this.sending) {
+      if (!each.seen && each.client === info?.client && each.text === data) {
+        each.seen = true;
+        break;
+      }
+    }
+    const item = this.item(publication, isLive ? new Date() : null);
+    this.add(item);
+    this.on.said(this, item, isLive);
+  }
+
+  item({ data, info }, time) {
+    return { kind: "message", name: nameOf(info), client: info?.client, own: this.isOwn(info), data, time };
+  }
+
+  isOwn(info) {
+    return this.connection.ids.has(info?.client);
+  }
+
+  add(item) {
+    this.items.push(item);
+    this.total += 1;
+    if (this.items.length > MOST) this.items.splice(0, this.items.length - MOST);
+    this.on.changed(this);
+  }
+
+  note(text) {
+    this.add({ kind: "note", text });
+  }
+
+  redraw() {
+    if (this.items.length > MOST) this.items.splice(0, this.items.length - MOST);
+    this.drawing += 1;
+    this.on.changed(this);
+  }
+}

@@ -1,0 +1,226 @@
+"""The chat page in a real browser, against a server process: what people see and do."""
+
+import http.client
+import json
+import time
+
+import jwt
+
+from tests.live.devtools import PATIENCE
+from tests.live.page import FOCUS, MESSAGES, PEOPLE, SAID, PageCase, text_of
+
+_SECRET = "a-secret-of-thirty-two-bytes-or-more"
+
+
+class PageTests(PageCase):
+    def test_two_pages_and_a_terminal(self) -> None:
+        self.serve()
+        ann = self.nc()
+        ann.write(b"/nick Ann\nfirst\n")
+        self.read(ann)
+        self.assertEqual(self.read(ann), "Ann: first")
+        mia = self.visit("mia")
+        self.assertEqual(self.read(ann), "* mia joined")
+        mia.until(SAID, ["Ann: first"])  # history
+        mia.until(PEOPLE, ["mia", "you", "Ann"])
+        bob = self.visit("bob")
+        self.assertEqual(self.read(ann), "* bob joined")
+        mia.until(PEOPLE, ["mia", "you", "Ann", "bob"])
+        self.say(mia, "hello")
+        for page in (mia, bob):
+            page.until(f"{SAID}.at(-1)", "mia: hello")
+        self.assertEqual(self.read(ann), "mia: hello")
+        self.assertEqual(mia.evaluate("document.querySelectorAll('li.own').length"), 1)
+        self.assertEqual(bob.evaluate("document.querySelectorAll('li.own').length"), 0)
+        # Several lines are one message; a chat reader sees each with the name.
+        bob.evaluate("document.querySelector('#text').focus()")
+        bob.type("one")
+        bob.press("Enter", shift=True)
+        bob.type("two")
+        bob.press("Enter")
+        mia.until(f"{SAID}.at(-1)", "bob: one\ntwo")
+        self.assertEqual([self.read(ann), self.read(ann)], ["bob: one", "bob: two"])
+        self.server.post("/channels/lobby?name=cron", {"free": [1, None]})
+        mia.until(f"{SAID}.at(-1)", 'cron: {"free":[1,null]}')
+        self.assertEqual(mia.evaluate("document.querySelector('li:last-child .text').tagName"), "CODE")
+        ann.write(b"/nick Zoe\n")
+        mia.until(f"{SAID}.at(-1)", "Ann is now Zoe")
+        mia.until(PEOPLE, ["mia", "you", "bob", "Zoe"])
+        bob.close()
+        mia.until(f"{SAID}.at(-1)", "Ann is now Zoe · bob left")
+        mia.until(PEOPLE, ["mia", "you", "Zoe"])
+        self.clean(mia)
+
+    def test_names(self) -> None:
+        self.serve()
+        ann = self.nc()
+        ann.write(b"/nick Ann\nhi\n")
+        profile = self.browser.profile()
+        page = self.browser.page(f"http://127.0.0.1:{self.proxy.port}/", profile)
+        page.until("document.querySelector('#naming')?.open")
+        for name, error in (("ann", "the name ann is taken"), ("a b", "a name is 1 to 32 letters")):
+            page.evaluate("document.querySelector('#name').select()")
+            page.type(name)
+            page.press("Enter")
+            page.until(f"{text_of('#name-error')}.startsWith({json.dumps(error)})")
+            self.assertEqual(page.evaluate(FOCUS), "name")
+        page.evaluate("document.querySelector('#name').select()")
+        page.type("mia")
+        page.press("Enter")
+        page.until("document.querySelector('#naming').open", False)
+        page.until(PEOPLE, ["mia", "you", "Ann"])
+        # It is kept over a reload, and changed while connected.
+        page.reload()
+        page.until(PEOPLE, ["mia", "you", "Ann"])
+        self.assertFalse(page.evaluate("document.querySelector('#naming').open"))
+        page.click("#me")
+        page.until(FOCUS, "name")
+        page.evaluate("document.querySelector('#name').select()")
+        page.type("ANN")
+        page.press("Enter")
+        page.until(text_of("#name-error"), "the name ANN is taken")
+        page.evaluate("document.querySelector('#name').select()")
+        page.type("mia.2")
+        page.press("Enter")
+        page.until(PEOPLE, ["mia.2", "you", "Ann"])
+        self.say(page, "me again")
+        page.until(f"{SAID}.at(-1)", "mia.2: me again")
+        # A second page finds the name taken, reads nevertheless, and asks.
+        second = self.browser.page(f"http://127.0.0.1:{self.proxy.port}/", profile)
+        second.until(text_of("#name-error"), "the name mia.2 is taken")
+        second.until(f"{SAID}.at(-1)", "mia.2: me again")
+        second.click("#nameless")
+        second.until("document.querySelector('#naming').open", False)
+        second.until(PEOPLE, ["you", "Ann", "mia.2"])
+        self.clean(page, second)
+
+    def test_channels(self) -> None:
+        self.serve()
+        self.server.post("/channels/a%2Fb%23c?name=cron", "an old one")
+        page = self.visit("mia", "#a/b%23c")
+        page.until(text_of("#title-text"), "a/b#c")
+        page.until(MESSAGES, ["cron: an old one"])
+        page.evaluate("document.querySelector('#join-channel').focus()")
+        page.type("two words")
+        page.press("Enter")
+        page.until(f"{text_of('#join-error')} !== ''")
+        page.evaluate("document.querySelector('#join-channel').select()")
+        page.type("news")
+        page.press("Enter")
+        page.until("location.hash", "#news")
+        page.until(text_of("#title-text"), "news")
+        page.until(FOCUS, "text")
+        page.type("half a sentence")
+        # Unread counts of those that are not open; drafts stay where they were written.
+        page.evaluate("document.querySelector('#channel-list a').click()")
+        page.until("document.querySelector('#text').value", "")
+        self.server.publish("news", "one", "two")
+        page.until("document.querySelectorAll('#channel-list .unread')[1].firstChild.data", "2")
+        page.until("document.title", "(2) #a/b#c · longconn")
+        page.evaluate("history.back()")
+        page.until(text_of("#title-text"), "news")
+        page.until("document.querySelector('#text').value", "half a sentence")
+        page.until(f"{MESSAGES}.map(each => each.split(': ')[1])", ["one", "two"])
+        page.until("document.querySelectorAll('#channel-list .unread')[1].hidden")
+        page.until("document.title", "#news · longconn")
+        page.reload()
+        page.until("[...document.querySelectorAll('#channel-list .label')].map(e => e.textContent)", ["a/b#c", "news"])
+        page.until(f"{MESSAGES}.map(each => each.split(': ')[1])", ["one", "two"])
+        page.evaluate("document.querySelector('[aria-label=\"Leave news\"]').click()")
+        page.until(text_of("#title-text"), "a/b#c")
+        self.assertEqual(page.evaluate("[location.hash, document.activeElement.hash]"), ["#a/b%23c", "#a/b%23c"])
+        end = time.monotonic() + PATIENCE
+        while self.server.api("presence", channel="news")["presence"]:
+            self.assertLess(time.monotonic(), end)
+        self.clean(page)
+
+    def test_what_others_say_is_text(self) -> None:
+        self.serve(f'token_hmac_secret_key = "{_SECRET}"\nallow_anonymous_connect_without_token = true\n')
+        page = self.visit("mia")
+        evil = "<img/src=x/onerror=console.log(1)><script>console.log(2)</script><b>"
+        self.say(page, evil)
+        page.until(MESSAGES, [f"mia: {evil}"])
+        self.server.post("/channels/lobby", {evil: evil})
+        page.until(MESSAGES + ".length", 2)
+        self.assertIn(json.dumps(evil), page.evaluate(f"{MESSAGES}[1]"))
+        # A name with markup: those of the chat cannot have one, a token may say so.
+        client = self.nc(greeted=False)
+        token = jwt.encode({"sub": "7", "info": {"name": evil}}, _SECRET, algorithm="HS256")
+        for number, command in enumerate(
+            ({"connect": {"token": token}}, {"subscribe": {"channel": evil}},
+             {"publish": {"channel": evil, "data": evil}}), start=1
+        ):  # fmt: skip
+            client.write(json.dumps({"id": number, **command}).encode() + b"\n")
+        self.assertIn('"connect"', self.read(client))
+        page.evaluate(f"location.hash = encodeURIComponent({json.dumps(evil)}); 1")
+        page.until(text_of("#title-text"), evil)
+        page.until(SAID, [f"{evil}: {evil}"])
+        page.until(PEOPLE, ["mia", "you", evil])
+        client.write(b'{"id":4,"unsubscribe":{"channel":%b}}\n' % json.dumps(evil).encode())
+        page.until(f"{SAID}.at(-1)", f"{evil} left")
+        self.assertEqual(page.evaluate("document.querySelectorAll('main img, main script, b').length"), 0)
+        self.assertEqual(page.logs, [])
+        self.clean(page)
+        # Even where the page's own code were wrong, nothing would run.
+        wrong = "document.body.innerHTML = '<img src=x onerror=console.log(3)>'"
+        self.assertEqual(page.evaluate(f"try {{ {wrong} }} catch (error) {{ error.name }}"), "TypeError")
+        foreign = "new Promise(done => { const script = document.createElement('script'); script.onerror = done; %s })"
+        inserts = "script.setAttribute('src', 'data:text/javascript,console.log(4)'); document.body.append(script)"
+        self.assertRaises(AssertionError, page.evaluate, foreign % inserts)
+        self.assertEqual(page.logs, [])
+
+    def test_by_keyboard_alone(self) -> None:
+        self.serve()
+        page = self.visit("mia")
+        self.assertEqual(page.evaluate(FOCUS), "text")
+        page.type("typed")
+        page.press("Enter")
+        page.until(MESSAGES, ["mia: typed"])
+        self.assertEqual(page.evaluate(FOCUS), "text")
+        page.evaluate("document.querySelector('#skip').focus()")
+        reached = []
+        for _ in range(9):
+            page.press("Tab")
+            reached.append(page.evaluate("(e => e.id || e.ariaLabel || e.innerText)(document.activeElement)"))
+        order = ["#\nlobby", "Leave lobby", "join-channel", "Join", "ways-open", "me", "messages", "text", "send"]
+        self.assertEqual(reached, order)
+        page.size(390, 844)
+        page.until("document.querySelector('#channels').inert")
+        page.evaluate("document.querySelector('#channels-open').focus()")
+        page.press("Enter")
+        page.until("document.activeElement.hash", "#lobby")
+        self.assertEqual(page.evaluate("document.querySelector('#channels-open').ariaExpanded"), "true")
+        page.press("Escape")
+        page.until(FOCUS, "channels-open")
+        self.assertTrue(page.evaluate("document.querySelector('#channels').inert"))
+        self.assertLessEqual(page.evaluate("document.documentElement.scrollWidth"), 390)
+        self.clean(page)
+
+    def test_follows_the_newest_and_keeps_few(self) -> None:
+        self.serve()
+        page = self.visit("mia")
+        list_ = "document.querySelector('#messages')"
+        self._many(60)
+        page.until(f"{MESSAGES}.at(-1)", "cron: 59")
+        end = f"{list_}.scrollHeight - {list_}.scrollTop - {list_}.clientHeight < 2"
+        page.until(end)
+        page.evaluate(f"{list_}.scrollTop = 100")
+        page.until(f"{list_}.scrollTop < 101")
+        self._many(2)
+        page.until(text_of("#newer span"), "2 new messages")
+        self.assertEqual(page.evaluate(f"{list_}.scrollTop"), 100)
+        page.click("#newer")
+        page.until(end)
+        page.until("document.querySelector('#newer').hidden")
+        self._many(600)
+        page.until(f"{MESSAGES}.at(-1)", "cron: 599")
+        page.until(f"{list_}.childElementCount", 500)
+        page.until(end)
+        self.clean(page)
+
+    def _many(self, count: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE)
+        body = "\n".join(f'"{each}"' for each in range(count))
+        connection.request("POST", "/channels/lobby?name=cron", body, {"Content-Type": "application/x-ndjson"})
+        self.assertEqual(connection.getresponse().status, 200)
+        connection.close()

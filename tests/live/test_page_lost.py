@@ -1,0 +1,140 @@
+"""The chat page when the server goes, when a connection dies, and where WebSockets are blocked."""
+
+from tests.live.page import MESSAGES, PEOPLE, SAID, STATE, WAY, PageCase, text_of
+
+#: A room of the page's own code, whose connection answers when told; what it shows in the end.
+_ROOM = """(async () => {
+  const { Room } = await import(new URL("page/room.js", location.origin));
+  const answers = {};
+  const call = (method) => new Promise((resolve) => (answers[method] = resolve));
+  const room = new Room("r", { call, ids: new Set() }, { changed() {}, said() {} });
+  const said = (offset) => ({ data: offset, offset, info: { client: "c" } });
+  const told = () => new Promise((resolve) => setTimeout(resolve));
+  %s
+  await told();
+  return room.items.map((each) => each.data ?? each.text);
+})()"""
+
+
+class LostTests(PageCase):
+    def _speaks(self, *texts: str) -> None:
+        for each in texts:
+            self.server.post("/channels/lobby?name=cron", each)
+
+    def test_resumes_and_says_what_is_lost(self) -> None:
+        self.serve()
+        mia = self.visit("mia")
+        self._speaks("one")
+        mia.until(MESSAGES, ["cron: one"])
+        self.proxy.cut()
+        mia.until(STATE, "Reconnecting…")
+        self._speaks("two", "three")
+        self.say(mia, "not now")
+        mia.until(text_of("#composer-error"), "Not connected. Your message stays here.")
+        self.assertEqual(mia.evaluate("document.querySelector('#text').value"), "not now")
+        self.proxy.mend()
+        mia.evaluate("dispatchEvent(new Event('online'))")
+        mia.until(STATE, "Connected")
+        mia.until(MESSAGES, ["cron: one", "cron: two", "cron: three"])
+        mia.until(text_of("#composer-error"), "")
+        mia.evaluate("document.querySelector('#text').focus()")
+        mia.press("Enter")
+        mia.until(f"{MESSAGES}.at(-1)", "mia: not now")
+        # A server that was started anew has forgotten: that is said, and what it has is shown.
+        self.server.stop()
+        mia.until(STATE, "Reconnecting…")
+        self.server.start()
+        self._speaks("anew")
+        mia.evaluate("dispatchEvent(new Event('online'))")
+        mia.until(STATE, "Connected")
+        lost = "Some messages could not be recovered."
+        said = ["cron: one", "cron: two", "cron: three", "mia: not now", lost, "cron: anew"]
+        mia.until(f"{SAID}.filter(each => !/joined|left/.test(each))", said)
+        self._speaks("live")
+        mia.until(f"{MESSAGES}.at(-1)", "cron: live")
+        mia.until(text_of("#me-name"), "mia")
+
+    def test_a_connection_that_went_dead(self) -> None:
+        self.serve("ping_interval = 1\npong_timeout = 1\n")
+        mia = self.visit("mia")
+        self._speaks("one")
+        mia.until(MESSAGES, ["cron: one"])
+        mia.read_until("{}", mia.sent)  # a ping is answered
+        self.proxy.forget()
+        self._speaks("two")
+        self.say(mia, "into the dark")
+        mia.evaluate("dispatchEvent(new Event('online'))")  # the network changed: it has a look
+        mia.until(MESSAGES, ["cron: one", "cron: two"])
+        # Its name was still that of the dead connection, for a while.
+        mia.until(PEOPLE, ["mia", "you"])
+        mia.until("document.querySelector('#text').value", "into the dark")
+        mia.until(text_of("#composer-error"), "It was not sent: the connection was lost.")
+        mia.evaluate("document.querySelector('#text').focus()")
+        mia.press("Enter")
+        # Nothing is double, and nobody was told of another name.
+        mia.until(SAID, ["cron: one", "cron: two", "mia: into the dark"])
+        self.clean(mia)
+
+    def test_without_websocket(self) -> None:
+        self.serve()
+        self.proxy.upgrades = False
+        ann = self.nc()
+        ann.write(b"/nick Ann\nfirst\n")
+        mia = self.visit("mia")
+        self.assertEqual(mia.evaluate(WAY), "SSE")
+        mia.until(MESSAGES, ["Ann: first"])
+        mia.until(PEOPLE, ["mia", "you", "Ann"])
+        for each in ("one", "two", "three"):
+            self.say(mia, each)
+        mia.until(MESSAGES, ["Ann: first", "mia: one", "mia: two", "mia: three"])
+        self.proxy.cut()
+        mia.until(STATE, "Reconnecting…")
+        self._speaks("meanwhile")
+        self.proxy.mend()
+        mia.until(f"{MESSAGES}.at(-1)", "cron: meanwhile")
+        mia.until(WAY, "SSE")
+        self.assertEqual(mia.evaluate(f"{MESSAGES}.length"), 5)
+        # It is remembered that WebSockets do not work, until it is time to try them again.
+        mia.problems.clear()
+        mia.reload()
+        mia.until(WAY, "SSE")
+        self.clean(mia)
+        self.proxy.upgrades = True
+        stored = "Object.keys(localStorage).find(each => each.endsWith('blocked'))"
+        mia.evaluate(f"localStorage.setItem({stored}, JSON.stringify({{until: Date.now() + 500, wait: 60000}}))")
+        mia.reload()
+        mia.until(WAY, "WebSocket")
+        mia.until(f"{MESSAGES}.length", 5)
+
+    def test_what_is_said_while_history_comes_is_shown_once(self) -> None:
+        self.serve()
+        page = self.visit()
+        enter = "room.enter(); answers.subscribe({ epoch: 'e', offset: 2, positioned: true }); await told();"
+        history = "answers.history({ epoch: 'e', publications: [%s].map(said) }); await told();"
+        for steps, shown in (
+            # Published after the subscribe, and before history was looked up.
+            (enter + history % "3, 2, 1" + "room.push({ pub: said(3) }); room.push({ pub: said(4) });", [1, 2, 3, 4]),
+            (
+                enter + "room.push({ pub: said(3) });" + history % "4, 3, 2, 1" + "room.push({ pub: said(4) });",
+                [1, 2, 3, 4],
+            ),
+            # The connection is lost before history comes: it is asked for again, and fits before what is live.
+            (
+                enter
+                + "room.push({ pub: said(3) }); room.away(); room.enter(); answers.subscribe({ epoch: 'e', offset: 4, "
+                "positioned: true, was_recovering: true, recovered: true, publications: [said(4)] }); await told();"
+                + history
+                % "4, 3, 2, 1",
+                [1, 2, 3, 4],
+            ),
+            # Another epoch: offsets start anew.
+            (
+                enter + history % "2, 1" + "room.away(); room.enter(); answers.subscribe({ epoch: 'f', offset: 1, "
+                "positioned: true, was_recovering: true }); await told();"
+                + history.replace("'e'", "'f'") % "1"
+                + "room.push({ pub: said(2) });",
+                [1, 2, "Some messages could not be recovered.", 1, 2],
+            ),
+        ):
+            self.assertEqual(page.evaluate(_ROOM % steps), shown, steps)
+        self.clean(page)
