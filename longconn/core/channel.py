@@ -240,7 +240,7 @@ class Channel:
                 del self._groups[subscription.format]
             if finish and self._batch:
                 view = self._views.get(subscription)
-                self._hub.write_first()
+                self._hub.turn.write_first()
                 events = self._batch if view is None else view.of(self._batch)
                 data = subscription.format.encode(self.name, events) if events else b""
                 if data:
@@ -316,7 +316,7 @@ class Channel:
         self._batch.append(event)
         if not self.dirty:
             self.dirty = True
-            self._hub.flush_later(self)
+            self._hub.turn.flush_later(self)
 
     def flush(self) -> None:
         """Send the batch: one encoding a wire format, and one for each view that differs."""
@@ -325,7 +325,7 @@ class Channel:
         self._size = 0
         if not batch:
             return
-        self._hub.write_first()
+        self._hub.turn.write_first()
         for format, group in tuple(self._groups.items()):
             shared: bytes | None = None
             by_start: dict[int, bytes] = {}

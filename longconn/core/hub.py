@@ -22,6 +22,7 @@ from longconn.core.publication import Announcement, Data, History, Info, Positio
 from longconn.core.settings import CHANNEL_BURST, Settings
 from longconn.core.timers import Buckets, Clock, Wheel
 from longconn.core.tokens import Verifier
+from longconn.core.turn import Turn
 
 log = logging.getLogger("longconn")
 
@@ -86,11 +87,8 @@ class Hub:
         self._new_channels = Buckets(settings.channel_rate, CHANNEL_BURST)
         self._posts = Buckets(settings.publish_rate, settings.publish_burst)
         self._posted_bytes = Buckets(settings.publish_bytes, 2 * settings.publish_bytes)
-        # This turn's: answers to write first, channels to flush, answers to write after them.
-        self._dirty: list[Channel] = []
-        self._first: list[Callable[[], None]] = []
-        self._answers: list[Callable[[], None]] = []
-        self._turn: Any = None
+        #: what is sent when this turn of the reactor ends
+        self.turn = Turn(clock, self.wheel)
         #: what a back end may ask for (`longconn.core.api`)
         self.api = API(self)
         # Outlets in which something waits, and how much in all.
@@ -116,9 +114,7 @@ class Hub:
         self.api.stop()
         self.broker.stop()
         self.wheel.stop()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        self.turn.stop()
 
     # Clients and names.
 
@@ -308,52 +304,6 @@ class Hub:
         target = self.channels.get(channel)
         if target is not None:
             target.on_announcement(announcement)
-
-    # The end of a reactor turn.
-
-    def flush_later(self, channel: Channel) -> None:
-        """Flush `channel` when this turn of the reactor ends."""
-        self._dirty.append(channel)
-        self._end_turn()
-
-    def answer(self, write: Callable[[], None]) -> None:
-        """Write an answer, after the publications that came back before it."""
-        if self._dirty or self._answers:
-            self._answers.append(write)
-            self._end_turn()
-        else:
-            write()
-
-    def answer_first(self, write: Callable[[], None]) -> None:
-        """Write an answer when this turn ends, before the publications that come after it was made."""
-        self._first.append(write)
-        self._end_turn()
-
-    def write_first(self) -> None:
-        """Write the answers that go before what is about to be flushed."""
-        while self._first:
-            first, self._first = self._first, []
-            for write in first:
-                write()
-
-    def _end_turn(self) -> None:
-        if self._turn is None:
-            self._turn = self.clock.callLater(0, self.flush)
-
-    def flush(self) -> None:
-        """Send what this turn collected."""
-        if self._turn is not None and self._turn.active():
-            self._turn.cancel()
-        self._turn = None
-        self.wheel.now = self.clock.seconds()
-        self.write_first()
-        dirty, self._dirty = self._dirty, []
-        answers, self._answers = self._answers, []
-        for channel in dirty:
-            channel.dirty = False
-            channel.flush()
-        for write in answers:
-            write()
 
     def on_broken(self, client: Client) -> None:
         """Writing to a client raised: it is closed, and the others are served."""

@@ -71,7 +71,7 @@ class Arrival:
         self._missing -= 1
         if not self._missing and self._session.client.live:
             self._session.arrived(self._command, self._subs)
-            self._session.hub.answer_first(self._release)
+            self._session.hub.turn.answer_first(self._release)
 
     def _release(self) -> None:
         """The answer is written; what waited for it follows."""

@@ -128,7 +128,7 @@ class Conversation(Intake[bytes]):
     def answer(self, *lines: str) -> None:
         """Lines to this client alone, after what was said before."""
         data = self.format.frame(list(lines))
-        self.hub.answer(lambda: self.outlet.write(data))
+        self.hub.turn.answer(lambda: self.outlet.write(data))
 
     def complain(self, text: str) -> None:
         self.answer("! " + safe(text))
@@ -224,7 +224,7 @@ class Conversation(Intake[bytes]):
         else:
             # As a backlog: it may be long, and is no reason to call the client slow.
             source = (self.format.encode(channel, (each,)) for each in result.publications)
-            self.hub.answer(lambda: self.outlet.write_backlog(source))
+            self.hub.turn.answer(lambda: self.outlet.write_backlog(source))
 
     def quit(self) -> None:
         """Leave, as the client asked to."""

@@ -36,7 +36,7 @@ class Replies:
         self._replies.append(data)
         self._unsent += len(data)
         if len(self._replies) == 1:
-            self._hub.answer_first(self.write)
+            self._hub.turn.answer_first(self.write)
 
     def stop(self) -> None:
         """The connection is lost: forget whom to tell, so that no cycle keeps it in memory."""

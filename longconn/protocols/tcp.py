@@ -129,7 +129,7 @@ class ChatProtocol(LineReceiver):
         """The client will say no more, but may still read (`echo /who | nc -N …`)."""
         if self._conversation is not None:
             # After this turn's publications, so that it reads its own last words.
-            self.factory.hub.answer(self._conversation.quit)
+            self.factory.hub.turn.answer(self._conversation.quit)
 
     def writeConnectionLost(self) -> None:
         """Never: this side does not close half."""

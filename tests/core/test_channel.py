@@ -64,11 +64,11 @@ class BatchTests(Case):
     def test_answers_go_out_after_what_was_published_before_them(self) -> None:
         ada = self.subscriber("ada", announced=False)
         self.publish("a")
-        self.hub.answer(lambda: ada.outlet.write(b"answer "))
+        self.hub.turn.answer(lambda: ada.outlet.write(b"answer "))
         self.publish("b")
         self.turn()
         self.assertEqual(self.read(ada), "a b answer")
-        self.hub.answer(lambda: ada.outlet.write(b"at once"))
+        self.hub.turn.answer(lambda: ada.outlet.write(b"at once"))
         self.assertEqual(self.read(ada), "at once")
 
 

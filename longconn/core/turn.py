@@ -1,0 +1,75 @@
+"""The end of a reactor turn: what was collected in it is sent, in an order that every client can rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from longconn.core.timers import Clock, Wheel
+
+
+class Batched(Protocol):
+    """A channel with something to send."""
+
+    dirty: bool
+
+    def flush(self) -> None: ...
+
+
+class Turn:
+    """Answers to write first, channels to flush, answers to write after them."""
+
+    def __init__(self, clock: Clock, wheel: Wheel) -> None:
+        self._clock = clock
+        self._wheel = wheel
+        self._first: list[Callable[[], None]] = []
+        self._dirty: list[Batched] = []
+        self._answers: list[Callable[[], None]] = []
+        self._end: Any = None
+
+    def flush_later(self, channel: Batched) -> None:
+        """Flush `channel` when this turn ends."""
+        self._dirty.append(channel)
+        self._end_later()
+
+    def answer(self, write: Callable[[], None]) -> None:
+        """Write an answer, after the publications that came back before it."""
+        if self._dirty or self._answers:
+            self._answers.append(write)
+            self._end_later()
+        else:
+            write()
+
+    def answer_first(self, write: Callable[[], None]) -> None:
+        """Write an answer when this turn ends, before the publications that come after it was made."""
+        self._first.append(write)
+        self._end_later()
+
+    def write_first(self) -> None:
+        """Write the answers that go before what is about to be flushed."""
+        while self._first:
+            first, self._first = self._first, []
+            for write in first:
+                write()
+
+    def stop(self) -> None:
+        """Leave no delayed call behind."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+
+    def _end_later(self) -> None:
+        if self._end is None:
+            self._end = self._clock.callLater(0, self._send)
+
+    def _send(self) -> None:
+        self._end = None
+        self._wheel.now = self._clock.seconds()
+        self.write_first()
+        dirty, self._dirty = self._dirty, []
+        answers, self._answers = self._answers, []
+        for channel in dirty:
+            channel.dirty = False
+            channel.flush()
+        for write in answers:
+            write()
