@@ -18,7 +18,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 
-from longconn.clients.errors import ConnectionFailed, NotLongconn
+from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn
 from longconn.clients.frames import foreign
 
 #: The call's stream (section 5.1.1).
@@ -110,6 +110,13 @@ class HTTP2Call:
 
     def feed(self, data: bytes) -> Iterator[Heard]:
         """What came, in order. Raises ClientError for what ends the connection, after all that came before."""
+        try:
+            yield from self._read(data)
+        except ClientError:
+            self._over = True  # the library may take nothing more
+            raise
+
+    def _read(self, data: bytes) -> Iterator[Heard]:
         self._input += data
         while self._input and not self._over:
             whole = self._cut()
