@@ -265,8 +265,8 @@ def connect(
 ) -> Client:
     """A client of the server at `url`. It starts to connect at once; `Client.connected` tells when it has.
 
-    `url`: `tcp://HOST:PORT`, `tls://`, `ws://HOST:PORT[/path]`, `wss://`, `http://` or `https://`. The last two take
-    HTTP streaming, and server-sent events where that does not get through; a path that ends in
+    `url`: `tcp://HOST:PORT`, `tls://`, `ws://HOST:PORT[/path]`, `wss://`, `grpc://HOST:PORT`, `http://` or `https://`.
+    The last two take HTTP streaming, and server-sent events where that does not get through; a path that ends in
     `/connection/http_stream` or `/connection/sse` means that one alone.
 
     `name`: be a chat client of that name, announced to others. `token`: who one is, or a callable that gives a
