@@ -109,6 +109,8 @@ class LiveWebSocket(WebSocketServerProtocol):
                 self.outlet.client = client
                 self.session = Echo(client, self.outlet, self)
             elif self.mode == "structured":
+                # A command is refused by its own reply; so there must be room for what is around the data.
+                self.maxFramePayloadSize = self.maxMessagePayloadSize = 2 * hub.settings.max_message
                 self.session = Structured(Session(hub, self.outlet, self, host, address), self)
             else:
                 client = hub.connect(self.outlet, "websocket", host, address, self.name)

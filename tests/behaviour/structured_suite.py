@@ -419,15 +419,11 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         self.serve(max_message=1_000)
         member, witness = self.join(), self.witness()
         self.assertEqual(member.result("publish", channel="lobby", data="x" * 900), {})
-        self.too_large(member)
+        self.assertEqual(member.refusal("publish", channel="lobby", data="y" * 1_001), 154)
+        self.assertEqual(member.refusal("publish", channel="lobby", data="中" * 400), 154)  # of three bytes each
         self.server.advance(1)
         self.assertEqual([len(each) for each in witness.says()], [900])
         self.assert_quiet()
-
-    def too_large(self, member: Any) -> None:
-        """Publish too much."""
-        self.assertEqual(member.refusal("publish", channel="lobby", data="y" * 1_001), 154)
-        self.assertEqual(member.refusal("publish", channel="lobby", data="中" * 400), 154)  # of three bytes each
 
     def test_one_that_asks_much_and_reads_nothing_is_held_back(self) -> None:
         """What waits for it stays bounded, whatever it asks for; and it gets all of it when it reads on."""

@@ -37,8 +37,14 @@ class StructuredWebSocketTests(StructuredBehaviour):
         member.send_raw(frame)
         return member
 
-    def too_large(self, member: Any) -> None:
-        member.ask("publish", channel="lobby", data="y" * 1_001)
+    def test_a_message_that_is_no_command_by_its_size_closes(self) -> None:
+        self.serve(max_message=1_000)
+        member = self.join()
+        member.ask("publish", channel="lobby", data="y" * 1_900)
+        self.server.advance(1)
+        self.assertEqual(member.hears("error"), [("error", "too large: at most 1000 bytes")])
+        self.assertIsNone(member.farewell)
+        member.ask("publish", channel="lobby", data="y" * 2_001)
         self.server.advance(1)
         self.assertEqual(member.farewell, 1009)
 
