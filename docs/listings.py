@@ -47,7 +47,9 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w{}-]*) ?(?P<rest>[^\n`]*
 _LABEL = re.compile(r"(?:([a-z][a-z-]*) *\| ?)?(.*)", re.DOTALL)
 _SERVER = re.compile(r"\b(twistd|twist|longconn serve)\b.*")
 # Programs that hear a channel: the next line waits until the server knows them.
-_LISTENER = re.compile(r"^nc (?!.*-N)|^openssl s_client|^curl (.* )?-N |/(events|stream)\b|^longconn (chat|sub) .*:\d{4,5}")
+_LISTENER = re.compile(
+    r"^nc (?!.*-N)|^openssl s_client|^curl (.* )?-N |/(events|stream)\b|^longconn (chat|sub) .*:\d{4,5}"
+)
 #: What differs from run to run: at each, a name for it in the listing means one thing in the run.
 _VARIABLE = re.compile(
     r"(?P<peer>(?:127\.0\.0\.1|\[::1\]):\d{4,5})"
