@@ -11,7 +11,7 @@ from tests.http2_kit import Case as Kit
 from tests.http2_kit import Peer
 
 PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0x1, 0x3, 0x5, 0x6
-CALM = 0xB
+COMPRESSION_ERROR, CALM = 0x9, 0xB
 OPEN = http2.PREFACE + http2.settings({})
 REQUEST = [
     (b":method", b"POST"),
@@ -154,6 +154,32 @@ class FormTests(Case):
         peer.raw(http2.frame(0x42, 0, 0, b"x" * 100) + http2.frame(0x43, 255, 9, b""))
         self.works(peer)
 
+    def test_an_error_while_a_call_waits_to_send(self) -> None:
+        """The window opens in the segment that breaks a rule: there is no answer but the GOAWAY."""
+        connection = self.rogue(http2.PREFACE + http2.settings({4: 0}))
+        echo = http2.encode_headers([*REQUEST[:2], (b":path", b"/t/Echo"), *REQUEST[3:]])
+        connection.send(head(1, echo) + http2.frame(DATA, 1, 1, frame(b"hello")))
+        self.server.settle()
+        connection.send(http2.window_update(1, 1_000) + http2.frame(SETTINGS, 0, 0, b"12345"))
+        self.assertEqual(self.verdict(connection)[0], FRAME_SIZE_ERROR)
+
+    def test_what_the_peer_sent_is_told_back_in_part(self) -> None:
+        name = b"\xff" * 15_000
+        code, text = self.verdict(self.rogue(OPEN + head(1, http2.encode_headers([*REQUEST, (name, b"")]))))
+        self.assertEqual((code, text), (PROTOCOL_ERROR, "HTTP/2 does not allow that"))
+        peer = self.peer()
+        stream = peer.begin("/" + "x" * 10_000)
+        self.assertEqual(peer.status(stream), (12, "there is no method /" + "x" * 199))
+
+    def test_header_blocks_that_cannot_be_read(self) -> None:
+        for block in (b"\x80", b"\xff" * 9, b"\x3f\xff\xff\xff\x7f"):
+            self.assertEqual(self.error(OPEN + head(1, block)), COMPRESSION_ERROR, block)
+
+    def test_a_goaway_that_cannot_be(self) -> None:
+        self.assertEqual(self.error(OPEN + http2.frame(GOAWAY, 0, 0, b"abc")), FRAME_SIZE_ERROR)
+        self.assertEqual(self.error(OPEN + http2.frame(GOAWAY, 0, 1, b"\0" * 8)), PROTOCOL_ERROR)
+        self.assertEqual(self.error(OPEN + http2.frame(SETTINGS, 1, 0, b"\0" * 6)), FRAME_SIZE_ERROR)
+
     def test_a_goaway_of_the_peer_ends_no_call(self) -> None:
         peer = self.peer()
         stream = peer.begin("/t/Both")
@@ -284,16 +310,46 @@ class FloodTests(Case):
     def test_a_peer_that_makes_us_answer_and_reads_nothing(self) -> None:
         connection = self.rogue(OPEN)
         connection.stop_reading()
-        missing = http2.encode_headers([*REQUEST[:2], (b":path", b"/" + b"x" * 8_000), *REQUEST[3:]])
+        missing = http2.encode_headers([*REQUEST[:2], (b":path", b"/" + b"x" * 199), *REQUEST[3:]])
         with self.assertLogs("longconn", "WARNING"):
-            for number in range(1_000):
+            for number in range(5_000):
                 connection.send(head(2 * number + 1, missing, flags=5))
                 self.server.settle()
                 if connection.aborted:
                     break
         self.assertTrue(connection.aborted)
-        self.assertLess(number, 100)
+        self.assertLess(number, 3_000)
         self.undisturbed()
+
+
+    def test_calls_may_have_so_much_metadata_together(self) -> None:
+        """Three bytes name four thousand each (RFC 7541, section 6.1): what is kept is bounded by what it becomes."""
+        peer = self.peer()
+        streams = [peer.begin("/t/Stall", ("x-a", "a" * 4_000), ("x-b", "b" * 4_000)) for _ in range(600)]
+        statuses = [peer.status(each) for each in streams]
+        served = statuses.count(None)
+        self.assertTrue(480 < served < 530, served)
+        self.assertEqual({each and each[0] for each in statuses[served:]}, {8})
+        self.undisturbed()
+        for each in streams[:served]:
+            peer.h2.reset_stream(each)
+        peer.flush()
+        self.server.settle()
+        self.works(peer)
+
+    def test_one_connection_cannot_have_all_the_room_for_messages(self) -> None:
+        self.serve(max_body_total=64 * 1024 * 1024)
+        peer, other = self.peer(), self.peer()
+        part = frame(b"x" * 4_000_000)[:-1]
+        streams = [peer.begin("/t/Echo") for _ in range(8)]
+        for each in streams:
+            peer.send(each, part)
+        refused = [each for each in map(peer.status, streams) if each is not None]
+        self.assertEqual([code for code, _ in refused], [8] * 4)
+        stream = other.call("/t/Echo", b"y" * 1_000_000)
+        self.assertEqual(other.messages(stream), [b"y" * 1_000_000])
+        self.server.advance(80)
+        self.assertEqual({peer.status(each) for each in streams[:4]}, {(4, "the message did not come in time")})
 
 
 class WindowTests(Case):
@@ -319,6 +375,14 @@ class WindowTests(Case):
         self.assertEqual((status[0], peer.trailers(stream)["longconn-code"]), (14, "3009"))
         self.assertTrue(self.calls[-1].cancelled)
         self.undisturbed()
+
+    def test_a_deadline_holds_for_an_answer_that_waits(self) -> None:
+        peer = self.peer(window=0)
+        stream = peer.begin("/t/Echo", ("grpc-timeout", "500m"))
+        peer.send(stream, frame(b"hello"), end=True)
+        self.assertIsNone(peer.status(stream))
+        self.server.advance(0.6)
+        self.assertEqual(peer.status(stream), (4, "deadline exceeded"))
 
     def test_a_window_in_the_middle_of_a_message(self) -> None:
         """There is no place for a status: the stream is reset."""

@@ -27,6 +27,7 @@ from longconn.wire.http2 import ErrorCode
 
 __all__ = ["Call", "CallOutlet", "Handler", "Services", "StatusCode", "StatusError"]
 
+_LATE = StatusError(StatusCode.DEADLINE_EXCEEDED, "the message did not come in time")
 _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
 
@@ -57,12 +58,20 @@ class Call:
 
     __slots__ = (
         "_connection", "_handler", "_inbox", "_on_end", "_status", "_timer", "address", "cancelled", "compresses",
-        "deadline", "host", "hub", "metadata", "outlet", "over", "path", "stream_id", "trailing",
+        "deadline", "head_size", "host", "hub", "metadata", "outlet", "over", "path", "stream_id", "trailing",
     )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, request: Request, stream_id: int, stream: H2Stream, half_closed: bool
+        self,
+        connection: Connection,
+        request: Request,
+        stream_id: int,
+        stream: H2Stream,
+        half_closed: bool,
+        head_size: int = 0,
     ) -> None:
+        #: bytes of the request's headers
+        self.head_size = head_size
         self.hub = hub = connection.hub
         self.path = request.path
         self.metadata = request.metadata
@@ -98,10 +107,19 @@ class Call:
         return self._inbox.read()
 
     async def read_one(self) -> bytes:
-        """The only message of a request. Raises StatusError(UNIMPLEMENTED) if there is none, or a second."""
-        message = await self.read()
-        if message is None or await self.read() is not None:
-            raise StatusError(StatusCode.UNIMPLEMENTED, "this method takes one message")
+        """The only message of a request. Raises StatusError(UNIMPLEMENTED) if there is none, or a second.
+
+        One that does not come within `http_idle_timeout` ends the call.
+        """
+        limit = self.hub.settings.http_idle_timeout
+        timer = self.hub.clock.callLater(limit, self.cancel, _LATE) if limit else None
+        try:
+            message = await self.read()
+            if message is None or await self.read() is not None:
+                raise StatusError(StatusCode.UNIMPLEMENTED, "this method takes one message")
+        finally:
+            if timer is not None and timer.active():
+                timer.cancel()
         return message
 
     # For handlers: writing.
@@ -186,7 +204,10 @@ class Call:
 
     def _on_deadline(self) -> None:
         self._timer = None
-        self.cancel(_DEADLINE)
+        if self.over and self.outlet.ending:  # what the handler said waits to be sent, and nobody waits for it
+            self._abandon(_DEADLINE)
+        else:
+            self.cancel(_DEADLINE)
 
     def close(self, disconnect: Disconnect) -> None:
         """The hub's side ends the call; what waits is sent before, but not to the slow."""
@@ -215,9 +236,16 @@ class Call:
         ended = self.over
         if not ended:
             self._end(cancelled=True)
+        self._forget_deadline()
         self.outlet.stop()
         if not ended:
             self._cancel_handler()
+
+    def _forget_deadline(self) -> None:
+        """Nothing more is to be sent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _finish(self, error: StatusError) -> None:
         """The handler has said how the call ends."""
@@ -234,6 +262,7 @@ class Call:
         """All is out but the status."""
         error, self._status = self._status, None
         if error is not None:
+            self._forget_deadline()
             self.outlet.stop()
             self._connection.send_trailers(self, error)
 
@@ -243,6 +272,7 @@ class Call:
         ("Errors": CANCEL for an incomplete payload; ENHANCE_YOUR_CALM is read as RESOURCE_EXHAUSTED.)
         """
         torn = self.outlet.torn
+        self._forget_deadline()
         self.outlet.stop()
         self._status = None
         if torn:
@@ -255,9 +285,6 @@ class Call:
         """Whatever the reason: tell those who want to know, once."""
         self.over = True
         self.cancelled = cancelled
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._inbox.stop()
         client, self.outlet.client = self.outlet.client, None
         if client is not None:

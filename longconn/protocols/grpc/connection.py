@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from h2 import events
 from h2.exceptions import ProtocolError
+from hpack.exceptions import HPACKError
 
 from longconn.core.hub import log
 from longconn.protocols.grpc.call import Call
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 _OK = (b":status", b"200")
 _TYPE = (b"content-type", b"application/grpc")
 _ACCEPTED = (b"grpc-accept-encoding", ACCEPT_ENCODING)
+#: Bytes of headers that the calls of one connection may have: compressed, a few bytes may stand for a thousand.
+_MOST_HEADS = 4 * 1024 * 1024
+#: Of the room for messages that are received, the part of one connection.
+_SHARE = 4
+#: Characters of a path that are told back.
+_LONGEST_PATH = 200
 
 
 class GrpcProtocol(Lifetime):
@@ -50,7 +57,10 @@ class GrpcProtocol(Lifetime):
         except HTTP2Error as error:
             self._fail(error.code, str(error))
         except ProtocolError as error:
-            self._fail(error.error_code, str(error))
+            code = ErrorCode(error.error_code)
+            if isinstance(error.__context__, HPACKError) and code is ErrorCode.PROTOCOL_ERROR:
+                code = ErrorCode.COMPRESSION_ERROR  # RFC 9113, section 4.3
+            self._fail(code, str(error), "HTTP/2 does not allow that")
         except Exception:  # of the library, for what nobody thought of
             log.exception("what came from %s could not be read as HTTP/2", self.address)
             self._fail(ErrorCode.INTERNAL_ERROR, "internal error")
@@ -69,7 +79,10 @@ class GrpcProtocol(Lifetime):
                 if kind != http2.SETTINGS or flags & http2.ACK:
                     raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
                 self._is_settled()
+            if kind == http2.SETTINGS and flags & http2.ACK and len(frame) > http2.HEAD:
+                raise HTTP2Error(ErrorCode.FRAME_SIZE_ERROR, "settings in an acknowledgement")  # section 6.5
             if kind == http2.GOAWAY:
+                _check_goaway(stream, len(frame) - http2.HEAD)
                 # The peer opens no further streams, and wants none from us. The library would end those that are open.
                 return
         for event in self._library.receive_data(frame):
@@ -90,7 +103,10 @@ class GrpcProtocol(Lifetime):
             request = read_request(event.headers)
             handler = self.factory.services.get(request.path)
             if handler is None:
-                raise StatusError(StatusCode.UNIMPLEMENTED, f"there is no method {request.path}")
+                raise StatusError(StatusCode.UNIMPLEMENTED, f"there is no method {request.path[:_LONGEST_PATH]}")
+            head_size = sum([len(name) + len(value) for name, value in event.headers])
+            if self._heads + head_size > _MOST_HEADS:
+                raise StatusError(StatusCode.RESOURCE_EXHAUSTED, "the calls under way have too much metadata")
         except NotGRPC as error:
             headers = [(b":status", b"%d" % error.status), *error.headers, (b"content-type", b"text/plain")]
             self._refuse(stream_id, headers, event)
@@ -98,7 +114,8 @@ class GrpcProtocol(Lifetime):
             self._refuse(stream_id, [_OK, _TYPE, _ACCEPTED, *trailers(error.code, error.message)], event)
         else:
             ended = event.stream_ended is not None
-            call = Call(self, request, stream_id, self._library.streams[stream_id], ended)
+            self._heads += head_size
+            call = Call(self, request, stream_id, self._library.streams[stream_id], ended, head_size)
             self.calls[stream_id] = call
             call.run(handler)
 
@@ -148,7 +165,9 @@ class GrpcProtocol(Lifetime):
 
     def keep(self, amount: int) -> bool:
         """Bytes more that are kept for a call, or fewer; False if that is too much."""
-        return self.factory.budget.keep(amount)
+        self._kept += amount
+        budget = self.factory.budget
+        return budget.keep(amount) and self._kept <= max(budget.limit // _SHARE, self.max_receive)
 
     def hold(self, amount: int) -> None:
         """Bytes more that wait for a handler, or fewer."""
@@ -184,6 +203,14 @@ class GrpcProtocol(Lifetime):
         self._library.reset_stream(call.stream_id, code)
         self._pass_on()
         self._forget(call)
+
+
+def _check_goaway(stream: int, length: int) -> None:
+    """Raises HTTP2Error for one that cannot be (RFC 9113, section 6.8)."""
+    if stream:
+        raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
+    if length < 8:
+        raise HTTP2Error(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY is too short")
 
 
 _ACTIONS: dict[type, Any] = {

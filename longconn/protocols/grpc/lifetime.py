@@ -18,6 +18,7 @@ from longconn.protocols.grpc.sending import Sender
 from longconn.protocols.outlet import Outlet
 from longconn.protocols.peer import peer_of
 from longconn.wire import http2
+from longconn.wire.chat import safe
 from longconn.wire.grpc import closing
 from longconn.wire.http2 import ErrorCode
 
@@ -30,6 +31,8 @@ _READ_WHY = 1.0
 _ROUND_TRIP = 0.5
 #: Seconds at a shutdown for calls that are no clients, once all clients are gone.
 _GRACE = 0.5
+#: Characters of a reason, for the log and for the peer.
+_LONGEST = 200
 #: What pings say (RFC 9113, section 6.7).
 _DRAINING, _ALIVE = b"draining", b"longconn"
 
@@ -50,6 +53,8 @@ class Lifetime(Protocol):
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
         self._clients = 0
+        # Bytes of the heads of calls under way, and of what they keep of messages.
+        self._heads = self._kept = 0
         #: whether the peer's settings came, and whether nothing is read any more
         self._settled = False
         self._over = False
@@ -121,7 +126,8 @@ class Lifetime(Protocol):
 
     def _forget(self, call: Call) -> None:
         """A call is over, and all is sent."""
-        self.calls.pop(call.stream_id, None)
+        if self.calls.pop(call.stream_id, None) is not None:
+            self._heads -= call.head_size
         if not self.calls:
             self._idle_since = self.hub.clock.seconds()
             if self._last is not None:
@@ -193,22 +199,25 @@ class Lifetime(Protocol):
             self._stop()
             self.outlet.finish(b"", self.outlet.lose)
 
-    def _fail(self, code: int, text: str) -> None:
-        """The peer broke a rule, or a limit (RFC 9113, section 5.4.1)."""
+    def _fail(self, code: int, text: str, why: str | None = None) -> None:
+        """The peer broke a rule, or a limit (RFC 9113, section 5.4.1); it is told `why`, or else the text."""
         if self._over:
             return
-        log.info("grpc connection from %s closed: %s", self.address, text)
+        # The text may be made of what the peer sent.
+        log.info("grpc connection from %s closed: %s", self.address, safe(text[:_LONGEST]))
         self._library.clear_outbound_data_buffer()
-        self._say_why(ErrorCode(code), text)
-        self.sender.flush()
+        # Before anything more is sent: the library lets no call send now, and nobody expects it to.
         self._stop()
+        self.sender.drop()
+        self._say_why(ErrorCode(code), text if why is None else why)
+        self.sender.flush()
         # What it has sent meanwhile is read and dropped: a socket that is closed before would break the
         # connection off, and nobody would read why.
         self.hub.wheel.set(self, _READ_WHY)
         self.outlet.finish(b"")
 
     def _say_why(self, code: ErrorCode, text: str) -> None:
-        self.sender.append(http2.goaway(self._library.highest_inbound_stream_id, code, text))
+        self.sender.append(http2.goaway(self._library.highest_inbound_stream_id, code, text[:_LONGEST]))
 
     def _on_close(self, disconnect: Disconnect) -> None:
         """The outlet's: nothing of what waits was taken for too long."""

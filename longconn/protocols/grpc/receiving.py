@@ -22,13 +22,13 @@ class Budget:
     """Bytes that all calls of a hub keep of messages that are not whole, or not read: at most `limit`."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self.kept = 0
 
     def keep(self, amount: int) -> bool:
         """`amount` bytes more are kept (or fewer, if negative); False if that is too much."""
         self.kept += amount
-        return self.kept <= self._limit
+        return self.kept <= self.limit
 
 
 class Credit:

@@ -140,6 +140,10 @@ class Sender(Iterator[bytes]):
                 self._ready.append(outlet)
         self._due = due
 
+    def drop(self) -> None:
+        """No call sends any more."""
+        self._ready.clear()
+
     def stop(self) -> None:
         """The connection is lost."""
         self.room = 0
