@@ -9,6 +9,7 @@ Each command is a function of its arguments in `COMMANDS`, which returns an exit
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -22,6 +23,7 @@ from longconn.options import Options
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (or the command line) names; the exit status."""
+    _open_standard()
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("--help", "-h", "help"):
         print(_help())
@@ -34,6 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"longconn: unknown command {command!r}{hint}", file=sys.stderr)
         return 1
     return COMMANDS[command][0](rest)
+
+
+def _open_standard() -> None:
+    """Open what is closed of standard input, output and error: else sockets would get their numbers, and their data."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free, which is this
 
 
 def _serve(arguments: list[str]) -> int:

@@ -33,6 +33,8 @@ from longconn.clients.transport import Means, TransportFactory
 MOST_WAITING = 10_000
 #: An error reply to `connect`: the name is another client's.
 _NAME_TAKEN = 153
+#: A close code of WebSocket (RFC 6455, section 7.4.1): a message was too big to be taken.
+_TOO_BIG = 1009
 
 
 class Owner(Protocol):
@@ -181,8 +183,11 @@ class Connection:
         if isinstance(result, ClientError):
             link.close(result)
             return
+        client = member(result, "client", str, "")
+        if not client:  # whoever echoes what comes has an answer to `connect`, too
+            raise NotLongconn("this is no longconn server: its answer to connect names no client")
         link.greet(result)
-        self.id = member(result, "client", str, "")
+        self.id = client
         self._was_up = True
         self._tried = 0
         self._backoff.reset()
@@ -215,12 +220,16 @@ class Connection:
             self._finish(pending)
             return
         self._decide(error, self._may_retry(error), retry_after)
+        last = next((each for each in reversed(pending) if not each.repeatable and each.method != "connect"), None)
         # Only now: whoever is told may do anything, and ask again.
         for each in pending:
             if each.given_up or each.method == "connect":
                 continue
             if each.repeatable:
                 self.request(each)
+            elif each is last and code_of(error) == _TOO_BIG:
+                # It was too large itself, or came after what was: the server reads nothing after that.
+                each.on_answer(Refused(_TOO_BIG, "too large for the server"))
             else:
                 each.on_answer(OutcomeUnknown(f"whether {each.method} was carried out is not known: {error}"))
 

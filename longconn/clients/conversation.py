@@ -90,8 +90,14 @@ class Conversation:
             return Ping()
         number = value.get("id")
         if number:
-            command = self.pending.pop(number, None) if isinstance(number, int) else None
-            return None if command is None else Answer(command, _result(value, command.method))
+            command = self.pending.get(number) if isinstance(number, int) else None
+            if command is None:
+                return None
+            if command.body and value == {"id": number, command.method: command.body}:
+                raise NotLongconn("this is no longconn server: it sends back what it gets")
+            answer = Answer(command, _result(value, command.method))
+            del self.pending[number]  # only now: what is no answer leaves it waiting
+            return answer
         push = value.get("push")
         if not isinstance(push, dict):
             raise NotLongconn("this is no longconn server: its answer is neither a reply nor a push")

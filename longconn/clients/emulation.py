@@ -13,6 +13,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from longconn.clients.backoff import Backoff
+from longconn.clients.dialling import explain
 from longconn.clients.errors import ClientError, ConnectionFailed
 from longconn.clients.events import JSONObject
 from longconn.clients.frames import write_json
@@ -41,6 +42,7 @@ class Emulation:
     """Sends commands of the session that `start` names. `fail` is told when a POST does not get through."""
 
     def __init__(self, connections: Connections, url: bytes, means: Means, fail: Callable[[ClientError], None]) -> None:
+        self._address = connections.address
         self._url = url
         self._means = means
         self._fail = fail
@@ -92,7 +94,7 @@ class Emulation:
         headers = Headers({b"Content-Type": [b"application/json"]})
         posting: Deferred[Any] = self._agent.request(b"POST", self._url, headers, Body(body).as_producer())
         posting.addCallback(self._read)
-        posting.addTimeout(self._means.timeout, self._means.reactor)
+        posting.addTimeout(self._means.timeout, self._means.reactor, self._on_late)
         self._posting = posting
         posting.addCallbacks(lambda status: self._on_status(status, body), self._on_failure)
 
@@ -119,4 +121,7 @@ class Emulation:
     def _on_failure(self, failure: Failure) -> None:
         self._posting = None
         if not self._stopped:
-            self._fail(ConnectionFailed("commands do not get through"))
+            self._fail(explain(failure.value, self._address))
+
+    def _on_late(self, _: Any, seconds: float) -> Any:
+        raise ConnectionFailed(f"{self._address.netloc}: commands do not get through within {seconds:g} s")

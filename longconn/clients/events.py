@@ -21,11 +21,16 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Who is subscribed: the client's id, its user ("" for none), its name."""
+    """Who is subscribed: the client's id, its user ("" for none), its name.
+
+    `named` is false for one without a name of its own: `name` is its client's id then, or over gRPC what the server
+    calls it (HOST:PORT or guest-N).
+    """
 
     client: str
     user: str
     name: str
+    named: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -27,6 +28,8 @@ _NOT_AVAILABLE = 108
 HEARTBEAT = 25
 #: Bytes in front of a message (`doc/PROTOCOL-HTTP2.md` in grpc/grpc, "Length-Prefixed-Message").
 _PREFIX = 5
+#: How a server calls who has no name of its own; none that is chosen is of that form.
+_ASSIGNED = re.compile(r":|^guest-\d+$")
 
 
 def frame(request: pb.ConnectRequest) -> bytes:
@@ -116,7 +119,7 @@ class Translation:
         if event == "publication":
             return {"push": {"channel": value.channel, "pub": _publication(value)}}
         if event in ("join", "leave"):
-            return {"push": {"channel": value.channel, event: {"info": _info(value.info)}}}
+            return {"push": {"channel": value.channel, event: {"info": _member(value.info)}}}
         if event == "unsubscribed":
             why = {"code": value.code, "reason": value.reason}
             return {"push": {"channel": value.channel, "unsubscribe": why}}
@@ -136,7 +139,7 @@ class Translation:
         if event == "published":
             return {"id": id, "publish": {}}
         if event == "presence":
-            return {"id": id, "presence": {"presence": {each.client: _info(each) for each in value.clients}}}
+            return {"id": id, "presence": {"presence": {each.client: _member(each) for each in value.clients}}}
         if event == "history" and asked is not None:
             return {"id": id} | _page(asked, value)
         return None
@@ -215,6 +218,11 @@ def _publication(value: pb.Publication) -> JSONObject:
         "info": _info(value),
         "time": round(value.time * 1000) if abs(value.time) < 1e12 else 0,
     }
+
+
+def _member(value: pb.ClientInfo) -> JSONObject:
+    """A ClientInfo that also says where the name is one that the server gave: it gives one to all, here."""
+    return _info(value) | {"named": _ASSIGNED.search(value.name) is None}
 
 
 def _info(value: pb.Publication | pb.ClientInfo) -> JSONObject:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from longconn.clients.address import Address
 from longconn.clients.dialling import endpoint_for
+from longconn.clients.http_heads import BoundedConnection, BoundedEndpoint, BoundingFactory
 from longconn.clients.transport import Means
 
 
@@ -43,23 +42,21 @@ class Body:
         """All was written at once."""
 
 
-class _Noted(ProtocolWrapper):
+class _Noted(BoundedConnection):
     """A connection that is noted while it is there."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        super().connectionLost(reason)
         self.factory.on_lost()
 
 
-class _Noting(WrappingFactory):
+class _Noting(BoundingFactory):
     """Builds a request's protocol within one that is noted."""
 
     protocol = _Noted
-    noisy = False
 
     def __init__(self, factory: Any, connections: Connections) -> None:
-        factory.noisy = False  # Agent's own, of which nobody wants to read in the log
-        super().__init__(factory)  # type: ignore[no-untyped-call]
+        super().__init__(factory, connections.address)
         self._connections = connections
 
     def registerProtocol(self, p: Any) -> None:
@@ -72,17 +69,15 @@ class _Noting(WrappingFactory):
         self._connections.look()
 
 
-@implementer(IStreamClientEndpoint)
-class _Endpoint:
+class _Endpoint(BoundedEndpoint):
     """An endpoint whose connections are noted."""
 
     def __init__(self, endpoint: Any, connections: Connections) -> None:
-        self._endpoint = endpoint
+        super().__init__(endpoint, connections.address)
         self._connections = connections
 
-    def connect(self, factory: Any) -> Deferred[IProtocol]:
-        connecting: Deferred[Any] = self._endpoint.connect(_Noting(factory, self._connections))
-        return connecting.addCallback(lambda noted: noted.wrappedProtocol)
+    def wrap(self, factory: Any) -> BoundingFactory:
+        return _Noting(factory, self._connections)
 
 
 @implementer(IAgentEndpointFactory)
@@ -90,14 +85,14 @@ class Connections:
     """Endpoints for Agents. All go to one address, whatever a URL names: nothing redirects us."""
 
     def __init__(self, address: Address, means: Means) -> None:
-        self._address = address
+        self.address = address
         self._means = means
         #: connections that are there
         self.open: set[Any] = set()
         self._gone: Deferred[None] | None = None
 
     def endpointForURI(self, uri: Any) -> Any:
-        return _Endpoint(endpoint_for(self._address, self._means), self)
+        return _Endpoint(endpoint_for(self.address, self._means), self)
 
     def abort(self) -> Deferred[None]:
         """Break all off, once; fires when they are gone."""

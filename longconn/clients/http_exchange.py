@@ -23,8 +23,9 @@ from zope.interface import implementer
 
 from longconn.clients.address import Address
 from longconn.clients.dialling import endpoint_for, explain
-from longconn.clients.errors import AddressError, ConnectionFailed, NotLongconn
+from longconn.clients.errors import AddressError, ClientError, ConnectionFailed, NotLongconn
 from longconn.clients.http_body import Body
+from longconn.clients.http_heads import BoundedEndpoint
 from longconn.clients.transport import Means
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Exchange:
     # As the Agent's endpoint factory, and its pool.
 
     def endpointForURI(self, uri: URI) -> Any:
-        return endpoint_for(self._address, Means(self._reactor, self._client.trust_root, self._client.connect_timeout))
+        means = Means(self._reactor, self._client.trust_root, self._client.connect_timeout)
+        return BoundedEndpoint(endpoint_for(self._address, means), self._address)
 
     def getConnection(self, key: Hashable, endpoint: Any) -> Deferred[Any]:
         self.reused = False
@@ -154,6 +156,6 @@ def _converted(error: Exception, address: Address) -> Exception:
     if any(isinstance(each, CancelledError) for each in (error, *reasons)):
         return CancelledError()
     # Where something came and the connection was not lost, it is the parser that complains.
-    if type(error) is ResponseFailed and not any(isinstance(each, _LOST) for each in reasons):
+    if type(error) is ResponseFailed and not any(isinstance(each, (*_LOST, ClientError)) for each in reasons):
         return NotLongconn(f"{address.netloc}: the answer is not HTTP")
     return explain(error, address)

@@ -43,6 +43,7 @@ class Link:
 
     def __init__(self, factory: TransportFactory, address: Address, means: Means, owner: Owner) -> None:
         self._owner = owner
+        self._address = address
         self._means = means
         self._later = Later(means.reactor)
         self._conversation = Conversation()
@@ -101,7 +102,7 @@ class Link:
     # Time.
 
     def _on_late(self) -> None:
-        self.fail(TooLate(f"no answer within {self._means.timeout:g} s"))
+        self.fail(TooLate(f"{self._address.netloc}: no answer within {self._means.timeout:g} s"))
 
     def _look_alive(self) -> None:
         """The peer is dead when it was silent for longer than it said that it would be."""

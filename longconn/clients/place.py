@@ -112,8 +112,9 @@ def read_member(info: JSONObject) -> Member:
     """A ClientInfo. Who has no name in its `conn_info` goes by its user, or else its id."""
     client, user = member(info, "client", str, ""), member(info, "user", str, "")
     told = info.get("conn_info")
-    name = told.get("name") if isinstance(told, dict) else None
-    return Member(client, user, name if isinstance(name, str) else user or client)
+    given = told.get("name") if isinstance(told, dict) else None
+    name = given if given and isinstance(given, str) else user
+    return Member(client, user, name or client, bool(name) and member(info, "named", bool, True))
 
 
 def read_members(result: JSONObject) -> list[Member]:

@@ -1,4 +1,4 @@
-"""`longconn chat`: a line editor in a terminal, plain lines in a pipe."""
+"""`longconn chat`: a line editor in a terminal, plain lines in a pipe and in a terminal that is dumb."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from longconn.core.names import check_name
 _CHANNEL = "lobby"
 #: Names that are tried, of those made from the login name.
 _MOST_NAMES = 20
+#: What TERM is where a terminal cannot move its cursor, as a line editor has to.
+_DUMB = (None, "", "dumb", "unknown")
 
 
 def parser() -> Parser:
@@ -115,7 +117,7 @@ async def main(setting: Setting, arguments: Namespace) -> int:
     """Talk until it ends."""
     interactive = setting.input.is_terminal and setting.out.is_terminal
     window: Window
-    if interactive:
+    if interactive and setting.environ.get("TERM") not in _DUMB:
         from longconn.commands.chat_terminal import TerminalWindow
 
         window = TerminalWindow(setting)
@@ -149,8 +151,10 @@ class _Chat:
             finally:
                 typing.cancel()
         finally:
-            await self._window.close()
-            await client.close()
+            try:
+                await self._window.close()
+            finally:
+                await client.close()
         return 0
 
     async def _connected(self) -> tuple[str, Client]:

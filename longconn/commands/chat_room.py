@@ -37,10 +37,10 @@ _MOST_NAMES = 100
 
 
 class Room:
-    """What is said in the client's channel, on a screen. `on_end` is called with why, when the channel is lost."""
+    """What is said in the client's channel, on a screen. `on_end` is called with why, when one of them is lost."""
 
     def __init__(
-        self, reactor: Any, client: Client, name: str, screen: Screen, on_end: Callable[[ClientError], None]
+        self, reactor: Any, client: Client, name: str, screen: Screen, on_end: Callable[[ClientError | OSError], None]
     ) -> None:
         self.name = name
         self.channel = ""
@@ -99,7 +99,7 @@ class Room:
 
     def _lost(self, failure: Failure, subscription: Subscription) -> None:
         error = failure.value
-        if subscription is self._subscription and isinstance(error, ClientError):
+        if isinstance(error, OSError) or (subscription is self._subscription and isinstance(error, ClientError)):
             self._on_end(error)
         elif not isinstance(error, CancelledError | ClientError):
             failure.raiseException()
@@ -131,21 +131,24 @@ class Room:
             return
         if gone is not None:
             await self._screen.show(told(f"{gone.name} left"))
-        if member.client != self._client.id:
+        if member.named and member.client != self._client.id:
             await self._screen.show(told(f"{member.name} joined"))
 
     def _on_left(self, member: Member) -> None:
-        """Told at once, unless it comes back under another name in the same breath."""
+        """Told at once, unless it comes back under another name in the same breath. Only who has a name is told."""
         if self.members is not None:
             self.members.pop(member.client, None)
         self._screen.refresh()
+        if not member.named:
+            return
         self._gone = member
         self._reactor.callLater(0, self._tell_gone, member)
 
     def _tell_gone(self, member: Member) -> None:
         if self._gone is member:
             self._gone = None
-            self._screen.show(told(f"{member.name} left"))
+            # Where nothing can be shown any more, the next event ends it.
+            self._screen.show(told(f"{member.name} left")).addErrback(lambda failure: failure.trap(OSError))
 
     def on_state(self, state: State) -> None:
         """The connection changed."""

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterable
 from typing import Any
 
-from prompt_toolkit import PromptSession
+from prompt_toolkit import Application, PromptSession
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
@@ -31,6 +31,8 @@ _COLOURS = [
 _MARKS = {"*": "ansibrightblack", "!": "ansired"}
 #: Seconds from one look at the time to the next attempt to the next.
 _TICK = 1.0
+#: Rows of a terminal from which on it has room for a menu.
+_LEAST_ROWS = 12
 
 
 class _Commands(Completer):
@@ -68,8 +70,8 @@ class TerminalWindow:
             completer=_Commands(),
             complete_while_typing=True,
             color_depth=depth,
-            reserve_space_for_menu=len(COMMANDS),
         )
+        self._session.app.before_render += self._fit
         self._session.app.erase_when_done = True
         self._session.default_buffer.accept_handler = self._accept
         # What else writes to standard output must not write into the line either.
@@ -105,6 +107,11 @@ class TerminalWindow:
             app.renderer.reset()
             app.renderer.request_absolute_cursor_position()
             app.invalidate()
+
+    def _fit(self, app: Application[str]) -> None:
+        """Keep room for the menu of commands, and more for what is said, whatever size the terminal has now."""
+        rows = app.output.get_size().rows
+        self._session.reserve_space_for_menu = min(len(COMMANDS), rows // 3) if rows >= _LEAST_ROWS else 0
 
     def refresh(self) -> None:
         self._session.app.invalidate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.task import deferLater
@@ -36,10 +37,7 @@ def parser() -> Parser:
 
 async def main(setting: Setting, arguments: Namespace) -> int:
     """Ask as often as told."""
-    url = arguments.url
-    if url.startswith(":"):
-        url = "localhost" + url
-    asking = _Asking(setting, url if "://" in url else f"http://{url}", arguments)
+    asking = _Asking(setting, _whole(arguments.url), arguments)
     try:
         rounds = 0
         while True:
@@ -52,6 +50,22 @@ async def main(setting: Setting, arguments: Namespace) -> int:
             await deferLater(setting.reactor, max(0.0, left))
     finally:
         await asking.client.close()
+
+
+def _whole(url: str) -> str:
+    """The URL that is meant by one that is written short. Raises AddressError."""
+    if url.startswith(":"):
+        url = "localhost" + url
+    if "://" not in url:
+        url = f"http://{url}"
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - it is only now looked at
+    except ValueError as error:
+        raise AddressError(f"{url!a} is no URL: {error}") from error
+    if "@" in parts.netloc:
+        raise AddressError("the URL has a user or password: give them as --user NAME:PASSWORD")
+    return url
 
 
 class _Asking:

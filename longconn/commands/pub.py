@@ -13,6 +13,7 @@ from longconn.commands.connecting import Connecting
 from longconn.commands.messages import no_constant
 from longconn.commands.parser import Parser
 from longconn.commands.running import Setting
+from longconn.commands.streams import LineTooLong, ReadError
 
 #: Lines, and bytes of them, that wait for the server's answers at most: input is read no faster than it is taken.
 _MOST_LINES = 32
@@ -92,8 +93,17 @@ class _Lines:
     async def publish(self) -> int:
         """The exit status."""
         number = 0
+        unread: ReadError | None = None
         while self._error is None:
-            line = await self._setting.input.line()
+            try:
+                line = await self._setting.input.line()
+            except LineTooLong as error:
+                number += 1
+                await self._refuse(number, error)
+                continue
+            except ReadError as error:
+                unread = error
+                break
             if line is None:
                 break
             number += 1
@@ -105,8 +115,9 @@ class _Lines:
             await self._progress.on_line(number, len(line) + 1)
         await self._until(0, 0)
         await self._progress.end()
-        if self._error is not None:
-            raise self._error
+        ended = self._error or unread
+        if ended is not None:
+            raise ended
         return 1 if self._refused else 0
 
     async def _until(self, lines: int, size: int) -> None:
@@ -119,15 +130,18 @@ class _Lines:
         try:
             await self._client.publish(self._channel, _value(line, self._json))
         except (Refused, _BadLineError) as error:
-            self._refused += 1
-            await self._progress.clear()
-            await self._setting.say(f"line {number}: {error}")
+            await self._refuse(number, error)
         except ClientError as error:
             self._error = self._error or _LineError(f"line {number}: {error}")
         finally:
             self._numbers.discard(number)
             self._bytes -= len(line)
             self._wake()
+
+    async def _refuse(self, number: int, error: ClientError) -> None:
+        self._refused += 1
+        await self._progress.clear()
+        await self._setting.say(f"line {number}: {error}")
 
     def _failed(self, failure: Failure) -> None:
         failure.trap(CancelledError, OSError)

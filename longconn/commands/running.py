@@ -7,6 +7,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -56,8 +57,12 @@ async def outcome(main: Main, setting: Setting, arguments: Namespace) -> int:
     except BrokenPipeError:
         return _BY_SIGNAL + signal.SIGPIPE  # whoever read it has enough
     except ClientError as error:
-        await setting.say(str(error))
-        return 1
+        line = str(error)
+    except OSError as error:  # of the output alone: clients convert theirs
+        line = f"cannot write: {error.strerror or error}"
+    with suppress(OSError):  # whoever cannot be told has the status
+        await setting.say(line)
+    return 1
 
 
 def run(reactor: Any, main: Main, arguments: Namespace) -> int:

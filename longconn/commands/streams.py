@@ -12,14 +12,27 @@ import queue
 import stat
 import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
+from longconn.clients.errors import ClientError
+
 _READ_SIZE = 65536
-#: Lines that are read ahead, at most.
+#: Lines that are read ahead, at most; a long one counts as one more for each `_READ_SIZE` bytes.
 _MOST_LINES = 1000
+#: Bytes of a line, without its end. Servers take far less; what has no end at all must not fill the memory.
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+class ReadError(ClientError):
+    """Input cannot be read: nothing more comes of it."""
+
+
+class LineTooLong(ClientError):
+    """A line of the input has too many bytes. It is passed over; lines after it come."""
 
 
 class Writer(Protocol):
@@ -38,7 +51,10 @@ class Reader(Protocol):
     size: int | None
 
     def line(self) -> Deferred[bytes | None]:
-        """The next line without its end; None after the last. One at a time. Cancelling it loses nothing."""
+        """The next line without its end; None after the last. One at a time. Cancelling it loses nothing.
+
+        Fails with LineTooLong for a line of more than 16 MiB, in its place, and with ReadError, once; None follows.
+        """
 
 
 class OutputStream:
@@ -71,6 +87,44 @@ class OutputStream:
             self._reactor.callFromThread(done.callback if broken is None else done.errback, broken)
 
 
+class _Cutter:
+    """Cuts what is read into lines. A line that is too long is a LineTooLong, as soon as it is known to be."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()  # what there is of the next one
+        self._passing = False  # over the rest of one that is too long
+
+    def cut(self, data: bytes) -> Iterator[bytes | ClientError]:
+        """The lines that end in `data`."""
+        *ends, rest = data.split(b"\n")
+        for each in ends:
+            yield from self._add(each)
+            if not self._passing:
+                yield bytes(self._line).removesuffix(b"\r")
+            self._line.clear()
+            self._passing = False
+        yield from self._add(rest)
+
+    def _add(self, data: bytes) -> Iterator[ClientError]:
+        if self._passing:
+            return
+        self._line += data
+        if len(self._line) > _MOST_BYTES:
+            self._passing = True
+            self._line.clear()
+            yield LineTooLong(f"too large: a line of more than {_MOST_BYTES} bytes")
+
+    def end(self) -> Iterator[bytes]:
+        """The last line, if it has no end."""
+        if self._line:
+            yield bytes(self._line).removesuffix(b"\r")
+
+
+def _weight(line: bytes | ClientError) -> int:
+    """For how many lines one counts."""
+    return 1 + len(line) // _READ_SIZE if isinstance(line, bytes) else 1
+
+
 class InputStream:
     """A descriptor that lines are read from."""
 
@@ -80,7 +134,7 @@ class InputStream:
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         self._reactor = reactor
         self._descriptor = descriptor
-        self._lines: deque[bytes | None] = deque()
+        self._lines: deque[bytes | ClientError | None] = deque()
         self._waiting: Deferred[bytes | None] | None = None
         self._started = False
         self._room = threading.Semaphore(_MOST_LINES)
@@ -90,37 +144,47 @@ class InputStream:
             self._started = True
             threading.Thread(target=self._run, daemon=True).start()
         if self._lines:
-            return succeed(self._take())
+            line = self._take()
+            return fail(line) if isinstance(line, ClientError) else succeed(line)
         self._waiting = Deferred(self._forget)
         return self._waiting
 
-    def _take(self) -> bytes | None:
+    def _take(self) -> bytes | ClientError | None:
         line = self._lines[0]
         if line is not None:  # the end stays
             self._lines.popleft()
-            self._room.release()
+            self._room.release(_weight(line))
         return line
 
     def _forget(self, waiting: Deferred[bytes | None]) -> None:
         self._waiting = None
 
     def _run(self) -> None:
-        rest = b""
+        cutter = _Cutter()
         while True:
             try:
                 data = os.read(self._descriptor, _READ_SIZE)
-            except OSError:
-                data = b""
-            *lines, rest = (rest + data).split(b"\n") if data else ([rest, b""] if rest else [b""])
-            for line in lines:
-                self._room.acquire()
-                self._reactor.callFromThread(self._came, line.removesuffix(b"\r"))
+            except OSError as error:
+                # What there is of a line may not be all of it.
+                self._put(ReadError(f"cannot read: {error.strerror}"))
+                break
+            for line in cutter.cut(data) if data else cutter.end():
+                self._put(line)
             if not data:
-                self._reactor.callFromThread(self._came, None)
-                return
+                break
+        self._reactor.callFromThread(self._came, None)
 
-    def _came(self, line: bytes | None) -> None:
+    def _put(self, line: bytes | ClientError) -> None:
+        for _ in range(_weight(line)):
+            self._room.acquire()
+        self._reactor.callFromThread(self._came, line)
+
+    def _came(self, line: bytes | ClientError | None) -> None:
         self._lines.append(line)
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            waiting.callback(self._take())
+            first = self._take()
+            if isinstance(first, ClientError):
+                waiting.errback(first)
+            else:
+                waiting.callback(first)

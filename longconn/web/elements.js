@@ -13,8 +13,8 @@ export function make(tag, classes = "", ...content) {
 /** A name, by itself in the line's direction whatever it is written in. */
 export const named = (name, classes) => make("bdi", classes, name);
 
-/** A publication's data in words: text as it is, anything else as JSON. */
-export const written = (data) => (typeof data === "string" ? data : JSON.stringify(data));
+/** A publication's data in words: text without the white space at its end, anything else as JSON. */
+export const written = (data) => (typeof data === "string" ? data.trimEnd() : JSON.stringify(data));
 
 const HUES = 8;
 

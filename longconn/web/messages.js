@@ -105,7 +105,8 @@ function message(item, before) {
     head.append(time);
   }
   const isText = typeof item.data === "string";
-  const text = make(isText ? "p" : "code", "text", written(item.data));
+  const words = written(item.data);
+  const text = make(isText ? "p" : "code", `text${words ? "" : " blank"}`, words || "(blank)");
   if (isText) text.dir = "auto";
   if (!goesOn) element.append(sign(item.name));
   element.append(head, text);

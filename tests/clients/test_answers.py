@@ -17,6 +17,7 @@ from longconn.clients import (
     Disconnected,
     Lost,
     NotLongconn,
+    OutcomeUnknown,
     Position,
     Refused,
 )
@@ -221,6 +222,19 @@ class CommandTests(ScriptedCase):
         self.network.settle()
         self.assertIsInstance(ann.state.error, NotLongconn)
 
+    def test_what_echoes_is_no_server(self) -> None:
+        for connects in ({"connect": {}}, {"connect": {"client": ""}}):
+            self.connects = connects
+            self.assertIn("names no client", str(self.fails(NotLongconn, self.client().connected())))
+        self.connects = {"connect": {"client": "me"}}
+        ann = self.client(reconnect=False)
+        self.get(ann.connected())
+        published = ann.publish("c", 1)
+        self.network.settle()
+        self.script.say(self.script.commands[-1])
+        self.assertIn("it sends back what it gets", str(self.fails(OutcomeUnknown, published)))
+        self.assertIsInstance(ann.state.error, NotLongconn)
+
 
 class EndTests(ScriptedCase):
     def test_which_disconnects_are_final(self) -> None:
@@ -255,7 +269,7 @@ class EndTests(ScriptedCase):
         self.connects = {"error": {"code": 153, "message": "taken"}}
         self.break_off()
         self.network.advance(5)
-        self.connects = {"connect": {}}
+        self.connects = {"connect": {"client": "me"}}
         self.get(ann.connected(), 10)
         self.assertEqual(self.script.commands[0]["connect"], {"data": {"chat": {"name": "ann"}}})
 
@@ -272,7 +286,7 @@ class EndTests(ScriptedCase):
 
     def test_pings_are_answered_where_that_is_wanted(self) -> None:
         for pong, expected in ((True, [{}]), (False, [])):
-            self.connects = {"connect": {"ping": 25, "pong": pong}}
+            self.connects = {"connect": {"client": "me", "ping": 25, "pong": pong}}
             self.get(self.client().connected())
             self.script.say({})
             self.network.settle()

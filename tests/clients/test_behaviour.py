@@ -324,6 +324,22 @@ class Suite:
         self.assertIn("no answer within 3 s", str(self.fails(ConnectionFailed, ann.connected(), 7)))
 
 
+class TooLargeTests(Case):
+    url = URLS["ws"]
+
+    def test_a_message_that_is_too_large_is_refused(self) -> None:
+        """The server closes with 1009. Of several commands only the last is known not to have been taken."""
+        self.serve(max_message=1000, publish_rate=0)
+        ann = self.client()
+        self.get(ann.connected())
+        refused = self.fails(Refused, ann.publish("news", "x" * 50_000))
+        self.assertEqual(str(refused), "too large for the server (1009)")
+        self.get(ann.connected(), 2)
+        first, last = ann.publish("news", "x" * 50_000), ann.publish("news", 1)
+        self.fails(OutcomeUnknown, first)
+        self.assertEqual(self.fails(Refused, last).code, 1009)
+
+
 def _add(scheme: str, url: str) -> None:
     name = f"{scheme.title().replace('_', '')}Tests"
     globals()[name] = type(name, (Suite, Case), {"url": url, "__module__": __name__})

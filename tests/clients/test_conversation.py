@@ -9,7 +9,7 @@ from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
 from longconn.clients.conversation import Answer, Command, Conversation, Ping, Push
 from longconn.clients.frames import Lines, check_json, read_frame, write_frame
-from longconn.clients.place import GapError, Place
+from longconn.clients.place import GapError, Place, read_member
 
 
 class ConversationTests(SynchronousTestCase):
@@ -93,6 +93,11 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual(name(client="i", user="u", conn_info={"name": "ann"}), "ann")
         self.assertEqual(name(client="i", user="u", conn_info={"name": 1}), "u")
         self.assertEqual(name(client="i", conn_info=[]), "i")
+        self.assertEqual(name(client="i", conn_info={"name": ""}), "i")
+        named = [
+            read_member({"client": "i"} | more).named for more in ({}, {"user": "u"}, {"conn_info": {"name": "i"}})
+        ]
+        self.assertEqual(named, [False, True, True])
         (event,) = self.place.on_push("pub", {"data": None, "offset": 4, "time": 1_700_000_000_500})
         assert isinstance(event, Publication)
         self.assertEqual((event.name, event.time), ("", 1_700_000_000.5))

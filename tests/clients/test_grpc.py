@@ -33,6 +33,10 @@ class GRPCTests(Suite, GRPCCase):
         ann = self.client(name="ann")
         self.subscribed(ann)
         self.assertEqual([(each.client, each.name) for each in self.get(ann.presence("news"))], [(ann.id, "ann")])
+        nobody = self.client()
+        self.subscribed(nobody)
+        named = {each.client: each.named for each in self.get(ann.presence("news"))}
+        self.assertEqual(named, {ann.id: True, nobody.id: False})
         refused = self.fails(Refused, ann.rename("eve"))
         self.assertEqual((refused.code, refused.message), (108, "not available: rpc over gRPC"))
         self.assertEqual(self.fails(Refused, ann.presence("no channel")).code, 151)

@@ -185,7 +185,7 @@ class ConnectionTests(Base):
 
     def test_a_server_that_never_answers(self) -> None:
         for script in (lambda server: None, Answering.head, lambda server: server.raw(frame(PING, 0, b"12345678"))):
-            self.assertEqual(str(self.error(script, ConnectionFailed)), "no answer within 10 s")
+            self.assertEqual(str(self.error(script, ConnectionFailed)), "127.0.0.1:9999: no answer within 10 s")
 
     def test_a_server_that_falls_silent(self) -> None:
         client = self.connected_then(lambda server: None)

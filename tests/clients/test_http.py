@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
 
-from longconn.clients import ConnectionFailed, ConnectionState, NotLongconn, Refused
+from longconn.clients import ConnectionFailed, ConnectionState, NotLongconn, OutcomeUnknown, Refused
 from longconn.clients.address import parse_address
 from longconn.clients.transport import find_transports
 from tests.clients.network import URLS, Case
@@ -145,6 +145,14 @@ class UpTests(SwitchCase):
         self.fails(Exception, waiting, 11)
         self.assertIn("commands do not get through", self.states[1].reason)
 
+    def test_a_server_that_is_gone(self) -> None:
+        for transport in self.network.transports:
+            transport.connection.send = lambda data: None  # the stream itself goes on
+        self.network.server = None
+        waiting = self.ann.publish("news", 1)
+        self.fails(OutcomeUnknown, waiting)
+        self.assertEqual(self.states[1].reason, "127.0.0.1:9999: connection refused")
+
     def test_an_idle_connection_is_given_up_before_the_server_does(self) -> None:
         self.get(self.ann.close())
         self.serve(ping_interval=0)
@@ -175,6 +183,15 @@ class OtherTests(SwitchCase):
         refusal = self.refused(answer("200 OK", "x" * 5000))
         self.assertIs(refusal.state, ConnectionState.CLOSED)
 
+    def test_a_head_without_end(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 20_000
+        for name in ("http_stream", "sse"):
+            self.serve()
+            self.answers[f"/connection/{name}"] = head
+            ann = self.client(URLS[name])
+            self.network.settle()
+            self.assertEqual(str(ann.state.error), "127.0.0.1:9999: the head of its answer has more than 65536 bytes")
+
     def test_what_may_pass(self) -> None:
         for status in ("502 Bad Gateway", "503 Service Unavailable"):
             state = self.refused(answer(status))
@@ -187,7 +204,7 @@ class OtherTests(SwitchCase):
         self.serve()
         self.answers["/connection/sse"] = (
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-            b': hello\nretry: 9000\ndata: {"id":1,"connect":{}}\n\n'
+            b': hello\nretry: 9000\ndata: {"id":1,"connect":{"client":"me"}}\n\n'
         )
         ann = self.client(URLS["sse"])
         self.get(ann.connected())

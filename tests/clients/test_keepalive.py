@@ -146,6 +146,24 @@ class ExchangeTests(Case):
         self.assertEqual(response.seconds, 2.0)
         self.assertEqual(self.successResultOf(response.collect()), b"body")
 
+    def test_a_head_without_end(self) -> None:
+        """Not of the first response of a connection, and not of a later one; long bodies are none."""
+        wire, response = self.first(head(200_000) + b"x" * 1000)
+        collected = response.collect()
+        wire.says(b"x" * 199_000)
+        self.assertEqual(len(self.successResultOf(collected)), 200_000)
+        asked = self.ask()
+        wire.says(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(7):
+            wire.says(b"X-A: b\r\n" * 1169)
+        self.assertTrue(wire.connected)
+        wire.says(b"X-A: b\r\n" * 8)
+        self.assertFalse(wire.connected)
+        self.reactor.advance(0)
+        told = str(self.failureResultOf(asked, NotLongconn).value)
+        self.assertEqual(told, "127.0.0.1:80: the head of its answer has more than 65536 bytes")
+        self.assert_goes_elsewhere(wire)
+
     def test_a_request(self) -> None:
         self.ask("POST", params={"a": "1 2"}, headers={"X-Y": "z"}, data=b"body", auth=("ann", "se:cret"))
         text = self.accept().asked()

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, fail, succeed
 
+from longconn.clients import ClientError
 from longconn.commands.running import Setting, outcome
 from tests.live.common import Case as LiveCase
 from tests.live.common import until
@@ -16,16 +17,19 @@ reactor: Any = installed
 
 
 class Written:
-    """What was written. `broken`: nobody reads it any more."""
+    """What was written. `broken`: nobody reads it any more. `error`: it cannot be written."""
 
     def __init__(self, is_terminal: bool = False) -> None:
         self.is_terminal = is_terminal
         self.text = ""
         self.broken = False
+        self.error: OSError | None = None
 
     def write(self, text: str) -> Deferred[None]:
         if self.broken:
             return fail(BrokenPipeError())
+        if self.error is not None:
+            return fail(self.error)
         self.text += text
         return succeed(None)
 
@@ -40,14 +44,15 @@ class Typed:
 
     is_terminal = False
 
-    def __init__(self, lines: Iterable[bytes], size: int | None, ended: bool) -> None:
+    def __init__(self, lines: Iterable[bytes | ClientError], size: int | None, ended: bool) -> None:
         self.size = size
-        self._lines: deque[bytes | None] = deque([*lines, *([None] if ended else [])])
+        self._lines: deque[bytes | ClientError | None] = deque([*lines, *([None] if ended else [])])
         self._waiting: Deferred[bytes | None] | None = None
 
     def line(self) -> Deferred[bytes | None]:
         if self._lines:
-            return succeed(self._lines.popleft())
+            line = self._lines.popleft()
+            return fail(line) if isinstance(line, ClientError) else succeed(line)
         self._waiting = Deferred(lambda _: None)
         return self._waiting
 
@@ -71,15 +76,17 @@ class Command:
     def __init__(
         self,
         *arguments: str,
-        lines: Iterable[bytes] | None = None,
+        lines: Iterable[bytes | ClientError] | None = None,
         size: int | None = None,
         terminal: bool = False,
+        interactive: bool = False,
         environ: dict[str, str] | None = None,
     ) -> None:
         name, *rest = arguments
         module = import_module(f"longconn.commands.{name}")
         self.input = Typed(lines or [], size, lines is not None)
-        self.out, self.err = Written(), Written(terminal)
+        self.out, self.err = Written(interactive), Written(terminal)
+        self.input.is_terminal = interactive
         setting = Setting(reactor, self.input, self.out, self.err, environ or {})
         parsed = module.parser().parse_intermixed_args(rest)
         self.ended = False

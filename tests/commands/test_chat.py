@@ -4,6 +4,7 @@ import getpass
 from typing import Any
 
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from twisted.internet.defer import Deferred
@@ -78,6 +79,24 @@ class TalkTests(ChatCase):
         ann.say("/quit")
         await chat.prints("* anna left\n")
         self.assertNotIn("mia", chat.out.text)
+
+    async def test_only_who_has_a_name_is_announced(self) -> None:
+        chat = await self.chat("--name", "mia")
+        sub = self.command("sub", *self.at, "lobby")
+
+        async def here(number: int) -> None:
+            while sum("lobby" in each.subscriptions for each in self.hub.clients.values()) != number:
+                await self.answer(await self.http_client(), "GET", "/health/live")
+
+        await here(2)
+        chat.input.type("/who")
+        await chat.prints("* 2 in lobby: ")
+        sub.status.addErrback(lambda failure: None)
+        sub.status.cancel()
+        await here(1)
+        chat.input.type("/who")
+        await chat.prints("* 1 in lobby: mia\n")
+        self.assertEqual(len(chat.out.lines), 2, chat.out.text)
 
     async def test_commands(self) -> None:
         ann = await self.other()
@@ -176,6 +195,23 @@ class EndTests(ChatCase):
             self.assertEqual(await chat.status, 1)
             self.assertEqual(chat.err.lines, ["longconn: disconnected by the server: force reconnect (3011)"])
 
+    async def test_a_dumb_terminal(self) -> None:
+        """It has no line editor, and the chat goes on when the connection is lost."""
+        chat = await self.chat("--name", "mia", interactive=True, environ={"TERM": "dumb"})
+        self.cut()
+        await chat.says("longconn: connected again\n")
+        chat.input.type("hi")
+        await chat.prints("mia: hi\n")
+
+    async def test_nothing_can_be_shown(self) -> None:
+        full = OSError(28, "No space left on device")
+        for name, error, status in (("mia", full, 1), ("ann", BrokenPipeError(), 141)):
+            chat = await self.chat("--name", name)
+            chat.out.error = error
+            chat.input.type("hi")
+            self.assertEqual(await chat.status, status)
+            self.assertEqual(chat.err.lines, ["longconn: cannot write: No space left on device"] if status == 1 else [])
+
     async def test_what_cannot_be(self) -> None:
         await self.other()
         await self.assert_one_line("longconn: the name ann is taken", "chat", *self.at, "--name", "ann", lines=[])
@@ -212,6 +248,20 @@ class EndTests(ChatCase):
 
 
 class WindowTests(SynchronousTestCase):
+    def test_a_small_terminal_has_room_for_what_is_said(self) -> None:
+        class Screen(DummyOutput):
+            rows = 0
+
+            def get_size(self) -> Size:
+                return Size(self.rows, 80)
+
+        screen = Screen()
+        with create_pipe_input() as keys, create_app_session(keys, screen):
+            window = TerminalWindow(Setting(Clock(), Typed([], None, True), Written(), Written(), {}))
+            for screen.rows, kept in ((8, 0), (11, 0), (12, 4), (15, 5), (50, 7)):
+                window._session.app.before_render.fire()
+                self.assertEqual(window._session.reserve_space_for_menu, kept)
+
     def test_the_time_to_the_next_attempt_runs_down(self) -> None:
         class Room:
             channel, name, members = "lobby", "mia", None

@@ -100,6 +100,10 @@ class GetTests(ForeignCase):
         where = await self.refusing()
         await self.assert_one_line(f"longconn: {where}: connection refused\n", "get", where)
         await self.assert_one_line("longconn: 'ftp://x/' is no URL", "get", "ftp://x/")
+        line = "longconn: the URL has a user or password: give them as --user NAME:PASSWORD\n"
+        for url in ("http://u:p@localhost:42001/", "u@localhost"):
+            await self.assert_one_line(line, "get", url)
+        await self.assert_one_line("is no URL: Port out of range 0-65535", "get", "http://localhost:99999/")
         await self.assert_one_line("the answer is not HTTP", "get", self.foreign(answer=b"220 mail\r\n", ends=True))
         await self.assert_one_line("no answer for 0.05 s", "get", self.foreign(), "--timeout=0.05")
 

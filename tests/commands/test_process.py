@@ -46,6 +46,28 @@ class ProcessTests(Case):
         self.assertEqual((program.returncode, program.stderr.read()), (128 + signal.SIGPIPE, ""))
         program.stdout = None
 
+    def test_nothing_can_be_written(self) -> None:
+        where = self.serve()
+
+        def full() -> None:
+            os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+        for arguments in (("get", f"{where}/PrintHello"), ("echo", "-s", where)):
+            line = "longconn: cannot write: No space left on device"
+            self.assert_one_line(line, *LONGCONN, *arguments, preexec_fn=full)
+
+    def test_closed_descriptors(self) -> None:
+        where = self.serve()
+
+        def close() -> None:
+            os.closerange(0, 2)
+
+        arguments = ("get", f"{where}/PrintHello", "--times=3", "--every=0.01")
+        status, _, err = self.run_to_its_end(*LONGCONN, *arguments, preexec_fn=close)
+        self.assertEqual((status, err), (0, ""))
+        status, _, err = self.run_to_its_end(*LONGCONN, "pub", "-s", where, "news", preexec_fn=close)
+        self.assertEqual((status, err), (0, ""))
+
     def test_a_chat_in_a_pipe(self) -> None:
         environ = {"LONGCONN_URL": self.serve()}
         program = self.client("chat", "--name", "mia", environ=environ)

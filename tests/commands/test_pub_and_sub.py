@@ -6,6 +6,7 @@ import jwt
 from twisted.internet.defer import Deferred
 
 from longconn.clients import Client, ClientError
+from longconn.commands.streams import LineTooLong, ReadError
 from tests.commands.kit import Case, Command, until
 
 
@@ -65,6 +66,14 @@ class PubTests(Case):
         self.assertTrue(told[0].startswith("longconn: line 2: too large"), told)
         self.assertEqual(told[1], "longconn: line 4: not UTF-8")
         self.assertEqual(await self.kept(), ["one", "five"])
+
+    async def test_input_that_cannot_be_read(self) -> None:
+        """What came before is published."""
+        lines = [b"one", LineTooLong("too large"), b"three", ReadError("cannot read: Input/output error"), b"five"]
+        status, out, err = await self.run_command("pub", *self.at, "news", lines=lines)
+        self.assertEqual((status, out), (1, ""))
+        self.assertEqual(err, "longconn: line 2: too large\nlongconn: cannot read: Input/output error\n")
+        self.assertEqual(await self.kept(), ["one", "three"])
 
     async def test_lines_of_json(self) -> None:
         lines = [b"1", b"[1,", b'"x"', b"Infinity"]

@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import longconn
 from longconn.cli import COMMANDS
 from longconn.commands.parser import DEFAULT_SERVER, Parser, UsageError, count, server_url
-from longconn.commands.streams import InputStream, OutputStream
+from longconn.commands.streams import InputStream, LineTooLong, OutputStream, ReadError
 from tests.commands.kit import reactor, until
 
 DOCS = Path(longconn.__file__).parents[1] / "docs"
@@ -82,6 +83,32 @@ class InputTests(TestCase):
             stream = InputStream(reactor, file.fileno())
             self.assertEqual(stream.size, 7)
             self.assertEqual(await self.all(stream), [b"one", b"two"])
+
+    async def test_a_line_without_end(self) -> None:
+        """It is passed over, and told as soon as it is too long."""
+        for end in (b"\n", b"x\n"):
+            stream = self.open(b"first\n")
+            self.assertEqual(await stream.line(), b"first")
+            writing, most = os.fdopen(self.writing, "wb", buffering=0), 16 * 1024 * 1024
+            await deferToThread(writing.write, b"a" * most)
+            told = stream.line()
+            writing.write(end)
+            if end == b"\n":
+                self.assertEqual(len(await told or b""), most)
+            else:
+                with self.assertRaisesRegex(LineTooLong, "more than 16777216 bytes"):
+                    await told
+            writing.write(b"next")
+            writing.close()
+            self.assertEqual(await self.all(stream), [b"next"])
+
+    async def test_what_cannot_be_read(self) -> None:
+        folder = os.open(".", os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        stream = InputStream(reactor, folder)
+        with self.assertRaisesRegex(ReadError, "cannot read: Is a directory"):
+            await stream.line()
+        self.assertEqual(await self.all(stream), [])
 
 
 class OutputTests(TestCase):

@@ -134,6 +134,16 @@ class PageTests(PageCase):
             self.assertLess(time.monotonic(), end)
         self.clean(page)
 
+    def test_white_space_draws_no_empty_rows(self) -> None:
+        self.serve()
+        page = self.visit("mia")
+        self.server.publish("lobby", "one", "two\n\n\n\n", " \n\t\n \n", "", " a\n b \n")
+        page.until(f"{MESSAGES}.map(each => each.split(': ')[1])", ["one", "two", "(blank)", "(blank)", " a\n b"])
+        heights = page.evaluate("[...document.querySelectorAll('.message .text')].map(e => e.offsetHeight)")
+        self.assertEqual(heights[1], heights[0])
+        self.assertLessEqual(max(heights[2:4]), heights[0])
+        self.clean(page)
+
     def test_what_others_say_is_text(self) -> None:
         self.serve(f'token_hmac_secret_key = "{_SECRET}"\nallow_anonymous_connect_without_token = true\n')
         page = self.visit("mia")
