@@ -321,7 +321,6 @@ class FloodTests(Case):
         self.assertLess(number, 3_000)
         self.undisturbed()
 
-
     def test_calls_may_have_so_much_metadata_together(self) -> None:
         """Three bytes name four thousand each (RFC 7541, section 6.1): what is kept is bounded by what it becomes."""
         peer = self.peer()
