@@ -136,6 +136,8 @@ class Session:
         self._environ = kept | {
             "PATH": path, "HOME": str(folder), "LC_ALL": "C.UTF-8", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1",
+            # What a library has to say of the age of its protoc depends on versions, and is not shown.
+            "PYTHONWARNINGS": "ignore::UserWarning:google.protobuf.runtime_version",
         }  # fmt: skip
 
     def run(self) -> None:
