@@ -260,10 +260,14 @@ class Outlet:
 
     def close(self, disconnect: Disconnect) -> None:
         """End the connection for a numbered reason. What waits is sent before, but not to the slow."""
+        slow = disconnect in (SLOW, WRITE_TIMEOUT)
         if self.closing:
+            if slow:  # it has its reason already, but may not keep what waits for it
+                self._forget_queue()
+                self.transport.abortConnection()
             return
         self.closing = True
-        if disconnect in (SLOW, WRITE_TIMEOUT):
+        if slow:
             if self.client is not None:
                 log.warning(
                     "%s client %s from %s is disconnected (%d %s) with %d bytes waiting",

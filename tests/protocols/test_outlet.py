@@ -325,6 +325,18 @@ class EndTests(Case):
         self.reactor.advance(0.2)
         self.assertIsNotNone(self.protocol.lost)
 
+    def test_one_that_ends_already_gives_way_where_too_much_waits_in_all(self) -> None:
+        self.make(send_queue_total=100_000)
+        self.fill()
+        self.outlet.write(b"x" * 80_000)
+        self.outlet.close(SHUTDOWN)
+        self.outlet.finish(b"bye", self.outlet.lose)
+        self.hub.on_queued(self.outlet, 100_000)  # as another's would
+        self.hub._queued -= 100_000
+        self.assertEqual((self.closed, self.outlet.queued, self.hub._queued), ([SHUTDOWN], 0, 0))
+        self.reactor.advance(0.1)
+        self.assertIsNotNone(self.protocol.lost)
+
     def test_close_is_told_once(self) -> None:
         for _ in range(3):
             self.outlet.close(CLOSED)
