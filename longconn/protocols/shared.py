@@ -102,7 +102,7 @@ class SharedPortProtocol(Protocol):
         before = len(self._data)
         self._data += data
         limit = self.factory.hub.settings.max_message
-        # Two bytes tell TLS, a whole line tells the rest; between them there is nothing to ask.
+        # Two bytes tell TLS, a line that is whole or too long tells the rest; between them there is nothing to ask.
         if b"\n" in data or before < 2 or len(self._data) > limit:
             kind = detect(bytes(self._data), limit)
             if kind is not Kind.UNDECIDED:

@@ -93,10 +93,12 @@ class ChatProtocol(LineReceiver):
         if self._outlet.closing:
             return
         end = data.rfind(b"\n")
-        # Two bytes tell TLS, a whole line tells the rest; between them there is nothing to ask.
-        asks = self.gate is not None and (end >= 0 or len(self._partial) < 2)
-        if asks and self.gate is not None and not self.gate(self, bytes(self._partial) + data):
-            return
+        if self.gate is not None:
+            # Two bytes tell TLS, a line that is whole or too long tells the rest; between them there is nothing to ask.
+            before = len(self._partial)
+            asks = end >= 0 or before < 2 or before + len(data) > self.factory.hub.settings.max_message
+            if asks and not self.gate(self, bytes(self._partial) + data):
+                return
         if end < 0:
             self._hold(data)
         else:

@@ -9,6 +9,8 @@ from longconn.wire.structured import starts_connect
 
 # RFC 9112, section 3: method SP request-target SP HTTP-version; the method is a token (RFC 9110, 5.6.2).
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^ \r\n]+ HTTP/1\.[0-9]\r?")
+# Of one that is too long to have come whole: as a browser writes it, whatever it is made to ask for.
+_REQUEST_START = re.compile(rb"[A-Z]+ (?:/|https?:)[^ \r\n]*(?: [HTP/1.0-9\r]*)?")
 _PREFACE = b"PRI * HTTP/2.0"  # RFC 9113, section 3.4, as far as its first line goes
 
 
@@ -24,7 +26,7 @@ class Kind(enum.Enum):
 
 
 def detect(data: bytes, limit: int) -> Kind:
-    """Decide by `data`, all that came so far. Past `limit` bytes without a line end it is chat."""
+    """Decide by `data`, all that came so far. Past `limit` bytes without a line end it is chat or a request."""
     if data[:1] == b"\x16":
         if len(data) == 1:
             return Kind.UNDECIDED
@@ -32,15 +34,12 @@ def detect(data: bytes, limit: int) -> Kind:
             return Kind.TLS
     end = data.find(b"\n")
     if end < 0:
-        return Kind.CHAT if len(data) > limit else Kind.UNDECIDED
+        if len(data) <= limit:
+            return Kind.UNDECIDED
+        return Kind.HTTP1 if _REQUEST_START.fullmatch(data) else Kind.CHAT
     line = data[:end]
     if line.rstrip(b"\r") == _PREFACE:
         return Kind.HTTP2
     if _REQUEST_LINE.fullmatch(line):
         return Kind.HTTP1
     return Kind.STRUCTURED if starts_connect(line) else Kind.CHAT
-
-
-def is_request_line(line: bytes) -> bool:
-    """Whether a line would start an HTTP/1 request."""
-    return _REQUEST_LINE.fullmatch(line) is not None

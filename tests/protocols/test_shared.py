@@ -138,6 +138,22 @@ class TableTests(Case):
             self.server.advance(1)
         self.assertEqual(witness.read(), [])
 
+    def test_nor_if_its_request_line_is_longer_than_any_chat_line(self) -> None:
+        self.serve(max_message=1_000)
+        witness = self.witness()
+        data = b"POST /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\nhello\nhello\n"
+        for wait in (0, 1):
+            connection = self.connect()
+            self.server.advance(wait)
+            for start in range(0, len(data), 700):
+                connection.send(data[start : start + 700])
+                self.server.settle()
+            self.assertTrue(connection.received.startswith(b"HTTP/1.1 414 "), connection.received)
+        alone = self.server.connect(ChatFactory(self.server.hub))
+        for start in range(0, len(data), 700):
+            alone.send(data[start : start + 700])
+        self.assertEqual([line for line in witness.read() if "Host" in line or "hello" in line], [])
+
     def test_a_connection_that_goes_before_it_said_anything_leaves_nothing(self) -> None:
         for data in (b"", b"G", b"ping"):
             connection = self.connect()

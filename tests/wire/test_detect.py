@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from longconn.wire.detect import Kind, detect, is_request_line
+from longconn.wire.detect import Kind, detect
 
 LIMIT = 1_000
 
@@ -45,8 +45,11 @@ class TableTests(SynchronousTestCase):
         self.check(Kind.UNDECIDED, b"\x16", b"x" * LIMIT)
 
     def test_past_the_limit_a_line_without_an_end_is_chat(self) -> None:
-        self.check(Kind.CHAT, b"x" * (LIMIT + 1), b"GET /" + b"x" * LIMIT)
+        self.check(Kind.CHAT, b"x" * (LIMIT + 1), b"GET " + b"x" * LIMIT, b"say /" + b"x" * LIMIT)
+        self.check(Kind.CHAT, b"GET /" + b"x" * LIMIT + b" is", b"GET /" + b"x" * LIMIT + b" HTTP/1.1\rx")
 
-    def test_request_lines(self) -> None:
-        self.assertTrue(is_request_line(b"GET / HTTP/1.1") and is_request_line(b"GET / HTTP/1.1\r"))
-        self.assertFalse(is_request_line(b"GET /") or is_request_line(b""))
+    def test_but_not_if_it_is_what_a_browser_is_made_to_ask_for(self) -> None:
+        line = b"POST /" + b"x" * LIMIT + b" HTTP/1.1\r\n"
+        for size in range(LIMIT + 1, len(line)):
+            self.check(Kind.HTTP1, line[:size])
+        self.check(Kind.HTTP1, b"GET http://localhost/" + b"x" * LIMIT)
