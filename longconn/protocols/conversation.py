@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from longconn.core.broker import Done
 from longconn.core.client import Client
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.namespaces import Action
-from longconn.core.publication import Data, History, Position
+from longconn.core.publication import Data, History, Position, Publication
 from longconn.protocols.intake import UNTIL_TOLD, Intake, Reader
 from longconn.protocols.outlet import Outlet
 from longconn.wire.chat import COMMANDS, ChatFormat, parse, safe
@@ -24,7 +25,7 @@ _LISTED = 200
 class Conversation(Intake[bytes]):
     """Turns one client's lines into commands, in their order and within its rates."""
 
-    __slots__ = ("_joining", "channel", "client", "due", "format", "heard", "outlet")
+    __slots__ = ("_busy", "channel", "client", "due", "format", "heard", "outlet")
 
     def __init__(self, hub: Hub, client: Client, outlet: Outlet, format: ChatFormat, reader: Reader) -> None:
         super().__init__(hub, reader)
@@ -36,8 +37,9 @@ class Conversation(Intake[bytes]):
         self.due = 0
         #: the channel the client is in; None while it is in none
         self.channel: str | None = None
-        #: a subscribe is under way; what is said meanwhile belongs to the channel it leads to
-        self._joining = False
+        # A subscribe is under way, and what is said meanwhile belongs to the channel it leads to; or an answer
+        # is that may be long, and is asked for again only when all of it went out.
+        self._busy = False
         outlet.client = client
         if hub.settings.idle_timeout:
             hub.wheel.set(self, hub.settings.idle_timeout)
@@ -77,7 +79,7 @@ class Conversation(Intake[bytes]):
 
     def act(self, raw: bytes) -> float:
         """Do what a line says; or return the seconds for which it must wait."""
-        if self._joining:
+        if self._busy:
             return UNTIL_TOLD
         limit = self.hub.settings.max_message
         if len(raw) > limit:
@@ -170,22 +172,34 @@ class Conversation(Intake[bytes]):
     def _join(self, channel: str) -> None:
         """Change to `channel`; while that is not complete or fails, the client stays where it is."""
 
-        def joined(result: History | CommandError) -> None:
-            self._joining = False
+        def joined(_: History) -> None:
+            left, self.channel = self.channel, channel
+            if left is not None:
+                self.client.unsubscribe(left)
+            self._done()
+
+        self._ask(lambda done: self.client.subscribe(channel, self.format, done), joined)
+
+    def _ask(self, ask: Callable[[Done[History]], None], answered: Callable[[History], None]) -> None:
+        """Ask the broker, by `ask`; `answered` calls `_done`, at once or later. Until then, what is said waits."""
+
+        def done(result: History | CommandError) -> None:
             if isinstance(result, CommandError):
                 self.refuse(result)
+                self._done()
             else:
-                left, self.channel = self.channel, channel
-                if left is not None:
-                    self.client.unsubscribe(left)
-            self.go_on_soon()
+                answered(result)
 
-        self._joining = True
+        self._busy = True
         try:
-            self.client.subscribe(channel, self.format, joined)
+            ask(done)
         except CommandError:
-            self._joining = False
+            self._busy = False
             raise
+
+    def _done(self) -> None:
+        self._busy = False
+        self.go_on_soon()
 
     def _do_who(self, argument: str) -> None:
         texts = self.format.texts
@@ -214,17 +228,24 @@ class Conversation(Intake[bytes]):
                 return
             count = min(int(argument[:4]), _HISTORY_MOST)
         channel = self.channel or self.hub.settings.default_channel
-        self.client.history(channel, lambda result: self._show_history(channel, result), limit=count)
+        self._ask(
+            lambda done: self.client.history(channel, done, limit=count),
+            lambda history: self._show_history(channel, history.publications),
+        )
 
-    def _show_history(self, channel: str, result: History | CommandError) -> None:
-        if isinstance(result, CommandError):
-            self.refuse(result)
-        elif not result.publications:
+    def _show_history(self, channel: str, publications: list[Publication]) -> None:
+        if not publications:
             self.answer(self.format.texts.no_history.format(channel=safe(channel)))
-        else:
-            # As a backlog: it may be long, and is no reason to call the client slow.
-            source = (self.format.encode(channel, (each,)) for each in result.publications)
-            self.hub.turn.answer(lambda: self.outlet.write_backlog(source))
+            self._done()
+            return
+
+        def source() -> Iterator[bytes]:
+            for each in publications:
+                yield self.format.encode(channel, (each,))
+            self._done()
+
+        # As a backlog: it may be long, and is no reason to call the client slow.
+        self.hub.turn.answer(lambda: self.outlet.write_backlog(source()))
 
     def quit(self) -> None:
         """Leave, as the client asked to."""

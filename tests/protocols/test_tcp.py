@@ -121,6 +121,24 @@ class LimitTests(Case):
                 self.assertEqual(client.read(), [f"{client.address}: " + "x" * 100])
                 self.assertEqual(self.send(client, b"x" * 101 + end), ["! too large: at most 100 bytes"])
 
+    def test_history_that_is_not_read_is_not_told_again(self) -> None:
+        client = self.client(window=1_000)
+        talker = self.client()
+        talker.say(*(f"{number:03}" + "x" * 500 for number in range(100)))
+        client.read()
+        client.lines.clear()
+        client.connection.stop_reading()
+        for _ in range(30):
+            client.say("/history 100")
+            self.server.advance(0.02)
+        outlet: Any = client.connection.transport.protocol._outlet
+        self.assertLessEqual(len(outlet._queue), 2)
+        client.say("ping")
+        client.connection.start_reading()
+        self.server.advance(1)
+        numbers = [line.removeprefix(talker.address + ": ")[:3] for line in client.lines]
+        self.assertEqual(numbers, [f"{number:03}" for number in range(100)] * 30 + ["pon"])
+
     def test_too_many_connections(self) -> None:
         self.serve(max_connections=1)
         first = self.client()
