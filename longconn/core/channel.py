@@ -331,17 +331,17 @@ class Channel:
             by_start: dict[int, bytes] = {}
             # A copy: a subscriber that is closed by what is written to it leaves the group.
             for subscription in tuple(group):
-                if views and subscription in views:
-                    data = self._encode_view(format, batch, views[subscription], by_start)
-                else:
-                    if shared is None:
-                        shared = format.encode(self.name, batch)
-                    data = shared
-                if data:
-                    try:
+                try:
+                    if views and subscription in views:
+                        data = self._encode_view(format, batch, views[subscription], by_start)
+                    else:
+                        if shared is None:
+                            shared = format.encode(self.name, batch)
+                        data = shared
+                    if data:
                         subscription.write(data)
-                    except Exception:  # one broken client must not keep the batch from the others
-                        self._hub.on_broken(subscription.client)
+                except Exception:  # one broken client, or wire format, must not keep the batch from the others
+                    self._hub.on_broken(subscription.client)
         if self._watchers and any(isinstance(each, Publication) for each in batch):
             for watcher in tuple(self._watchers):
                 watcher.on_news()

@@ -67,14 +67,17 @@ class Wheel:
     def _tick(self) -> None:
         self._call = None
         self.now = now = self._clock.seconds()
-        for second in sorted(each for each in self._buckets if each <= now):
-            bucket = self._buckets.pop(second, set())
-            while bucket:
-                item = bucket.pop()
-                item.due = 0
-                item.on_due(now)
-        if self._buckets and self._call is None:
-            self._call = self._clock.callLater(1, self._tick)
+        try:
+            for second in sorted(each for each in self._buckets if each <= now):
+                bucket = self._buckets[second]
+                while bucket:
+                    item = bucket.pop()
+                    item.due = 0
+                    item.on_due(now)
+                self._buckets.pop(second, None)
+        finally:  # what raises is logged by the reactor; the others are called by the next tick
+            if self._buckets and self._call is None:
+                self._call = self._clock.callLater(1, self._tick)
 
     def stop(self) -> None:
         """Forget all; nothing is called any more."""

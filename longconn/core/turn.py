@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,9 +23,10 @@ class Turn:
     def __init__(self, clock: Clock, wheel: Wheel) -> None:
         self._clock = clock
         self._wheel = wheel
-        self._first: list[Callable[[], None]] = []
-        self._dirty: list[Batched] = []
-        self._answers: list[Callable[[], None]] = []
+        # Each is taken out before it is called: what raises is logged by the reactor, and costs nobody else anything.
+        self._first: deque[Callable[[], None]] = deque()
+        self._dirty: deque[Batched] = deque()
+        self._answers: deque[Callable[[], None]] = deque()
         self._end: Any = None
 
     def flush_later(self, channel: Batched) -> None:
@@ -48,12 +50,12 @@ class Turn:
     def write_first(self) -> None:
         """Write the answers that go before what is about to be flushed."""
         while self._first:
-            first, self._first = self._first, []
-            for write in first:
-                write()
+            self._first.popleft()()
 
     def stop(self) -> None:
-        """Leave no delayed call behind."""
+        """Forget all, and leave no delayed call behind."""
+        for each in (self._first, self._dirty, self._answers):
+            each.clear()
         if self._end is not None:
             self._end.cancel()
             self._end = None
@@ -65,11 +67,16 @@ class Turn:
     def _send(self) -> None:
         self._end = None
         self._wheel.now = self._clock.seconds()
-        self.write_first()
-        dirty, self._dirty = self._dirty, []
-        answers, self._answers = self._answers, []
-        for channel in dirty:
-            channel.dirty = False
-            channel.flush()
-        for write in answers:
-            write()
+        try:
+            self.write_first()
+            # What comes up meanwhile is for the next turn.
+            answers = len(self._answers)
+            for _ in range(len(self._dirty)):
+                channel = self._dirty.popleft()
+                channel.dirty = False
+                channel.flush()
+            for _ in range(answers):
+                self._answers.popleft()()
+        finally:
+            if self._first or self._dirty or self._answers:
+                self._end_later()

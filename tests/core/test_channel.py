@@ -71,6 +71,22 @@ class BatchTests(Case):
         self.hub.turn.answer(lambda: ada.outlet.write(b"at once"))
         self.assertEqual(self.read(ada), "at once")
 
+    def test_an_answer_that_raises_keeps_nothing_else_from_being_sent(self) -> None:
+        ada, bo = self.subscriber("ada", announced=False), self.subscriber("bo", "other", announced=False)
+
+        def broken() -> None:
+            raise ValueError("broken")
+
+        for answer in (self.hub.turn.answer_first, self.hub.turn.answer):
+            self.publish("a")
+            self.publish("b", "other")
+            answer(broken)
+            self.hub.turn.answer_first(lambda: ada.outlet.write(b"first "))
+            self.hub.turn.answer(lambda: ada.outlet.write(b"answer"))
+            self.assertRaises(ValueError, self.turn)
+            self.turn()
+            self.assertEqual([self.read(each) for each in (ada, bo)], ["first a answer", "b"])
+
 
 class NewcomerTests(Case):
     def test_a_newcomer_gets_what_follows_its_coming(self) -> None:
@@ -307,6 +323,19 @@ class IsolationTests(Case):
         self.assertEqual(clients[1].outlet.closed, [SERVER_ERROR])
         self.assertIn(clients[1].name, logs.output[0])
         self.assertEqual(len(self.hub.presence("room")), 2)
+
+    def test_a_wire_format_that_raises_closes_those_who_read_it_and_reaches_all_others(self) -> None:
+        class Broken(Words):
+            def word(self, event: Any) -> str:
+                raise ValueError("broken")
+
+        clients = [self.subscriber(announced=False) for _ in range(2)]
+        others = [self.subscriber(announced=False, format=format) for format in (Broken(), self.words)]
+        with self.assertLogs("longconn", logging.ERROR):
+            self.publish("a")
+            self.turn()
+        self.assertEqual([self.read(each) for each in (*clients, *others)], ["a", "a", "", "a"])
+        self.assertEqual(others[0].outlet.closed, [SERVER_ERROR])
 
     def test_one_that_leaves_while_it_is_written_to_disturbs_nobody(self) -> None:
         clients = [self.subscriber(announced=False) for _ in range(4)]

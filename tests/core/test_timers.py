@@ -1,5 +1,7 @@
 """Coarse timers and rates."""
 
+import contextlib
+
 from longconn.core.timers import Bucket, Buckets, Wheel
 from longconn.testing import FakeClock
 from tests.core.common import Case
@@ -39,6 +41,21 @@ class WheelTests(Case):
         self.assertEqual(self.item.called, [])
         self.clock.advance(10)
         self.assertEqual(len(self.item.called), 1)
+
+    def test_one_that_raises_keeps_no_other_from_being_called(self) -> None:
+        class Broken(Item):
+            def on_due(self, now: float) -> None:
+                raise ValueError("broken")
+
+        items = [Broken(self.clock) if number % 3 else Item(self.clock) for number in range(9)]
+        for each in items:
+            self.wheel.set(each, 5)
+        self.wheel.set(self.item, 20)
+        for _ in range(30):
+            with contextlib.suppress(ValueError):
+                self.clock.advance(1)
+        self.assertEqual([len(each.called) for each in items], [1, 0, 0] * 3)
+        self.assertEqual((len(self.item.called), self.clock.getDelayedCalls()), (1, []))
 
     def test_what_was_cleared_is_not_called(self) -> None:
         other = Item(self.clock)
