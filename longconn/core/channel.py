@@ -79,6 +79,7 @@ class Subscription:
         self.chan_info = chan_info
         #: the outlet's, bound once: it is called for every batch
         self.write: Callable[[bytes], Any] = client.outlet.write
+        #: the position that was asked from; and once the subscribe is complete, that which it was told
         self.since = since
         self.done: Done[History] | None = done
         #: while the subscribe is under way: what came back meanwhile; afterwards None
@@ -122,6 +123,8 @@ class Channel:
         self._size = 0
         self._views: dict[Subscription, _View] = {}
         self.dirty = False
+        # The furthest position that a subscriber was told, until something comes back from beyond it.
+        self._told: Position | None = None
         # Subscriptions under way; and whether the broker knows that we want this channel.
         self._coming: dict[Subscription, None] = {}
         self._asked = False
@@ -211,7 +214,9 @@ class Channel:
                 if subscription.since is not None:
                     result.publications.append(publication)
                 top = Position(publication.epoch, publication.offset)
-        result.position = top
+        result.position = subscription.since = top
+        if self._told is None or self._told.epoch != top.epoch or self._told.offset < top.offset:
+            self._told = top
         if self._batch:
             # The batch so far is older than this subscriber, or was held for it.
             self._view(subscription).start = len(self._batch)
@@ -264,9 +269,21 @@ class Channel:
             if each.held is not None:
                 each.held.append(publication)
         self._collect(publication)
+        if self._told is not None:
+            self._hide_told(publication, self._told)
         self._size += publication.data.size + _FRAMING
         if self._size >= BATCH_BYTES:
             self.flush()
+
+    def _hide_told(self, publication: Publication, told: Position) -> None:
+        """Keep what just came back from those who had it with their backlog: it may take longer than an answer."""
+        if publication.epoch != told.epoch or publication.offset > told.offset:
+            self._told = None
+        elif publication.offset:  # what is not kept is in no backlog
+            for subscription in (each for group in self._groups.values() for each in group):
+                has = subscription.since
+                if has is not None and has.epoch == publication.epoch and has.offset >= publication.offset:
+                    self._view(subscription).instead[len(self._batch) - 1] = None
 
     def on_announcement(self, announcement: Announcement) -> None:
         own = self._own(announcement)

@@ -7,7 +7,7 @@ from typing import Any
 from longconn.core.broker import Done, Receiver
 from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.memory import MemoryBroker
-from longconn.core.publication import Announcement, Data, History, Info, Position
+from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
 from longconn.core.settings import Settings
 from longconn.testing import FakeClock
 
@@ -16,11 +16,14 @@ class LateBroker:
     """A `MemoryBroker` a network away, as far as the hub can tell; now and then it refuses for now.
 
     What it is asked for it does a turn later, in order, and its answer takes another turn. So an answer
-    may be older than a publication that came back before it. `failures` is the part of commands that it
+    may be older than a publication that came back before it; or newer, where `lag` is the number of turns
+    more that publications and announcements take to come back. `failures` is the part of commands that it
     refuses; which ones follows from `seed`.
     """
 
-    def __init__(self, clock: FakeClock, settings: Settings, seed: int = 1, failures: float = 0.2) -> None:
+    def __init__(
+        self, clock: FakeClock, settings: Settings, seed: int = 1, failures: float = 0.2, lag: int = 0
+    ) -> None:
         self.failures = failures
         self.refused = 0
         self._clock = clock
@@ -28,9 +31,17 @@ class LateBroker:
         self._random = random.Random(seed)
         self._calls: dict[int, Any] = {}
         self._count = 0
+        self._lag = lag
 
     def attach(self, receiver: Receiver) -> None:
-        self._inner.attach(receiver)
+        self._receiver = receiver
+        self._inner.attach(self)
+
+    def on_publication(self, publication: Publication) -> None:
+        self._after(self._lag, lambda: self._receiver.on_publication(publication))
+
+    def on_announcement(self, channel: str, announcement: Announcement) -> None:
+        self._after(self._lag, lambda: self._receiver.on_announcement(channel, announcement))
 
     def subscribe(self, channel: str, done: Done[None]) -> None:
         self._ask(lambda answer: self._inner.subscribe(channel, answer), done)
@@ -65,6 +76,12 @@ class LateBroker:
             self._later(lambda: answer(CommandError(INTERNAL)))
         else:
             self._later(lambda: command(answer))
+
+    def _after(self, turns: int, action: Callable[[], None]) -> None:
+        if turns:
+            self._later(lambda: self._after(turns - 1, action))
+        else:
+            action()
 
     def _later(self, action: Callable[[], None]) -> None:
         """In the next turn, unless stopped."""

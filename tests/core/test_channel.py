@@ -5,7 +5,7 @@ from typing import Any
 
 from longconn.core.channel import BATCH_BYTES, NAMED_SUBSCRIBERS
 from longconn.core.disconnects import SERVER_ERROR
-from longconn.core.publication import Data, Position
+from longconn.core.publication import Data, Info, Position
 from tests.behaviour.broker import LateBroker
 from tests.core.common import Case, Words
 
@@ -150,9 +150,11 @@ class NewcomerTests(Case):
 class LateAnswerTests(Case):
     """Over a broker that answers turns later."""
 
+    lag = 0
+
     def setUp(self) -> None:
         super().setUp()
-        self.make(lambda clock, settings: LateBroker(clock, settings, failures=0))
+        self.make(lambda clock, settings: LateBroker(clock, settings, failures=0, lag=self.lag))
 
     def around(self, since: Position | None) -> tuple[Any, str]:
         """Publications before, in every turn of, and after a subscribe: its backlog, and what it then reads."""
@@ -206,6 +208,21 @@ class LateAnswerTests(Case):
         self.publish("a")
         self.clock.settle()
         self.assertEqual(self.read(client), "a")
+
+    def test_one_that_is_not_kept_is_in_no_backlog(self) -> None:
+        self.publish("a")
+        self.clock.settle()
+        client = self.subscriber("ada", announced=False)
+        self.clock.settle()
+        self.hub.publish("room", Data.of_text("b"), Info("bo"), self.answers.append, keep=False)
+        self.clock.settle()
+        self.assertEqual(self.read(client), "b")
+
+
+class LatePublicationTests(LateAnswerTests):
+    """And whose publications take longer to come back than an answer, so that a backlog may have them already."""
+
+    lag = 3
 
 
 class AnnouncementTests(Case):

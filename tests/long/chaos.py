@@ -80,7 +80,7 @@ class Chaos:
     def __init__(self, seed: int, late: bool) -> None:
         self.random = random.Random(seed)
         clock = FakeClock()
-        self.broker = LateBroker(clock, _SETTINGS, seed, failures=0.1) if late else None
+        self.broker = LateBroker(clock, _SETTINGS, seed, failures=0.1, lag=seed % 4) if late else None
         self.late = late
         self.hub = Hub(clock, _SETTINGS, self.broker)
         self.server = MemoryServer(hub=self.hub)
