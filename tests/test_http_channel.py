@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.trial.unittest import SynchronousTestCase
 
+from longconn.protocols.http import LiveSite
 from longconn.protocols.http_channel import LINGER, LINGER_BYTES, READ_AHEAD
+from longconn.testing import HTTPClient, HTTPResponse, MemoryServer
 from tests.http_kit import Answer, HTTPTestCase
 
 
@@ -339,3 +342,56 @@ class BodyTests(HTTPTestCase):
                 answered += 1
             connection.transport.drain(full=True)
         self.assertEqual(connection.transport.producerState, "producing")
+
+
+class HalfCloseTests(SynchronousTestCase):
+    """A client that will send no more (`nc -N`) reads the answers to all that it sent whole."""
+
+    def setUp(self) -> None:
+        self.server = MemoryServer()
+        self.addCleanup(self.server.stop)
+        self.site = LiveSite(self.server.hub)
+
+    def ask(self, *targets: str, rest: bytes = b"") -> tuple[HTTPClient, list[HTTPResponse]]:
+        client = self.server.http_client(self.site)
+        answers = [client.expect() for _ in targets]
+        heads = [f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for target in targets]
+        client.connection.send(b"".join(heads) + rest)
+        client.connection.half_close()
+        self.server.settle()
+        return client, answers
+
+    def test_every_whole_request_is_answered(self) -> None:
+        for rest in (b"", b"GET /Pri", b"POST /channels/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhi"):
+            client, answers = self.ask("/PrintHello", "/nothing", "/health/live", rest=rest)
+            self.assertEqual([each.status for each in answers], [200, 404, 200])
+            self.assertTrue(client.closed and not client.connection.aborted)
+
+    def test_an_answer_that_takes_a_while_is_waited_for_and_those_behind_it_but_not_for_long(self) -> None:
+        top = self.server.http_client(self.site).get("/channels/lobby").json()
+        poll = f"/channels/lobby?since={top['epoch']}:{top['offset']}&wait="
+        client, answers = self.ask(poll + "5", "/PrintHello")
+        self.assertFalse(client.closed)
+        self.server.advance(7)
+        self.assertEqual([each.status for each in answers], [200, 200])
+        self.assertTrue(client.closed and not client.connection.aborted)
+        client, answers = self.ask(poll + "60", "/PrintHello")
+        self.server.advance(LINGER + 2)
+        self.assertTrue(client.connection.aborted)
+        self.assertEqual([each.status for each in answers], [0, 0])
+
+    def test_a_stream_has_no_end_so_its_client_is_gone(self) -> None:
+        for path in ("events", "stream"):
+            client, _ = self.ask(f"/channels/lobby/{path}")
+            self.assertTrue(client.connection.aborted)
+        self.assertEqual(self.server.hub.clients, {})
+
+    def test_what_was_refused_is_told_so_and_then_let_go(self) -> None:
+        client, answers = self.ask("/\0")
+        self.assertEqual(answers[0].status, 400)
+        self.assertTrue(client.closed and not client.connection.aborted)
+        self.assertTrue(client.connection.transport.disconnected)
+
+    def test_one_that_sent_nothing_is_let_go(self) -> None:
+        client, _ = self.ask()
+        self.assertTrue(client.closed)

@@ -15,9 +15,11 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from zope.interface import implementer
 
 from longconn.protocols.http_errors import Refused, answer_of
 from longconn.protocols.http_request import body_limit, check_lines, find_head
@@ -30,7 +32,8 @@ BODY_IDLE = 30.0
 BODY_GRACE = 60.0
 BODY_RATE = 4096
 _BODY_CHECK = 5.0
-#: Seconds and bytes for which a client that was refused is still read, so that it gets the answer.
+#: Seconds and bytes for which a client that was refused is still read, so that it gets the answer; and seconds
+#: for an answer to a client that sends no more.
 LINGER = 10.0
 LINGER_BYTES = 32 * 1024 * 1024
 #: Bytes of further requests that are read while one is under way.
@@ -47,6 +50,7 @@ class Phase(enum.Enum):
     ENDING = "the end"
 
 
+@implementer(IHalfCloseableProtocol)
 class LiveChannel(HTTPChannel):
     """The connection. While a request is under way nothing refers to it but its transport, so that
     an upgrade may take the transport away: no timer runs, and it is not among the site's idle ones."""
@@ -66,6 +70,7 @@ class LiveChannel(HTTPChannel):
         self._reading = False
         self._deaf = False
         self._full = False
+        self._input_ended = False
         self._body = self._limit = self._discarded = 0
         self._began = self._heard = 0.0
         self._counted = False
@@ -118,7 +123,7 @@ class LiveChannel(HTTPChannel):
             self.refuse(Refused(408, f"the head took more than {self.site.hub.settings.head_timeout:g} seconds"))
         elif self.phase is Phase.BODY:
             self._check_pace(now)
-        elif self.phase is Phase.ENDING:
+        else:
             self.transport.abortConnection()
 
     def _check_pace(self, now: float) -> None:
@@ -130,10 +135,27 @@ class LiveChannel(HTTPChannel):
     def close_idle(self) -> None:
         """Close, if no request is under way. What the client has not yet taken gets some seconds."""
         if self.phase is Phase.IDLE:
-            self._enter(Phase.ENDING, LINGER)
-            self.loseConnection()  # type: ignore[no-untyped-call]
+            self._close()
+
+    def _close(self) -> None:
+        self._end()
+        self._enter(Phase.ENDING, LINGER)
+        self.loseConnection()  # type: ignore[no-untyped-call]
 
     # Reading.
+
+    def readConnectionLost(self) -> None:
+        """The client will send no more, but may still read the answers to what it sent (`nc -N`)."""
+        self._input_ended = True
+        if self._deaf:  # a stream has no end: this is how its client goes
+            self.transport.abortConnection()
+        elif self.phase is Phase.BUSY:
+            self._enter(Phase.BUSY, LINGER)
+        else:
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """This side closes its half only to end (`refuse`)."""
 
     def dataReceived(self, data: bytes) -> None:
         if self.phase is Phase.ENDING:
@@ -192,6 +214,8 @@ class LiveChannel(HTTPChannel):
     def discard_input(self) -> None:
         """The answer under way is the last: what else comes is dropped, so that an end is always noticed."""
         self._deaf = True
+        if self._input_ended:
+            self.transport.abortConnection()
         self._inbox.clear()
         self._networkProducer.resumeProducing()
 
@@ -294,6 +318,8 @@ class LiveChannel(HTTPChannel):
         super().requestDone(request)  # type: ignore[no-untyped-call]
         if self._inbox and not self._reading:
             self._read()
+        if self._input_ended and self.phase not in (Phase.BUSY, Phase.ENDING):
+            self._close()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(Refused(400, "this is not HTTP/1.1 as RFC 9112 has it"))
