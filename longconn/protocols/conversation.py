@@ -25,7 +25,7 @@ _LISTED = 200
 class Conversation(Intake[bytes]):
     """Turns one client's lines into commands, in their order and within its rates."""
 
-    __slots__ = ("_busy", "channel", "client", "due", "format", "heard", "outlet")
+    __slots__ = ("_busy", "_leaving", "channel", "client", "due", "format", "heard", "outlet")
 
     def __init__(self, hub: Hub, client: Client, outlet: Outlet, format: ChatFormat, reader: Reader) -> None:
         super().__init__(hub, reader)
@@ -40,6 +40,7 @@ class Conversation(Intake[bytes]):
         # A subscribe is under way, and what is said meanwhile belongs to the channel it leads to; or an answer
         # is that may be long, and is asked for again only when all of it went out.
         self._busy = False
+        self._leaving = False
         outlet.client = client
         if hub.settings.idle_timeout:
             hub.wheel.set(self, hub.settings.idle_timeout)
@@ -75,7 +76,7 @@ class Conversation(Intake[bytes]):
 
     @property
     def over(self) -> bool:
-        return not self.client.live
+        return self._leaving or not self.client.live
 
     def act(self, raw: bytes) -> float:
         """Do what a line says; or return the seconds for which it must wait."""
@@ -248,8 +249,9 @@ class Conversation(Intake[bytes]):
         self.hub.turn.answer(lambda: self.outlet.write_backlog(source()))
 
     def quit(self) -> None:
-        """Leave, as the client asked to."""
-        self.client.close(CLOSED)
+        """Leave, as the client asked to, after this turn's publications: it reads its own last words."""
+        self._leaving = True
+        self.hub.turn.answer(lambda: self.client.close(CLOSED))
 
 
 def _nothing() -> None:

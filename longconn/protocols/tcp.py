@@ -130,8 +130,7 @@ class ChatProtocol(LineReceiver):
     def readConnectionLost(self) -> None:
         """The client will say no more, but may still read (`echo /who | nc -N …`)."""
         if self._conversation is not None:
-            # After this turn's publications, so that it reads its own last words.
-            self.factory.hub.turn.answer(self._conversation.quit)
+            self._conversation.quit()
 
     def writeConnectionLost(self) -> None:
         """Never: this side does not close half."""

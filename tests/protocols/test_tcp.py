@@ -69,6 +69,17 @@ class LineTests(Case):
         self.assertEqual(client.lines, [f"{client.address}: last words", f"* 1 in lobby: {client.address}"])
         self.assertTrue(client.closed)
 
+    def test_so_does_who_leaves(self) -> None:
+        for last in ("", "/quit"):
+            witness, client = self.client(), self.client()
+            witness.read()
+            client.say("last words", "/who", last, "never")
+            who = f"* 2 in lobby: {witness.address}, {client.address}"
+            self.assertEqual(client.read(), [f"{client.address}: last words", who])
+            self.assertEqual(witness.read(), [f"{client.address}: last words", f"* {client.address} left"])
+            self.assertTrue(client.closed)
+            witness.connection.close()
+
     def test_empty_lines_by_the_thousand_cost_no_time(self) -> None:
         self.serve(empty_line="ignore", publish_rate=0)
         client = self.client()
