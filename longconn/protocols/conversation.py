@@ -206,6 +206,7 @@ class Conversation(Intake[bytes]):
         texts = self.format.texts
         channel = self.channel or self.hub.settings.default_channel
         infos = self.client.presence(channel)
+        self.charge(len(infos))
         names = ", ".join(safe(each.name) for each in infos[:_LISTED])
         if len(infos) > _LISTED:
             names += texts.who_more.format(n=len(infos) - _LISTED)
@@ -214,6 +215,7 @@ class Conversation(Intake[bytes]):
     def _do_channels(self, argument: str) -> None:
         texts = self.format.texts
         may = self.client.may
+        self.charge(len(self.hub.channels))
         channels = [each for each in self.hub.channels.values() if len(each) and may(Action.SUBSCRIBE, each.name)]
         listed = sorted((safe(each.name), len(each)) for each in channels)[:_LISTED]
         text = ", ".join(texts.channel.format(channel=name, n=count) for name, count in listed)

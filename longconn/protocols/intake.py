@@ -10,6 +10,8 @@ from longconn.core.timers import Bucket, Call
 
 _T = TypeVar("_T")
 
+#: Things that a command may look at for the cost of one: what takes about as long as a short command.
+_LOOKED_AT = 100
 #: A wait that ends when somebody calls `go_on_soon`, not by a timer.
 UNTIL_TOLD = -1.0
 
@@ -79,6 +81,11 @@ class Intake(Generic[_T]):
         if not wait:
             self._commands.spend(1)
         return wait
+
+    def charge(self, looked_at: int) -> None:
+        """Count a command for more than one, if it looked at very many things to be answered."""
+        if self._commands is not None:
+            self._commands.spend(looked_at / _LOOKED_AT)
 
     def go_on_soon(self) -> None:
         """What was waited for has happened."""

@@ -132,6 +132,22 @@ class LimitTests(Case):
                 self.assertEqual(client.read(), [f"{client.address}: " + "x" * 100])
                 self.assertEqual(self.send(client, b"x" * 101 + end), ["! too large: at most 100 bytes"])
 
+    def test_a_command_that_looks_at_very_many_counts_for_more(self) -> None:
+        self.serve(publish_rate=10, publish_burst=10, channel_rate=0)
+        others = [self.server.line_client(self.factory) for _ in range(400)]
+        self.server.settle()
+        for command in ("/who", "/channels"):
+            client = self.client()
+            client.say(*[command] * 10)
+            self.assertEqual(len(client.read()), 2)
+            for _ in range(2):
+                self.server.advance(2.1)
+                self.assertEqual(len(client.read()), 4)
+            client.connection.close()
+            for number, each in enumerate(others):
+                each.say(f"/join {number}")
+            self.server.advance(2)
+
     def test_history_that_is_not_read_is_not_told_again(self) -> None:
         client = self.client(window=1_000)
         talker = self.client()
