@@ -116,52 +116,72 @@ def _length(number: int) -> bytes:
     return bytes(parts)
 
 
+def cleaned(kind: int, frame: bytes) -> bytes:
+    """A frame without what is to be ignored (sections 6.5.2 and 6.9).
+
+    The library keeps settings that nobody knows for as long as the connection lasts, and it would have them all.
+    """
+    length = len(frame) - HEAD
+    if kind == SETTINGS and not length % 6:
+        parts = [frame[at : at + 6] for at in range(HEAD, len(frame), 6) if 1 <= frame[at] << 8 | frame[at + 1] <= 6]
+        payload = b"".join(parts)
+        return len(payload).to_bytes(3, "big") + frame[3:HEAD] + payload
+    if kind == WINDOW_UPDATE and length == 4 and frame[HEAD] & 0x80:
+        return frame[:HEAD] + bytes((frame[HEAD] & 0x7F,)) + frame[HEAD + 1 :]
+    return frame
+
+
 class Frames:
     """Cuts what comes in into whole frames. At most one frame, of `MAX_FRAME` bytes, waits for its end.
 
     A block of headers has at most `max_block` bytes, over all its CONTINUATION frames, and at most
-    `_MAX_CONTINUATIONS` of these. Iterating raises HTTP2Error for what is over a limit.
+    `_MAX_CONTINUATIONS` of these. Iterating raises HTTP2Error for what is over a limit; it may be left,
+    and goes on where it was.
     """
 
     _MAX_CONTINUATIONS: Final = 32
 
     def __init__(self, max_block: int) -> None:
+        #: a block of headers has begun: nothing but its rest may come (section 4.3)
+        self.in_block = False
         self._max_block = max_block
         self._data = b""
+        self._at = 0
         self._begun = False
         self._block = 0
         self._continuations = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+        """Something came."""
+        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        self._at = 0
+        return iter(self)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Yields kind, flags, stream and the whole frame as bytes; the preface is one of kind -1."""
-        if self._data:
-            data = self._data + data
-            self._data = b""
-        at = 0
         if not self._begun:
-            known = data[: len(PREFACE)]
+            known = self._data[: len(PREFACE)]
             if not PREFACE.startswith(known):
                 raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "not the preface of HTTP/2")
             if len(known) < len(PREFACE):
-                self._data = data
                 return
             self._begun = True
-            at = len(PREFACE)
+            self._at = len(PREFACE)
             yield -1, 0, 0, PREFACE
-        end = len(data)
-        while end - at >= HEAD:
-            word, flags, stream = _unpack(data, at)
+        while len(self._data) - self._at >= HEAD:
+            at = self._at
+            word, flags, stream = _unpack(self._data, at)
             length, kind = word >> 8, word & 0xFF
             if length > MAX_FRAME:
                 raise HTTP2Error(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
             after = at + HEAD + length
-            if after > end:
-                break
+            if after > len(self._data):
+                return
             if kind in (HEADERS, CONTINUATION):
                 self._count(kind, length)
-            yield kind, flags, stream & HIGHEST, data[at:after]
-            at = after
-        self._data = data[at:]
+                self.in_block = not flags & END_HEADERS
+            self._at = after
+            yield kind, flags, stream & HIGHEST, self._data[at:after]
 
     def _count(self, kind: int, length: int) -> None:
         """A block of headers has begun, or goes on."""

@@ -20,7 +20,8 @@ MIB = 1024 * 1024
 WAIT = 10.0
 #: A pool of connections for each channel, where the library would share them.
 OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-METADATA = (("one", "1"), ("raw-bin", b"\0\xff"))
+#: The space is sent as it is, and is not part of the value.
+METADATA = (("one", " 1 "), ("raw-bin", b"\0\xff"))
 
 
 def status(call: Any) -> list[Any]:

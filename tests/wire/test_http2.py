@@ -48,6 +48,35 @@ class ReadingTests(SynchronousTestCase):
             reader = Frames(1000)
             self.assertEqual([*reader.feed(data[:cut]), *reader.feed(data[cut:])], whole)
 
+    def test_reading_may_be_left_and_goes_on(self) -> None:
+        frames = [http2.ping(b"%08d" % number) for number in range(5)]
+        reader = Frames(1000)
+        first = next(reader.feed(http2.PREFACE + frames[0] + frames[1][:9]))
+        self.assertEqual(first[0], -1)
+        self.assertEqual(next(iter(reader))[3], frames[0])
+        reader.feed(frames[1][9:] + frames[2])
+        self.assertEqual(next(iter(reader))[3], frames[1])
+        self.assertEqual([each[3] for each in reader.feed(frames[3] + frames[4][:1])], frames[2:4])
+        self.assertEqual([each[3] for each in reader.feed(frames[4][1:])], frames[4:])
+
+    def test_a_block_of_headers(self) -> None:
+        reader = self.begun()
+        told = []
+        data = http2.frame(http2.HEADERS, 0, 1, b"") + http2.ping(bytes(8)) + http2.frame(http2.CONTINUATION, 4, 1, b"")
+        for _ in reader.feed(data):
+            told.append(reader.in_block)
+        self.assertEqual(told, [True, True, False])
+
+    def test_what_is_to_be_ignored(self) -> None:
+        known = http2.settings({1: 0, 4: 2**31, 6: 7})
+        self.assertEqual(http2.cleaned(http2.SETTINGS, known), known)
+        more = http2.settings({0: 1, 1: 0, 8: 1, 0x104: 9, 4: 2**31, 7: 1, 6: 7, 0xFFFF: 1})
+        self.assertEqual(http2.cleaned(http2.SETTINGS, more), known)
+        for frame in (http2.frame(http2.SETTINGS, 0, 0, bytes(5)), http2.window_update(1, 2**31 - 1)):
+            self.assertEqual(http2.cleaned(frame[3], frame), frame)
+        reserved = http2.frame(http2.WINDOW_UPDATE, 0, 3, b"\x80\0\0\5")
+        self.assertEqual(http2.cleaned(http2.WINDOW_UPDATE, reserved), http2.window_update(3, 5))
+
     def test_the_reserved_bit_is_ignored(self) -> None:
         ((_, _, stream, _),) = self.begun().feed(http2.head(0, http2.DATA, 0, 0x80000003))
         self.assertEqual(stream, 3)

@@ -21,6 +21,7 @@ from longconn.wire import http2
 from longconn.wire.grpc import ACCEPT_ENCODING, Metadata, StatusCode, StatusError, trailers, write_metadata
 from longconn.wire.grpc_request import NotGRPC, read_request
 from longconn.wire.http2 import ErrorCode, HTTP2Error
+from longconn.wire.http2_fields import MalformedError, check_request, check_trailers
 
 if TYPE_CHECKING:
     from longconn.protocols.grpc.factory import GrpcFactory
@@ -34,6 +35,11 @@ _MOST_HEADS = 4 * 1024 * 1024
 _SHARE = 4
 #: Characters of a path that are told back.
 _LONGEST_PATH = 200
+#: What is read in one turn of the reactor, so that others have theirs: some milliseconds' work. A frame counts as
+#: one; of data, that somebody may act on, as more; one that may begin a call by the size of its headers.
+_SLICE = 512
+_OF_DATA = 4
+_OF_HEADERS, _HEADERS_BYTES = 16, 4
 
 
 class GrpcProtocol(Lifetime):
@@ -47,13 +53,24 @@ class GrpcProtocol(Lifetime):
         if self._over:
             return
         self._heard = self.hub.clock.seconds()
+        self._frames.feed(data)
+        if not self._resting:
+            self._read()
+
+    def _read(self) -> None:
+        """Act on what came, up to a limit."""
         self.sender.hold()
         self._allow_for_sent()
+        left = _SLICE
         try:
-            for kind, flags, stream, frame in self._frames.feed(data):
+            for kind, flags, stream, frame in self._frames:
                 self._on_frame(kind, flags, stream, frame)
                 if self._over:
                     return
+                left -= _cost(kind, len(frame))
+                if left <= 0:
+                    self._rest()
+                    break
         except HTTP2Error as error:
             self._fail(error.code, str(error))
         except ProtocolError as error:
@@ -66,6 +83,21 @@ class GrpcProtocol(Lifetime):
             self._fail(ErrorCode.INTERNAL_ERROR, "internal error")
         else:
             self.sender.flush()
+
+    def _rest(self) -> None:
+        """Read no further until others had their turn."""
+        transport: Any = self.transport
+        self._resting = True
+        transport.pauseProducing()
+        self.factory.turns.soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if not self._over:
+            self._read()
+        if not self._resting:
+            transport: Any = self.transport
+            transport.resumeProducing()
 
     def _allow_for_sent(self) -> None:
         sent, self.sender.sent_frames = self.sender.sent_frames, 0
@@ -82,9 +114,11 @@ class GrpcProtocol(Lifetime):
             if kind == http2.SETTINGS and flags & http2.ACK and len(frame) > http2.HEAD:
                 raise HTTP2Error(ErrorCode.FRAME_SIZE_ERROR, "settings in an acknowledgement")  # section 6.5
             if kind == http2.GOAWAY:
-                _check_goaway(stream, len(frame) - http2.HEAD)
+                _check_goaway(stream, len(frame) - http2.HEAD, self._frames.in_block)
                 # The peer opens no further streams, and wants none from us. The library would end those that are open.
                 return
+            if kind in (http2.SETTINGS, http2.WINDOW_UPDATE):
+                frame = http2.cleaned(kind, frame)
         for event in self._library.receive_data(frame):
             act = _ACTIONS.get(type(event))
             if act is not None:
@@ -96,10 +130,10 @@ class GrpcProtocol(Lifetime):
     def _on_request(self, event: Any) -> None:
         stream_id: int = event.stream_id
         if len(self.calls) >= MAX_STREAMS or (self._last is not None and stream_id > self._last):
-            self._limits.reset()
-            self._library.reset_stream(stream_id, ErrorCode.REFUSED_STREAM)
+            self._break(stream_id, ErrorCode.REFUSED_STREAM)
             return
         try:
+            check_request(event.headers)
             request = read_request(event.headers)
             handler = self.factory.services.get(request.path)
             if handler is None:
@@ -107,6 +141,8 @@ class GrpcProtocol(Lifetime):
             head_size = sum([len(name) + len(value) for name, value in event.headers])
             if self._heads + head_size > _MOST_HEADS:
                 raise StatusError(StatusCode.RESOURCE_EXHAUSTED, "the calls under way have too much metadata")
+        except MalformedError as error:
+            self._on_malformed(stream_id, error)
         except NotGRPC as error:
             headers = [(b":status", b"%d" % error.status), *error.headers, (b"content-type", b"text/plain")]
             self._refuse(stream_id, headers, event)
@@ -124,6 +160,26 @@ class GrpcProtocol(Lifetime):
         self._library.send_headers(stream_id, headers, end_stream=True)
         if event.stream_ended is None:
             self._library.reset_stream(stream_id, ErrorCode.NO_ERROR)
+
+    def _on_trailers(self, event: Any) -> None:
+        """gRPC has none in a request; what they say is not asked (RFC 9113, section 8.1)."""
+        try:
+            check_trailers(event.headers)
+        except MalformedError as error:
+            self._on_malformed(event.stream_id, error)
+
+    def _on_malformed(self, stream_id: int, error: MalformedError) -> None:
+        log.debug("a request from %s is malformed: %.200s", self.address, error)
+        self._break(stream_id, ErrorCode.PROTOCOL_ERROR)
+        call = self.calls.get(stream_id)
+        if call is not None:
+            self._forget(call)
+            call.lost()
+
+    def _break(self, stream_id: int, code: ErrorCode) -> None:
+        """Reset a stream for what the peer did."""
+        self._limits.reset()
+        self._library.reset_stream(stream_id, code)
 
     def _on_data(self, event: Any) -> None:
         size: int = event.flow_controlled_length
@@ -205,8 +261,17 @@ class GrpcProtocol(Lifetime):
         self._forget(call)
 
 
-def _check_goaway(stream: int, length: int) -> None:
-    """Raises HTTP2Error for one that cannot be (RFC 9113, section 6.8)."""
+def _cost(kind: int, size: int) -> int:
+    """What a frame counts against `_SLICE`."""
+    if kind in (http2.HEADERS, http2.CONTINUATION):
+        return _OF_HEADERS + size // _HEADERS_BYTES
+    return _OF_DATA if kind == http2.DATA else 1
+
+
+def _check_goaway(stream: int, length: int, in_block: bool) -> None:
+    """Raises HTTP2Error for one that cannot be (RFC 9113, sections 4.3 and 6.8)."""
+    if in_block:
+        raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "GOAWAY within a block of headers")
     if stream:
         raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
     if length < 8:
@@ -215,6 +280,7 @@ def _check_goaway(stream: int, length: int) -> None:
 
 _ACTIONS: dict[type, Any] = {
     events.RequestReceived: GrpcProtocol._on_request,
+    events.TrailersReceived: GrpcProtocol._on_trailers,
     events.DataReceived: GrpcProtocol._on_data,
     events.StreamEnded: GrpcProtocol._on_end,
     events.StreamReset: GrpcProtocol._on_reset,

@@ -58,6 +58,8 @@ class Lifetime(Protocol):
         #: whether the peer's settings came, and whether nothing is read any more
         self._settled = False
         self._over = False
+        #: whether what came waits, because very much came at once
+        self._resting = False
         #: when something came last; when the last call ended; since when a ping waits for its answer
         self._heard = self._idle_since = 0.0
         self._pinged: float | None = None

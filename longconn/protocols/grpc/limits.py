@@ -44,8 +44,7 @@ class Limits:
     def check(self, kind: int, flags: int, length: int) -> None:
         """One frame that came; `length` is that of its payload."""
         if kind == http2.SETTINGS:
-            if not flags & http2.ACK:
-                self._spend(self._settings, "settings")
+            self._spend(self._idle if flags & http2.ACK else self._settings, "settings")
         elif kind == http2.PING:
             if flags & http2.ACK:
                 self._spend(self._idle, "pings")

@@ -1,0 +1,46 @@
+"""What may be in the fields of a request."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from longconn.wire.http2_fields import MalformedError, check_request, check_trailers
+
+REQUEST = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a/B"), (b":authority", b"localhost")]
+
+
+class FieldTests(SynchronousTestCase):
+    def test_what_may_be(self) -> None:
+        check_request([*REQUEST, (b"te", b"trailers"), (b"te", b"Trailers"), (b"x-a_b.c!~", b"any \t value \xff")])
+        check_request([*REQUEST, (b"host", b"elsewhere"), (b"x", b"")])
+        check_trailers([(b"x", b"y"), (b"x", b"z")])
+        check_trailers([])
+
+    def test_an_authority_is_optional(self) -> None:
+        """`doc/PROTOCOL-HTTP2.md` in grpc/grpc, "Requests"."""
+        check_request(REQUEST[:3])
+
+    def test_white_space_around_a_value_is_allowed(self) -> None:
+        """It is taken away where values are read ("Custom-Metadata"): grpcio sends it."""
+        check_request([*REQUEST, (b"x", b" a\t")])
+
+    def test_names_and_values_that_cannot_be(self) -> None:
+        for field in (
+            (b"X-A", b"b"), (b"", b"b"), (b"x a", b"b"), (b"x:a", b"b"), (b"x\x7f", b"b"), (b"x\xe4", b"b"),
+            (b"x\0", b"b"), (b"x", b"a\0b"), (b"x", b"a\nb"), (b"x", b"a\rb"), (b"te", b"trailers, deflate"),
+            (b"connection", b"close"), (b"keep-alive", b"1"), (b"proxy-connection", b"1"),
+            (b"transfer-encoding", b"chunked"), (b"upgrade", b"h2c"),
+        ):  # fmt: skip
+            with self.assertRaises(MalformedError, msg=field):
+                check_request([*REQUEST, field])
+            with self.assertRaises(MalformedError, msg=field):
+                check_trailers([field])
+
+    def test_pseudo_headers_that_cannot_be(self) -> None:
+        for fields in (
+            REQUEST[1:], [REQUEST[0], *REQUEST[2:]], [*REQUEST[:2], REQUEST[3]], [*REQUEST[:2], (b":path", b"")], [],
+            [*REQUEST, REQUEST[0]], [*REQUEST, REQUEST[3]], [*REQUEST, (b":status", b"200")],
+            [*REQUEST, (b":test", b"1")], [*REQUEST[:3], (b"x", b"y"), REQUEST[3]],
+        ):  # fmt: skip
+            with self.assertRaises(MalformedError, msg=fields):
+                check_request(fields)
+        with self.assertRaises(MalformedError):
+            check_trailers([(b"x", b"y"), (b":path", b"/")])
