@@ -57,7 +57,7 @@ _VARIABLE = re.compile(
     r"|(?<=since=)(?P<epoch3>[\w-]{11})(?=:\d)"
     r"|(?<=\"client\":\")(?P<client>[\w-]{20})(?=\")|(?<=\"session\":\")(?P<session>[\w-]{24})(?=\")"
     r"|(?<=\"node\":\")(?P<node>[\w-]{11})(?=\")"
-    r"|(?P<time>(?<=\"time\":)\d+\.\d{3}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4})"
+    r"|(?P<time>(?<=\"time\":)\d+(?:\.\d+)?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4})"
 )
 
 

@@ -136,7 +136,9 @@ class BatchTests(Case):
         )
         replies = self.post("/api/batch", written).json()["replies"]
         self.assertEqual(replies[0]["publish"]["offset"], 1)
-        self.assertEqual(replies[1]["history"]["publications"], [{"data": {"a": 1}, "offset": 1}])
+        self.assertEqual(
+            replies[1]["history"]["publications"], [{"data": {"a": 1}, "offset": 1, "time": 1_700_000_000_000}]
+        )
         missing = error(104, "not found")
         self.assertEqual(replies[2:], [BAD, BAD, missing, missing, {"history_remove": {}}])
         self.assertEqual(self.call("batch"), {"replies": []})

@@ -59,8 +59,8 @@ class ChannelTests(Case):
         self.call("publish", channel="c", data=2)
         theirs, ours = self.call("history", channel="c", limit=-1)["result"]["publications"]
         info = {"user": "ann", "client": ann.id, "conn_info": {"role": "x"}}
-        self.assertEqual(theirs, {"data": {"x": 1}, "info": info, "offset": 1})
-        self.assertEqual(ours, {"data": 2, "offset": 2})
+        self.assertEqual(theirs, {"data": {"x": 1}, "info": info, "offset": 1, "time": 1_700_000_000_000})
+        self.assertEqual(ours, {"data": 2, "offset": 2, "time": 1_700_000_000_000})
 
     def test_history_that_is_off(self) -> None:
         self.serve(namespaces=Namespaces(plain=ChannelOptions(history_size=0)))

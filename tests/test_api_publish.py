@@ -25,7 +25,9 @@ class PublishTests(Case):
         self.assertEqual(person.read(), [f"(server): {data}"])
         (frame,) = program.socket.read()
         # Nobody published it: there is no info.
-        self.assertEqual(frame, '{"push":{"channel":"lobby","pub":{"data":' + data + ',"offset":1}}}')
+        self.assertEqual(
+            frame, '{"push":{"channel":"lobby","pub":{"data":' + data + ',"offset":1,"time":1700000000000}}}'
+        )
 
     def test_no_client_can_be_called_as_the_server_is(self) -> None:
         client = self.server.line_client()

@@ -90,7 +90,7 @@ _METHODS: dict[str, tuple[str, Json, Json]] = {
         ),
         fields(
             ("publications", "epoch", "offset"),
-            publications=listed(fields(("data",), data=_ANY, info=ref("ApiClient"), offset=INTEGER)),
+            publications=listed(fields(("data",), data=_ANY, info=ref("ApiClient"), offset=INTEGER, time=INTEGER)),
             epoch=STRING,
             offset=INTEGER,
         ),

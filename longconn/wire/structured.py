@@ -145,11 +145,13 @@ def info_json(info: Info) -> bytes:
 
 
 def publication_json(publication: Publication) -> bytes:
+    """Publication. Its `time` is in milliseconds since 1970 here."""
     info = info_json(publication.info)
-    return b'{"data":%b%b%b}' % (
+    return b'{"data":%b%b%b,"time":%d}' % (
         publication.data.json,
         b',"info":%b' % info if info != b"{}" else b"",  # the server's own have none
         b',"offset":%d' % publication.offset if publication.offset else b"",
+        round(publication.time * 1000),
     )
 
 

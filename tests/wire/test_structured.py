@@ -193,7 +193,12 @@ class ReplyTests(SynchronousTestCase):
     def test_a_publication(self) -> None:
         self.assertEqual(
             json.loads(publication_json(SAID)),
-            {"data": "hé\n", "info": {"client": "id-1", "conn_info": {"name": "ann"}}, "offset": 7},
+            {
+                "data": "hé\n",
+                "info": {"client": "id-1", "conn_info": {"name": "ann"}},
+                "offset": 7,
+                "time": 1_700_000_000_250,
+            },
         )
         self.assertIn(b'"data":{"a":1.50}', publication_json(VALUE))
         unkept = Publication("room", "ep", 0, Data.of_text("x"), ANN, 0.0)
