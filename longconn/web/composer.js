@@ -2,6 +2,7 @@
 
 import { $ } from "./elements.js";
 
+const SLOW = 500; // milliseconds after which it is told that a message is still on its way
 const NOT_CONNECTED = "Not connected. Your message stays here.";
 
 export class Composer {
@@ -15,8 +16,8 @@ export class Composer {
       this.say();
     });
     this.field.addEventListener("keydown", (event) => {
-      // While a word is being composed (Chinese, Japanese, …) Enter belongs to that.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      // While a word is being composed (Chinese, Japanese, …) Enter belongs to that; Safari says so by a code of its own.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       this.say();
     });
@@ -33,7 +34,17 @@ export class Composer {
     this.field.disabled = $("send").disabled = !room;
     this.field.placeholder = room ? `Message #${room.channel}` : "";
     this.problem(room?.problem && room.problem !== NOT_CONNECTED ? room.problem : "");
+    this.progress();
     this.fit();
+  }
+
+  /** Be ready to be typed into, where that brings no keyboard up over half of the page. */
+  invite() {
+    if (!matchMedia("(pointer: coarse)").matches) this.field.focus();
+  }
+
+  progress() {
+    $("composer-note").textContent = this.room?.sending.size ? "Sending…" : "";
   }
 
   problem(text) {
@@ -60,11 +71,14 @@ export class Composer {
     this.problem("");
     this.fit();
     field.focus();
+    const slow = setTimeout(() => this.progress(), SLOW);
     try {
       await room.say(text);
     } catch (error) {
       this.giveBack(room, text, error.message);
     }
+    clearTimeout(slow);
+    this.progress();
   }
 
   /** What could not be said goes back into the field, before what was written meanwhile. */

@@ -2,7 +2,7 @@
 // is blocked, and asks for the same name again.
 
 import { memory } from "./address.js";
-import { Events, Socket, tryWebSocket } from "./transports.js";
+import { Events, Socket, TOO_LARGE, tryWebSocket } from "./transports.js";
 
 const PATIENCE = 8000; // milliseconds for the answer to `connect`
 const PROBE = 2000; // milliseconds for an answer to a `ping` that is sent in doubt
@@ -12,7 +12,6 @@ const LONGEST = 20000;
 const NAME_TRIES = 5; // how often a name that was ours is asked for before it is given up
 const BLOCKED_FOR = 60000; // milliseconds until a blocked WebSocket is tried again, and twice that the next time
 const BLOCKED_MOST = 3600000;
-const TOO_LARGE = 1009;
 
 /** A command was refused: `code`, and the server's words. */
 export class Refusal extends Error {

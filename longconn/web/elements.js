@@ -16,6 +16,22 @@ export const named = (name, classes) => make("bdi", classes, name);
 /** A publication's data in words: text without the white space at its end, anything else as JSON. */
 export const written = (data) => (typeof data === "string" ? data.trimEnd() : JSON.stringify(data));
 
+// Not the punctuation after it, and nothing but the web.
+const LINK = /\bhttps?:\/\/[^\s<>"，。；：！？、（）【】《》「」]*[^\s<>"'.,:;!?()[\]{}，。；：！？、（）【】《》「」]/gi;
+
+/** A text, with links where addresses of the web are. */
+export function linked(text) {
+  const content = [];
+  let end = 0;
+  for (const { 0: address, index } of text.matchAll(LINK)) {
+    const link = make("a", "", address);
+    Object.assign(link, { href: address, target: "_blank", rel: "noopener noreferrer" });
+    content.push(text.slice(end, index), link);
+    end = index + address.length;
+  }
+  return [...content, text.slice(end)];
+}
+
 const HUES = 8;
 
 /** The class of a name's colour: one name, one colour. */

@@ -46,6 +46,9 @@ const roomEvents = {
     if (room === open) messages.update();
     drawSides();
   },
+  entered(room) {
+    if (room === open) room.fetchPresence();
+  },
   said(room, item, isLive) {
     if (item.own) return;
     if (room !== open || document.hidden) room.unread += 1;
@@ -92,9 +95,10 @@ function show(channel) {
   $("title-mark").hidden = !open;
   $("title-text").textContent = open ? open.channel : "No channel is open";
   $("hint").textContent = hint(channel);
+  if (open?.entered) open.fetchPresence();
   messages.open(open);
   composer.open(open);
-  drawSides();
+  drawSidesNow(); // a panel that is opened next goes to the current one
 }
 
 function leave(room) {
@@ -114,6 +118,7 @@ addEventListener("hashchange", () => {
   const channel = channelOf(location.hash);
   if (channel) show(channel);
   showPanel("");
+  composer.invite();
 });
 
 $("join").addEventListener("submit", (event) => {
@@ -152,4 +157,5 @@ history.replaceState(null, "", fragment(first));
 show(first);
 drawState(connection);
 naming.show();
+composer.invite();
 naming.start();

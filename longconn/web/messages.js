@@ -1,8 +1,9 @@
 // The list of what was said in the open channel. It follows the newest as long as its end is in view.
 
-import { $, hue, make, named, sign, written } from "./elements.js";
+import { $, hue, linked, make, named, sign, written } from "./elements.js";
 
 const NEAR = 40; // pixels from the end that count as the end
+const FEW = 4; // names of those who came or went, one after the other; the others are counted
 const TOGETHER = 5 * 60 * 1000; // milliseconds within which messages of one speaker are one block
 
 export class Messages {
@@ -52,8 +53,11 @@ export class Messages {
     const from = Math.max(0, room.items.length - added - 1);
     if (list.lastChild && room.items[from]?.kind === "moves") list.lastChild.replaceWith(this.element(from));
     for (let index = room.items.length - added; index < room.items.length; index++) list.append(this.element(index));
+    const isShorter = list.childElementCount > room.items.length;
     while (list.childElementCount > room.items.length) list.firstChild.remove();
+    if (isShorter) list.firstChild.replaceWith(this.element(0)); // it may have gone on from the last that went
     this.total = room.total;
+    this.hint();
     if (added) this.follow(room.items.slice(-added).filter((each) => each.kind === "message").length);
   }
 
@@ -64,11 +68,16 @@ export class Messages {
     Object.assign(this, { total: room?.total ?? 0, drawing: room?.drawing ?? 0 });
     if (this.isAtEnd) this.toEnd();
     else list.scrollTop = list.scrollHeight - below;
-    $("empty").hidden = !room?.entered || room.wanted !== null || room.items.length > 0;
+    this.hint();
+  }
+
+  /** How to say something, as long as nothing was. */
+  hint() {
+    const { room } = this;
+    $("empty").hidden = !room?.entered || room.wanted !== null || room.items.some((each) => each.kind !== "moves");
   }
 
   follow(messages) {
-    $("empty").hidden = true;
     if (this.isAtEnd || this.room.items.at(-1)?.own) this.toEnd();
     else this.count(this.fresh + messages);
   }
@@ -86,27 +95,42 @@ export class Messages {
   }
 
   element(index) {
-    const item = this.room.items[index];
+    const { items } = this.room;
+    const item = items[index];
     if (item.kind === "note") return make("li", "note", item.text);
-    if (item.kind === "moves") return make("li", "moves", item.moves.join(" · "));
-    return message(item, this.room.items[index - 1]);
+    if (item.kind === "moves") return make("li", "moves", ...item.moves.flatMap(move));
+    const earlier = items.findLast((each, at) => at < index && each.kind === "message")?.time ?? new Date();
+    return message(item, items[index - 1], earlier.toDateString() !== item.time.toDateString());
   }
 }
 
-function message(item, before) {
-  const goesOn = before?.kind === "message" && before.client === item.client && before.name === item.name &&
-    (item.time ?? 0) - (before.time ?? 0) < TOGETHER;
+/** Who came, went, or is called otherwise now. */
+function move({ what, names, more }, index) {
+  const words = index ? [" · "] : [];
+  if (what === "renamed") return [...words, named(names[0]), " is now ", named(names[1])];
+  const count = names.length + more;
+  names.slice(0, FEW).forEach((each, at) => {
+    if (at) words.push(at === count - 1 ? " and " : ", ");
+    words.push(named(each));
+  });
+  if (count > FEW) words.push(` and ${count - FEW} more`);
+  return [...words, ` ${what}`];
+}
+
+function message(item, before, isOfAnotherDay) {
+  const goesOn = !isOfAnotherDay && before?.kind === "message" && before.client === item.client &&
+    before.name === item.name && item.time - before.time < TOGETHER;
   const element = make("li", `message${goesOn ? " goes-on" : ""}${item.own ? " own" : ""}`);
   const head = make("p", goesOn ? "said-by sr" : "said-by", named(item.name, `name ${hue(item.name)}`), " ");
-  if (item.time) {
-    const time = make("time", "", item.time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-    time.dateTime = item.time.toISOString();
-    time.title = item.time.toLocaleString();
-    head.append(time);
-  }
+  const day = isOfAnotherDay ? { weekday: "short", day: "numeric", month: "short" } : {};
+  const time = make("time", "", item.time.toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit" }));
+  time.dateTime = item.time.toISOString();
+  time.title = item.time.toLocaleString();
+  head.append(time);
   const isText = typeof item.data === "string";
   const words = written(item.data);
-  const text = make(isText ? "p" : "code", `text${words ? "" : " blank"}`, words || "(blank)");
+  const content = isText && words ? linked(words) : [words || "(blank)"];
+  const text = make(isText ? "p" : "code", `text${words ? "" : " blank"}`, ...content);
   if (isText) text.dir = "auto";
   if (!goesOn) element.append(sign(item.name));
   element.append(head, text);

@@ -4,7 +4,8 @@ import { Lost } from "./connection.js";
 
 const MOST = 500; // messages kept on the page
 const AT_FIRST = 50; // of history, for who joins
-const MOST_MOVES = 12; // comings and goings in one line
+const MOST_MOVES = 12; // changes between comings, goings and new names in one line
+const MOST_NAMES = 100; // of those who came or went, one after the other
 const RESUBSCRIBE = 2500; // codes of `unsubscribe` pushes from which the client is to subscribe again
 const LATER = 3000; // milliseconds until what was refused for now is tried again
 
@@ -17,10 +18,11 @@ function nameOf(info) {
 }
 
 /**
- * Items are messages `{kind: "message", name, client, own, data, time}`, comings and goings `{kind: "moves", moves}`
- * and notes `{kind: "note", text}`. `total` counts those that were ever added at the end, `drawing` goes up when others
- * changed. `on.changed(room)` is called for each change, `on.said(room, item, isLive)` for each message that came by
- * itself, or was missed for a while.
+ * Items are messages `{kind: "message", name, client, own, data, time}`, comings and goings `{kind: "moves", moves}`,
+ * each `{what, names, more}`, and notes `{kind: "note", text}`. `total` counts those that were ever added at the end,
+ * `drawing` goes up when others changed. `on.changed(room)` is called for each change, `on.entered(room)` for each
+ * subscribe that was answered, `on.said(room, item, isLive)` for each message that came by itself, or was missed for a
+ * while.
  */
 export class Room {
   items = [];
@@ -79,13 +81,14 @@ export class Room {
     this.position = positioned ? { epoch, offset } : null;
     this.settle(recovered);
     if (this.wanted) this.fetchHistory();
-    this.fetchPresence();
+    this.on.entered(this);
     this.on.changed(this);
   }
 
   /** The connection is gone. */
   away() {
     this.entered = false;
+    if (this.connection.state === "stopped") this.settle(false);
     this.on.changed(this);
   }
 
@@ -101,7 +104,7 @@ export class Room {
     if (wanted !== this.wanted) return;
     this.wanted = null;
     const old = publications.reverse().filter(({ offset }) => offset > wanted.floor && offset < wanted.before);
-    this.items.splice(this.items.indexOf(wanted.after) + 1, 0, ...old.map((each) => this.item(each, null)));
+    this.items.splice(this.items.indexOf(wanted.after) + 1, 0, ...old.map((each) => this.item(each)));
     this.last = Math.max(this.last, old.at(-1)?.offset ?? 0);
     if (this.position) this.position.offset = Math.max(this.position.offset, this.last);
     this.redraw();
@@ -128,8 +131,13 @@ export class Room {
       await this.connection.call("publish", { channel: this.channel, data: text });
       this.sending.delete(sent);
     } catch (error) {
-      // Whether it arrived is seen when the channel is entered again.
-      if (error instanceof Lost) return new Promise((resolve, reject) => Object.assign(sent, { resolve, reject }));
+      if (error instanceof Lost) {
+        return new Promise((resolve, reject) => {
+          Object.assign(sent, { resolve, reject });
+          // Whether it arrived is seen when the channel is entered again, if it is.
+          if (this.connection.state === "stopped") this.settle(false);
+        });
+      }
       this.sending.delete(sent);
       throw error;
     }
@@ -179,13 +187,25 @@ export class Room {
     else this.present?.set(info.client, name);
     const was = isNamed(old) ? nameOf(old) : "";
     const tells = isNamed(info) && was !== name && (this.isOwn(info) ? was : true);
-    if (tells) {
-      const move = what !== "renamed" || !was ? `${name} ${what === "left" ? "left" : "joined"}` : `${was} is now ${name}`;
-      const line = this.items.at(-1);
-      if (line?.kind === "moves" && line.moves.length < MOST_MOVES) line.moves.push(move);
-      else this.add({ kind: "moves", moves: [move] });
-    }
+    if (tells) this.move(what === "renamed" && !was ? "joined" : what, name, was);
     this.on.changed(this);
+  }
+
+  /** Comings and goings in a row are one line; who takes a name on coming came with it. */
+  move(what, name, was) {
+    const line = this.items.at(-1);
+    if (line?.kind !== "moves" || line.moves.length === MOST_MOVES) {
+      this.add({ kind: "moves", moves: [] });
+      return this.move(what, name, was);
+    }
+    const { moves } = line;
+    const came = moves.find((each) => each.what === "joined" && each.names.includes(was));
+    const last = moves.at(-1);
+    if (what === "renamed" && came) came.names[came.names.indexOf(was)] = name;
+    else if (what === "renamed") moves.push({ what, names: [was, name], more: 0 });
+    else if (last?.what !== what) moves.push({ what, names: [name], more: 0 });
+    else if (last.names.length < MOST_NAMES) last.names.push(name);
+    else last.more += 1;
   }
 
   published(publication, isLive) {
@@ -202,13 +222,14 @@ export class Room {
         break;
       }
     }
-    const item = this.item(publication, isLive ? new Date() : null);
+    const item = this.item(publication);
     this.add(item);
     this.on.said(this, item, isLive);
   }
 
-  item({ data, info }, time) {
-    return { kind: "message", name: nameOf(info), client: info?.client, own: this.isOwn(info), data, time };
+  item({ data, info, time }) {
+    const own = this.isOwn(info);
+    return { kind: "message", name: nameOf(info), client: info?.client, own, data, time: new Date(time ?? Date.now()) };
   }
 
   isOwn(info) {

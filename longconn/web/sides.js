@@ -12,12 +12,16 @@ const drawn = new WeakMap(); // what stands for a room in the list
 
 /** The list of channels; `leave(room)` is called for the cross beside one. */
 export function drawChannels(rooms, open, leave) {
+  let current; // newly so
   const items = [...rooms.values()].map((room) => {
     if (!drawn.has(room)) drawn.set(room, entry(room, leave));
     const { item, link, unread } = drawn.get(room);
     link.classList.toggle("refused", Boolean(room.error));
-    if (room === open) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (room !== open) link.removeAttribute("aria-current");
+    else if (!link.hasAttribute("aria-current")) {
+      link.setAttribute("aria-current", "page");
+      current = link;
+    }
     unread.hidden = !room.unread;
     unread.firstChild.data = room.unread > 99 ? "99+" : String(room.unread);
     return item;
@@ -27,6 +31,7 @@ export function drawChannels(rooms, open, leave) {
   if (items.length !== list.childElementCount || items.some((each, index) => each !== list.children[index])) {
     list.replaceChildren(...items);
   }
+  current?.scrollIntoView({ block: "nearest" });
 }
 
 function entry(room, leave) {
@@ -42,12 +47,16 @@ function entry(room, leave) {
 
 let shownPeople = "";
 
-/** Who is here, those with a name first. */
+/** Names before addresses, those before ids. */
+const rank = (name) => (name.endsWith("…") ? 2 : Number(name.includes(":")));
+const { compare } = new Intl.Collator();
+
+/** Who is here, ourselves first. */
 export function drawPeople(room, connection) {
   const present = room?.entered ? room.present : null;
   const own = connection.client;
   const people = [...(present ?? [])].sort(([a, one], [b, other]) => (
-    (b === own) - (a === own) || one.endsWith("…") - other.endsWith("…") || one.localeCompare(other)
+    (b === own) - (a === own) || rank(one) - rank(other) || compare(one, other)
   ));
   const key = JSON.stringify([own, room?.entered, present && people]);
   if (key === shownPeople) return;
@@ -91,6 +100,13 @@ export function preparePanels() {
     narrow[each].addEventListener("change", () => showPanel(""));
   }
   $("shade").addEventListener("click", () => showPanel(""));
+  $("channel-list").addEventListener("keydown", (event) => {
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const links = [...$("channel-list").querySelectorAll("a")];
+    links[links.findIndex((each) => each.parentElement.contains(event.target)) + step]?.focus();
+  });
   addEventListener("keydown", (event) => {
     if (event.key === "Escape" && document.body.dataset.panel) showPanel("");
   });

@@ -4,6 +4,9 @@
 
 import { at } from "./address.js";
 
+/** The code of an end for a message that is too large, whichever way it was sent. */
+export const TOO_LARGE = 1009;
+
 const objects = (frame) => frame.split("\n").filter(Boolean).map((line) => JSON.parse(line));
 
 /** Commands and what comes back over one WebSocket. */
@@ -70,19 +73,21 @@ export class Events {
     this.busy = true;
     while (this.waiting.length && this.source.onerror !== null) {
       const data = this.waiting.splice(0, 16).join("\n");
-      if (!(await this.posted({ ...this.session, data }))) this.end({ code: 0, reason: "" });
+      const status = await this.posted({ ...this.session, data });
+      if (status !== 204) this.end({ code: status === 413 ? TOO_LARGE : 0, reason: "" });
     }
     this.busy = false;
   }
 
+  /** The status of the answer, 0 for none. */
   async posted(request) {
     const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) };
     for (;;) {
       try {
         const { status } = await fetch(at("emulation"), options);
-        if (status !== 429) return status === 204;
+        if (status !== 429) return status;
       } catch {
-        return false;
+        return 0;
       }
       // Nothing of it was taken: too much waits there.
       await new Promise((resolve) => setTimeout(resolve, 1000));

@@ -170,7 +170,7 @@ class Page:
 
     def press(self, key: str, shift: bool = False) -> None:
         """A key of the keyboard, by its name (`Enter`, `Tab`, …)."""
-        code = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowUp": 38, "PageUp": 33, "End": 35}[key]
+        code = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "PageUp": 33, "End": 35}[key]
         text = {"text": "\r"} if key == "Enter" else {}
         options = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
         self.call("Input.dispatchKeyEvent", type="keyDown", **options, **text)

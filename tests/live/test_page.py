@@ -9,6 +9,16 @@ import jwt
 from tests.live.devtools import PATIENCE
 from tests.live.page import FOCUS, MESSAGES, PEOPLE, SAID, PageCase, text_of
 
+#: The times that stand over messages of two days, said by one, and which of them have a head.
+_DAYS = """(async () => {
+  const { Messages } = await import(new URL("page/messages.js", location.origin));
+  const said = (...time) => ({ kind: "message", name: "a", client: "c", data: "x", time: new Date(2020, 1, ...time) });
+  const items = [said(1, 10, 0), said(1, 10, 1), said(2, 0, 0), said(2, 0, 1)];
+  new Messages().open({ items, total: 4, drawing: 0, entered: true, wanted: null });
+  const all = (selector) => [...document.querySelectorAll(`#messages ${selector}`)];
+  const times = all("time").map((each) => each.textContent.replace(/ [AP]M/, ""));
+  return { times, heads: all("li").map((each) => !each.matches(".goes-on")) };
+})()"""
 _SECRET = "a-secret-of-thirty-two-bytes-or-more"
 
 
@@ -22,6 +32,9 @@ class PageTests(PageCase):
         mia = self.visit("mia")
         self.assertEqual(self.read(ann), "* mia joined")
         mia.until(SAID, ["Ann: first"])  # history
+        self.assertEqual(
+            mia.evaluate("new Date(document.querySelector('.message time').dateTime) - Date.now() < 9e4"), True
+        )
         mia.until(PEOPLE, ["mia", "you", "Ann"])
         bob = self.visit("bob")
         self.assertEqual(self.read(ann), "* bob joined")
@@ -50,6 +63,34 @@ class PageTests(PageCase):
         mia.until(f"{SAID}.at(-1)", "Ann is now Zoe · bob left")
         mia.until(PEOPLE, ["mia", "you", "Zoe"])
         self.clean(mia)
+
+    def test_comings_and_goings_in_a_row_are_one_line(self) -> None:
+        self.serve()
+        page = self.visit("mia")
+        for number in range(7):
+            self.nc().write(b"/nick p%d\n" % number)
+            page.until(f"{PEOPLE}.length", number + 3)
+        page.until(SAID, ["p0, p1, p2, p3 and 3 more joined"])
+        # Who came without a name is listed after those that have one, and nothing was said as yet.
+        self.nc()
+        page.until(f"{PEOPLE}.at(-1).startsWith('127.0.0.1:')")
+        self.assertFalse(page.evaluate("document.querySelector('#empty').hidden"))
+        page.size(360, 740)
+        page.evaluate("location.hash = 'a-channel-with-a-name-that-is-not-short'; 1")
+        page.until("document.querySelector('#empty').hidden", False)
+        right = (
+            "Math.max(...[...document.querySelectorAll('#empty > *')].map(each => each.getBoundingClientRect().right))"
+        )
+        self.assertLessEqual(page.evaluate(right), 360)
+        self.clean(page)
+
+    def test_days(self) -> None:
+        self.serve()
+        page = self.visit()
+        found = page.evaluate(_DAYS)
+        self.assertEqual([len(each.split()) > 2 for each in found["times"]], [True, False, True, False])
+        self.assertEqual(found["heads"], [True, False, True, False])
+        self.clean(page)
 
     def test_names(self) -> None:
         self.serve()
@@ -123,9 +164,14 @@ class PageTests(PageCase):
         page.until(f"{MESSAGES}.map(each => each.split(': ')[1])", ["one", "two"])
         page.until("document.querySelectorAll('#channel-list .unread')[1].hidden")
         page.until("document.title", "#news · longconn")
+        page.sent.clear()
         page.reload()
         page.until("[...document.querySelectorAll('#channel-list .label')].map(e => e.textContent)", ["a/b#c", "news"])
         page.until(f"{MESSAGES}.map(each => each.split(': ')[1])", ["one", "two"])
+        page.until("document.querySelector('#people-count').textContent", "1")
+        # Who is where nobody looks is not asked for.
+        asked = [each for sent in page.sent for each in sent.split("\n") if '"presence"' in each]
+        self.assertEqual([json.loads(each)["presence"]["channel"] for each in asked], ["news"])
         page.evaluate("document.querySelector('[aria-label=\"Leave news\"]').click()")
         page.until(text_of("#title-text"), "a/b#c")
         self.assertEqual(page.evaluate("[location.hash, document.activeElement.hash]"), ["#a/b%23c", "#a/b%23c"])
@@ -169,6 +215,13 @@ class PageTests(PageCase):
         client.write(b'{"id":4,"unsubscribe":{"channel":%b}}\n' % json.dumps(evil).encode())
         page.until(f"{SAID}.at(-1)", f"{evil} left")
         self.assertEqual(page.evaluate("document.querySelectorAll('main img, main script, b').length"), 0)
+        # An address is a link, if it is one of the web; not the full stop after it.
+        odd = "javascript:alert(1) https://example.org/a?b=c&d=%27. <http://x.org> 见https://y.org/z。"
+        self.say(page, odd)
+        page.until(f"{MESSAGES}.at(-1)", f"mia: {odd}")
+        links = page.evaluate("[...document.querySelectorAll('.text a')].map(a => a.textContent + ' ' + a.rel)")
+        addresses = ["https://example.org/a?b=c&d=%27", "http://x.org", "https://y.org/z"]
+        self.assertEqual(links, [f"{each} noopener noreferrer" for each in addresses])
         self.assertEqual(page.logs, [])
         self.clean(page)
         # Even where the page's own code were wrong, nothing would run.
@@ -194,6 +247,26 @@ class PageTests(PageCase):
             reached.append(page.evaluate("(e => e.id || e.ariaLabel || e.innerText)(document.activeElement)"))
         order = ["#\nlobby", "Leave lobby", "join-channel", "Join", "ways-open", "me", "messages", "text", "send"]
         self.assertEqual(reached, order)
+        # The channels by arrow keys; the one that is opened is in view, and the field is ready.
+        for each in range(40):
+            page.evaluate(f"location.hash = 'c{each}'; 1")
+        page.until(text_of("#title-text"), "c39")
+        self.assertEqual(page.evaluate(FOCUS), "text")
+        current = "document.querySelector('#channel-list a[aria-current]')"
+        list_ = "document.querySelector('#channel-list')"
+        page.until(f"{current}?.hash", "#c39")
+        bottom = "getBoundingClientRect().bottom"
+        page.until(f"{current}.{bottom} < {list_}.{bottom} + 1")
+        page.evaluate(f"{current}.focus()")
+        for key, reached_ in (("ArrowUp", "#c38"), ("ArrowDown", "#c39"), ("ArrowDown", "#c39")):
+            page.press(key)
+            self.assertEqual(page.evaluate("document.activeElement.hash"), reached_)
+        page.press("ArrowUp")
+        page.press("Enter")
+        page.until(text_of("#title-text"), "c38")
+        page.until(FOCUS, "text")
+        page.evaluate("location.hash = 'lobby'; 1")
+        page.until(text_of("#title-text"), "lobby")
         page.size(390, 844)
         page.until("document.querySelector('#channels').inert")
         page.evaluate("document.querySelector('#channels-open').focus()")
@@ -225,6 +298,8 @@ class PageTests(PageCase):
         self._many(600)
         page.until(f"{MESSAGES}.at(-1)", "cron: 599")
         page.until(f"{list_}.childElementCount", 500)
+        # It went on from one that is not there any more.
+        page.until("document.querySelectorAll('#messages > li:first-child .sign').length", 1)
         page.until(end)
         self.clean(page)
 

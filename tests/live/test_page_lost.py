@@ -7,12 +7,24 @@ _ROOM = """(async () => {
   const { Room } = await import(new URL("page/room.js", location.origin));
   const answers = {};
   const call = (method) => new Promise((resolve) => (answers[method] = resolve));
-  const room = new Room("r", { call, ids: new Set() }, { changed() {}, said() {} });
+  const room = new Room("r", { call, ids: new Set() }, { changed() {}, entered() {}, said() {} });
   const said = (offset) => ({ data: offset, offset, info: { client: "c" } });
   const told = () => new Promise((resolve) => setTimeout(resolve));
   %s
   await told();
   return room.items.map((each) => each.data ?? each.text);
+})()"""
+
+#: What is told of a message that was on its way when the connection ended and came into a state.
+_ENDS = """(async () => {
+  const { Room } = await import(new URL("page/room.js", location.origin));
+  const { Lost } = await import(new URL("page/connection.js", location.origin));
+  const connection = { call: async () => { throw new Lost(""); }, ids: new Set(), state: "%s" };
+  const room = new Room("r", connection, { changed() {} });
+  const told = room.say("x").catch((error) => error.message);
+  await new Promise((resolve) => setTimeout(resolve));
+  %s
+  return told;
 })()"""
 
 
@@ -63,12 +75,14 @@ class LostTests(PageCase):
         self.proxy.forget()
         self._speaks("two")
         self.say(mia, "into the dark")
+        mia.until(text_of("#composer-note"), "Sending…")
         mia.evaluate("dispatchEvent(new Event('online'))")  # the network changed: it has a look
         mia.until(MESSAGES, ["cron: one", "cron: two"])
         # Its name was still that of the dead connection, for a while.
         mia.until(PEOPLE, ["mia", "you"])
         mia.until("document.querySelector('#text').value", "into the dark")
         mia.until(text_of("#composer-error"), "It was not sent: the connection was lost.")
+        mia.until(text_of("#composer-note"), "")
         mia.evaluate("document.querySelector('#text').focus()")
         mia.press("Enter")
         # Nothing is double, and nobody was told of another name.
@@ -94,6 +108,10 @@ class LostTests(PageCase):
         mia.until(f"{MESSAGES}.at(-1)", "cron: meanwhile")
         mia.until(WAY, "SSE")
         self.assertEqual(mia.evaluate(f"{MESSAGES}.length"), 5)
+        mia.evaluate("document.querySelector('#text').value = 'x'.repeat(2 ** 21)")
+        mia.press("Enter")
+        mia.until(text_of("#composer-error"), "the message is too large")
+        mia.until("document.querySelector('#text').value.length", 2**21)
         # It is remembered that WebSockets do not work, until it is time to try them again.
         mia.problems.clear()
         mia.reload()
@@ -105,6 +123,15 @@ class LostTests(PageCase):
         mia.reload()
         mia.until(WAY, "WebSocket")
         mia.until(f"{MESSAGES}.length", 5)
+
+    def test_what_was_being_said_when_it_ended_for_good_is_given_back(self) -> None:
+        self.serve()
+        page = self.visit()
+        for state, then in (("stopped", ""), ("waiting", "connection.state = 'stopped'; room.away();")):
+            self.assertEqual(
+                page.evaluate(_ENDS % (state, then)), "It may not have been sent: the connection was lost.", state
+            )
+        self.clean(page)
 
     def test_what_is_said_while_history_comes_is_shown_once(self) -> None:
         self.serve()
