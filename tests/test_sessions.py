@@ -98,15 +98,33 @@ class NameTests(Case):
 
     def test_a_name_that_is_taken_or_none_is_refused_and_may_be_given_again(self) -> None:
         Program(self.server, data={"chat": {"name": "mia"}})
-        for name, code in (("Mia", 153), ("no name", 152), (7, 107), (None, 107)):
+        for name, code in (("Mia", 153), ("no name", 152), ("", 152), (7, 107)):
             other = Program(self.server, data={"chat": {"name": name}})
             self.assertEqual(other.connected["error"]["code"], code)
             self.assertEqual(other.ask("connect", data={"chat": {"name": "bo"}})["connect"]["version"], "longconn")
             other.socket.connection.reset()
         self.server.settle()
 
+    def test_positions_of_another_shape_are_refused_and_it_may_ask_again(self) -> None:
+        for subs in (5, "lobby", [], {"lobby": 5}, {"lobby": [1]}):
+            program = Program(self.server, subs=subs)
+            self.assertEqual(program.connected["error"]["code"], 107, subs)
+            token = self.token(sub="42", channels=["lobby"])
+            found = program.ask("connect", token=token, subs={"lobby": None, "other": {"recover": True}})
+            self.assertEqual(list(found["connect"]["subs"]), ["lobby"])
+
     def test_other_data_is_the_applications(self) -> None:
-        for data in (None, 1, "chat", [], {"chat": None}, {"chat": "mia"}, {"chat": {}}, {"name": "mia"}):
+        for data in (
+            None,
+            1,
+            "chat",
+            [],
+            {"chat": None},
+            {"chat": "mia"},
+            {"chat": {}},
+            {"chat": {"name": None}},
+            {"name": "mia"},
+        ):
             program = Program(self.server, data=data)
             self.assertTrue(program.id, data)
             self.assertFalse(self.server.hub.clients[program.id].chat)

@@ -28,14 +28,22 @@ class Arriving(Protocol):
 class Arrival:
     """Subscribes the client to `granted` channels, then answers its connect with all their results.
 
+    `asked` has what the client says of some of them, a SubscribeRequest each: where in them it stands.
     A channel that cannot be subscribed to is left out, and logged. What comes back in a channel
     before all are complete waits for the answer, which a client expects first.
     """
 
-    def __init__(self, session: Arriving, command: Command, granted: Mapping[str, Granted]) -> None:
+    def __init__(
+        self,
+        session: Arriving,
+        command: Command,
+        granted: Mapping[str, Granted],
+        asked: Mapping[str, dict[str, Any]],
+    ) -> None:
         self._session = session
         self._command = command
         self._granted = granted
+        self._asked = asked
         self._subs: dict[str, bytes] = {}
         self._missing = len(granted) + 1
         self._early: list[tuple[Subscription, bytes]] = []
@@ -43,12 +51,10 @@ class Arrival:
     def start(self) -> None:
         """Subscribe to all; the last answer, or the lack of any, completes it."""
         session = self._session
-        asked = self._command.body.get("subs")
         for channel, grant in self._granted.items():
-            body = asked.get(channel) if isinstance(asked, dict) else None
             done = partial(self._done, channel)
             try:
-                session.subscribe(channel, body if isinstance(body, dict) else {}, done, grant)
+                session.subscribe(channel, self._asked.get(channel, {}), done, grant)
             except CommandError as error:
                 done(error)
             subscription = session.client.subscriptions.get(channel)

@@ -29,6 +29,7 @@ from longconn.wire.structured import (
     StructuredFormat,
     error_reply,
     fields,
+    flag,
     number,
     push,
     read_command,
@@ -251,7 +252,7 @@ class Session(Intake[bytes]):
         if self.connected == (command.method == "connect"):
             self.close(BAD_REQUEST_CLOSE, f"{command.method} {'again' if self.connected else 'before connect'}")
             return 0.0
-        if command.method == "unsubscribe" and command.body.get("channel") in self._coming:
+        if command.method == "unsubscribe" and self._is_coming(command.body.get("channel")):
             return UNTIL_TOLD  # the subscribe is answered first
         wait = self.client.allowance() if command.method in ("publish", "send", "rpc") else self.command_wait()
         if not wait:
@@ -266,6 +267,10 @@ class Session(Intake[bytes]):
                 log.exception("%s of %s client from %s", command.method, self.client.protocol, self.client.address)
                 self._refuse(command, CommandError(INTERNAL))
         return wait
+
+    def _is_coming(self, channel: object) -> bool:
+        """Whether a subscribe to this, whatever it is, is under way."""
+        return isinstance(channel, str) and channel in self._coming
 
     # What commands ask for.
 
@@ -308,11 +313,11 @@ class Session(Intake[bytes]):
     ) -> None:
         """Subscribe as `body` (a SubscribeRequest) says; `done` gets a SubscribeResult. Raises CommandError."""
         options = self.hub.namespaces.options(check_channel(channel))
-        recovering = bool(body.get("recover"))
+        recovering = flag(body, "recover")
         since = Position(text(body, "epoch"), number(body, "offset")) if recovering else None
         refuses_loss = bool(number(body, "flag") & _REJECT_UNRECOVERED)
-        forced = options.force_push_join_leave
-        format = StructuredFormat(self._carrier.frame, options.join_leave and (forced or bool(body.get("join_leave"))))
+        join_leave = flag(body, "join_leave") or options.force_push_join_leave
+        format = StructuredFormat(self._carrier.frame, options.join_leave and join_leave)
         expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
         # Not only to who asks for it: without it a client could not come back without a gap.
         recoverable = options.keeps and may_recover(channel, options, self.client.user)

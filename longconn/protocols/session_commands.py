@@ -20,7 +20,7 @@ from longconn.core.namespaces import personal_channel
 from longconn.core.publication import Data, History, Position
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError, Verifier
 from longconn.protocols.arrival import Arrival
-from longconn.wire.structured import Command, dump, fields, history_result, number, presence_result, text
+from longconn.wire.structured import Command, dump, fields, flag, history_result, inner, number, presence_result, text
 
 if TYPE_CHECKING:
     from longconn.protocols.session import Session
@@ -38,6 +38,8 @@ RENAME = "chat.rename"
 
 def _connect(session: Session, command: Command) -> None:
     hub, client = session.hub, session.client
+    subs = inner(command.body, "subs") or {}
+    asked = {channel: inner(subs, channel) or {} for channel in subs}
     try:
         claims = _identify(session, text(command.body, "token"))
     except TokenError as error:
@@ -53,13 +55,13 @@ def _connect(session: Session, command: Command) -> None:
     if hub.settings.user_personal_channel and personal is not None:
         granted.setdefault(personal, Granted())
     session.connecting = True
-    Arrival(session, command, granted).start()
+    Arrival(session, command, granted, asked).start()
 
 
 def _chat_name(data: Any) -> str | None:
     """Of a connect's `data`, which is the application's: the name of somebody who wants to be in the chat."""
     chat = data.get("chat") if isinstance(data, dict) else None
-    return text(chat, "name") if isinstance(chat, dict) and "name" in chat else None
+    return text(chat, "name") if isinstance(chat, dict) and chat.get("name") is not None else None
 
 
 def _identify(session: Session, token: str) -> ConnectionToken:
@@ -181,9 +183,9 @@ def _history(session: Session, command: Command) -> None:
     if not session.hub.namespaces.options(check_channel(channel)).keeps:
         raise CommandError(NOT_AVAILABLE, what="history")
     limit = number(body, "limit", low=-1)
-    reverse = bool(body.get("reverse"))
-    asked = body.get("since")
-    since = Position(text(asked, "epoch"), number(asked, "offset")) if isinstance(asked, dict) else None
+    reverse = flag(body, "reverse")
+    asked = inner(body, "since")
+    since = None if asked is None else Position(text(asked, "epoch"), number(asked, "offset"))
     answer = session.counted(session.answer(command, history_result))
 
     def known(result: History | CommandError) -> None:

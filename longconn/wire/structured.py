@@ -92,19 +92,43 @@ def starts_connect(line: bytes) -> bool:
         return False
 
 
+# Members of a body. One that is null is absent, as in the definitions' own decoders; each of these raises
+# CommandError(BAD_REQUEST) for a value of another kind.
+
+
 def text(body: dict[str, Any], name: str) -> str:
-    """A string of a command's body, empty without one. Raises CommandError(BAD_REQUEST)."""
-    value = body.get(name, "")
+    """A string; empty without one."""
+    value = body.get(name)
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise CommandError(BAD_REQUEST, what=f"{name} is no string")
     return value
 
 
 def number(body: dict[str, Any], name: str, low: int = 0) -> int:
-    """A number of a command's body, 0 without one. Raises CommandError(BAD_REQUEST)."""
-    value = body.get(name, 0)
+    """A whole number; 0 without one."""
+    value = body.get(name)
+    if value is None:
+        return 0
     if type(value) is not int or not low <= value < 2**63:
         raise CommandError(BAD_REQUEST, what=f"{name} is no number from {low}")
+    return value
+
+
+def flag(body: dict[str, Any], name: str) -> bool:
+    """A boolean; false without one."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise CommandError(BAD_REQUEST, what=f"{name} is neither true nor false")
+    return value is True
+
+
+def inner(body: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """An object; None without one."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise CommandError(BAD_REQUEST, what=f"{name} is no object")
     return value
 
 
