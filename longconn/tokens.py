@@ -10,7 +10,8 @@ ever used for another kind of algorithm, and `none` is none.
     info, b64info JSON for others to see                    channels    [CHANNEL]: subscribed by the server
     channel       the channel of a subscription token, and in no other
 
-Claims are those of centrifugal/centrifugo, `internal/jwtverify`. `meta` and `override` are not read.
+Claims are those of centrifugal/centrifugo, `internal/jwtverify`. `meta` is not read: nobody is shown it there. Those
+that would give a client other options or rights than it has here, `override` and `caps`, are refused.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from longconn.token_keys import Keys, load_keys
 
 log = logging.getLogger("longconn")
 
+#: Claims that are not supported, and would mean something else if they were only ignored.
+_UNSUPPORTED = ("override", "caps")
 #: Bytes that a secret should have at least (RFC 7518, section 3.2).
 _SECRET_BYTES = 32
 
@@ -113,6 +116,7 @@ class JWTVerifier:
         return payload
 
     def _check(self, claims: _Claims, now: float) -> None:
+        claims.refuse_unsupported()
         if self._audience and self._audience not in claims.texts("aud"):
             raise claims.bad("its audience is another")
         if self._issuer and claims.text("iss") != self._issuer:
@@ -140,6 +144,15 @@ class _Claims:
 
     def _wrong(self, name: str) -> TokenError:
         return self.bad(f"its claim {name} is not valid")
+
+    def refuse_unsupported(self) -> None:
+        """Raises TokenError if there is a claim that is not supported, and is not empty."""
+        subs = self._values.get("subs")
+        inside = subs.values() if isinstance(subs, dict) else ()
+        for claims in (self._values, *inside):
+            for name in _UNSUPPORTED:
+                if isinstance(claims, dict) and claims.get(name):
+                    raise self.bad(f"its claim {name} is not supported")
 
     def text(self, name: str) -> str:
         """A string; empty if there is none."""

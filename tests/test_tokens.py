@@ -222,6 +222,18 @@ class ClaimTests(Case):
             token = jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, "HS256")
             self.bad(f"its claim {name} is not valid", token=token)
 
+    def test_claims_that_would_mean_other_rights_are_refused(self) -> None:
+        override = {"presence": {"value": False}}
+        for claims, name in (
+            ({"override": override}, "override"),
+            ({"caps": [{"channels": ["news"], "allow": ["sub"]}]}, "caps"),
+            ({"subs": {"news": {"override": override}}}, "override"),
+        ):
+            self.bad(f"its claim {name} is not supported", sub="42", **claims)
+        signed = self.sign(sub="42", channel="news", override=override)
+        with self.assertRaises(TokenError):
+            self.verifier.subscription(signed, "news", "42", NOW)
+
     def test_info_is_json(self) -> None:
         def b64(text: bytes) -> str:
             return base64.b64encode(text).decode()
