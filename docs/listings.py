@@ -229,7 +229,7 @@ class Session:
         elif _LISTENER.search(command):
             if self._server is not None:  # else the program is known by what the listing shows next
                 self._wait(lambda: self._came() > came, f"the server to know of `{command}`")
-        elif not command.startswith("python"):
+        elif not command.startswith(("python", "node")):
             self._brief.add(label)
             self._wait(program.ended, f"`{command}` to end")
 

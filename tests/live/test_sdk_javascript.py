@@ -70,18 +70,29 @@ class JavaScriptEventsTests(JavaScriptTests):
 
 
 class ExampleTests(SynchronousTestCase):
-    def test_the_example_of_the_documentation(self) -> None:
+    def start(self, name: str, *arguments: str) -> Process:
         folder = installed()
-        server = Server()
-        self.addCleanup(server.clean_up)
-        program = Path(__file__).parents[2] / "docs" / "examples" / "sdk_client.js"
+        self.server = Server()
+        self.addCleanup(self.server.clean_up)
+        program = Path(__file__).parents[2] / "docs" / "examples" / name
         packages = f"NODE_PATH={folder / 'node_modules'}"
-        client = Process(["env", packages, "node", str(program), f"127.0.0.1:{server.port}"])
+        client = Process(["env", packages, "node", str(program), f"127.0.0.1:{self.server.port}", *arguments])
         self.addCleanup(client.stop)
+        return client
+
+    def test_the_example_of_the_documentation(self) -> None:
+        client = self.start("sdk_client.js")
         self.assertEqual(client.line(), "subscribed")
         self.assertRegex(client.line(), r'^thermometer: \{"temperature":21\.5\}$')
-        server.publish("lobby", "how warm is it?")
+        self.server.publish("lobby", "how warm is it?")
         self.assertRegex(client.line(), r'^127\.0\.0\.1:\d+: "how warm is it\?"$')
+
+    def test_that_over_http_alone(self) -> None:
+        for transport in ("http_stream", "sse"):
+            client = self.start("sdk_streams.js", transport)
+            self.assertEqual([client.line(), client.line()], ["subscribed", '{"temperature":21.5}'])
+            self.server.publish("lobby", "how warm is it?")
+            self.assertEqual(client.line(), '"how warm is it?"')
 
 
 del SDKBehaviour
