@@ -20,6 +20,7 @@ from longconn.clients import (
     Left,
     Lost,
     Member,
+    OutcomeUnknown,
     Publication,
     Refused,
     State,
@@ -27,13 +28,14 @@ from longconn.clients import (
 )
 from longconn.commands.chat_lines import COMMANDS, Screen, said, told, understood, wrong
 from longconn.commands.messages import no_constant
-from longconn.wire.chat import safe
 
 #: Lines of history that are shown on joining, and to /history without a number; and the most.
 _HISTORY = 20
 _MOST_HISTORY = 100
 #: Names that /who lists.
 _MOST_NAMES = 100
+#: Characters of a text that tell which one it is.
+_MOST_START = 60
 
 
 class Room:
@@ -170,7 +172,10 @@ class Room:
             elif verb:
                 await getattr(self, f"_{verb}")(argument)
         except ClientError as error:
-            await self._screen.show(wrong(str(error)))
+            text = str(error)
+            if verb in ("say", "json"):  # it is not in the line editor any more
+                text += f"; {'perhaps ' * isinstance(error, OutcomeUnknown)}not said: {_start(argument)}"
+            await self._screen.show(wrong(text))
 
     @property
     def connected(self) -> bool:
@@ -222,16 +227,7 @@ class Room:
             await self._screen.show(told(f"{usage:<14} {text}"))
 
 
-def where(room: Room, state: State, retry_at: float, now: float) -> str:
-    """The channel, the name, who is here and the connection, in one line."""
-    parts = [safe(room.channel), safe(room.name)]
-    if room.members is not None:
-        parts.append(f"{len(room.members)} here")
-    if state.state is ConnectionState.RECONNECTING:
-        left = max(0, round(retry_at - now))
-        parts.append(f"reconnecting in {left} s: {safe(state.reason)}")
-    elif state.state is ConnectionState.CONNECTING and state.reason:
-        parts.append(f"reconnecting: {safe(state.reason)}")
-    else:
-        parts.append(state.state.value)
-    return " · ".join(parts)
+def _start(text: str) -> str:
+    """A text, or the start of it that tells which it is."""
+    line = text.splitlines()[0]
+    return text if text == line and len(line) <= _MOST_START else line[:_MOST_START] + "…"

@@ -17,12 +17,14 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import default_ui_style
+from prompt_toolkit.utils import get_cwidth
 from twisted.internet.defer import Deferred, DeferredQueue, succeed
 
 from longconn.clients import ConnectionState, State
 from longconn.commands.chat_lines import COMMANDS, Line, colour_of, told, understood, wrong
-from longconn.commands.chat_room import Room, where
+from longconn.commands.chat_room import Room
 from longconn.commands.running import Setting
+from longconn.wire.chat import safe
 
 #: Colours of names: those that show on dark and on light alike, plain and bold.
 _COLOURS = [
@@ -119,7 +121,8 @@ class TerminalWindow:
     def _toolbar(self) -> str:
         if self._room is None:
             return ""
-        return f" {where(self._room, self._state, self._retry_at, self._reactor.seconds())}"
+        columns = self._session.app.output.get_size().columns - 1
+        return f" {where(self._room, self._state, self._retry_at, self._reactor.seconds(), columns)}"
 
     # What happens.
 
@@ -180,3 +183,23 @@ class TerminalWindow:
             await Deferred.fromFuture(asyncio.ensure_future(asyncio.wait({self._editing})))
             self._patched.__exit__(None, None, None)
         self._draw()
+
+
+def where(room: Room, state: State, retry_at: float, now: float, columns: int) -> str:
+    """The channel, the name, who is here and the connection, in one line: as much as there is room for, the connection
+    in any case. Why it is not there comes last, for the terminal to cut off."""
+    parts = [safe(room.channel), safe(room.name)]
+    if room.members is not None:
+        parts.append(f"{len(room.members)} here")
+    reason = ""
+    if state.state is ConnectionState.RECONNECTING:
+        parts.append(f"reconnecting in {max(0, round(retry_at - now))} s")
+        reason = f": {safe(state.reason)}"
+    elif state.state is ConnectionState.CONNECTING and state.reason:
+        parts.append("reconnecting")
+        reason = f": {safe(state.reason)}"
+    else:
+        parts.append(state.state.value)
+    while len(parts) > 1 and get_cwidth(" · ".join(parts)) > columns:
+        del parts[-2]
+    return " · ".join(parts) + reason

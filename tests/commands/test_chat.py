@@ -14,8 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from longconn.clients import Client, ConnectionState, State
 from longconn.commands.chat import names
 from longconn.commands.chat_lines import colour_of, understood
-from longconn.commands.chat_room import where
-from longconn.commands.chat_terminal import TerminalWindow
+from longconn.commands.chat_terminal import TerminalWindow, where
 from longconn.commands.running import Setting
 from longconn.testing import LineClient
 from tests.commands.kit import Case, Command, Typed, Written
@@ -113,6 +112,7 @@ class TalkTests(ChatCase):
             ("/json {", "! not JSON: "),
             ("/join bad channel", "! a channel is "),
             ("/join lobby", "! already in lobby\n"),
+            ("x" * 70000, f"! too large: at most 65536 bytes (154); not said: {'x' * 60}…\n"),
             ("/help", "* /quit "),
         ):
             chat.input.type(typed)
@@ -312,10 +312,22 @@ class LineTests(SynchronousTestCase):
 
         room: Any = Room
         waiting = State(ConnectionState.RECONNECTING, "connection\x1b refused", retry_in=4.0)
-        self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 9.0), "lobby · mia · 2 here · connected")
-        self.assertEqual(
-            where(room, waiting, 12.0, 9.0), "lobby · mia · 2 here · reconnecting in 3 s: connection\ufffd refused"
-        )
+        here = "lobby · mia · 2 here · connected"
+        for columns, shown in (
+            (80, here),
+            (len(here), here),
+            (len(here) - 1, "lobby · mia · connected"),
+            (22, "lobby · connected"),
+            (16, "connected"),
+            (5, "connected"),
+        ):
+            self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 9.0, columns), shown)
+        lost = "reconnecting in 3 s: connection\ufffd refused"
+        self.assertEqual(where(room, waiting, 12.0, 9.0, 42), f"lobby · mia · 2 here · {lost}")
+        self.assertEqual(where(room, waiting, 12.0, 9.0, 26), lost)
         Room.members = None  # type: ignore[assignment]
         again = State(ConnectionState.CONNECTING, "connection refused")
-        self.assertEqual(where(room, again, 12.0, 13.0), "lobby · mia · reconnecting: connection refused")
+        self.assertEqual(where(room, again, 12.0, 13.0, 80), "lobby · mia · reconnecting: connection refused")
+        Room.name = "张伟"  # two columns for each
+        self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 24), "lobby · 张伟 · connected")
+        self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 23), "lobby · connected")

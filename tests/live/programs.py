@@ -59,6 +59,9 @@ class Process:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
@@ -98,6 +101,14 @@ class Server:
 
     def stop(self) -> None:
         self._process.stop()
+
+    def kill(self) -> None:
+        """End it with no time for anything."""
+        self._process.stop(signal.SIGKILL)
+
+    def hold(self) -> None:
+        """It does nothing from now on, and its connections stay. `kill` ends it."""
+        self._process.send(signal.SIGSTOP)
 
     def clean_up(self) -> None:
         self.stop()

@@ -46,6 +46,9 @@ class Terminal:
     def press(self, *keys: str) -> None:
         self._run("send-keys", "-t", "chat", *keys)
 
+    def resize(self, columns: int, rows: int) -> None:
+        self._run("resize-window", "-t", "chat", "-x", str(columns), "-y", str(rows))
+
     def screen(self, *options: str) -> list[str]:
         """What is shown, without empty lines."""
         shown = self._run("capture-pane", "-p", *options, "-t", "chat")
@@ -146,6 +149,42 @@ class TerminalTests(SynchronousTestCase):
         self.assertNotRegex("".join(terminal.screen("-e")), r"\x1b\[[349][0-7]m")
         terminal.press("C-c")
         terminal.until(lambda shown: shown[-1] == "ended with 130")
+
+    def test_what_was_not_said_is_told(self) -> None:
+        """It has left the line editor: who typed it sees which line it was, and that another one came."""
+        terminal = self.chat("--timeout", "1")
+        self.server.hold()
+        terminal.type("is anybody there?")
+        terminal.press("Enter")
+        why = "! whether publish was carried out is not known: no answer within 1 s"
+        terminal.until(lambda shown: f"{why}; perhaps not said: is" in " ".join(shown))
+        self.server.kill()
+        terminal.until(lambda shown: "reconnecting in " in shown[-1])
+        terminal.type("hello?")
+        terminal.press("Enter")
+        terminal.until(lambda shown: "; not said: hello?" in "".join(shown))
+        self.server.start()
+        terminal.until(lambda shown: shown[-1].strip().endswith("· connected"))
+        terminal.type("there you are")
+        terminal.press("Enter")
+        shown = terminal.until(lambda shown: shown[-3:-1] == ["mia: there you are", ">"])
+        self.assertEqual([each for each in shown if each.startswith("mia: ")], ["mia: there you are"])
+
+    def test_wide_characters_and_another_size(self) -> None:
+        terminal = self.chat()
+        terminal.type("你好 👋 wor")
+        self.say("世界 😀")
+        terminal.shows("ann: 世界 😀", "> 你好 👋 wor")
+        terminal.resize(24, 12)
+        terminal.until(lambda shown: shown[-1].strip() == "lobby · mia · connected")
+        self.server.kill()
+        terminal.until(lambda shown: shown[-1].startswith(" reconnecting in "))
+        self.server.start()
+        terminal.resize(90, 24)
+        terminal.until(lambda shown: shown[-1].strip() == "lobby · mia · 1 here · connected")
+        terminal.type("ld")
+        terminal.press("Enter")
+        terminal.shows("mia: 你好 👋 world", ">")
 
     def test_without_reconnecting(self) -> None:
         terminal = self.chat("--once")
