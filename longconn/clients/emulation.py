@@ -17,7 +17,7 @@ from longconn.clients.dialling import explain
 from longconn.clients.errors import ClientError, ConnectionFailed
 from longconn.clients.events import JSONObject
 from longconn.clients.frames import write_json
-from longconn.clients.http_connections import Body, Connections
+from longconn.clients.http_connections import Connections, RequestBody
 from longconn.clients.later import Later
 from longconn.clients.transport import Means
 
@@ -92,7 +92,7 @@ class Emulation:
 
     def _post(self, body: bytes) -> None:
         headers = Headers({b"Content-Type": [b"application/json"]})
-        posting: Deferred[Any] = self._agent.request(b"POST", self._url, headers, Body(body).as_producer())
+        posting: Deferred[Any] = self._agent.request(b"POST", self._url, headers, RequestBody(body).as_producer())
         posting.addCallback(self._read)
         posting.addTimeout(self._means.timeout, self._means.reactor, self._on_late)
         self._posting = posting

@@ -17,7 +17,7 @@ from longconn.clients.transport import Means
 
 
 @implementer(IBodyProducer)
-class Body:
+class RequestBody:
     """A request's body that is there as a whole."""
 
     def __init__(self, data: bytes) -> None:

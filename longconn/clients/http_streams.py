@@ -26,7 +26,7 @@ from longconn.clients.emulation import Emulation
 from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn, Refused
 from longconn.clients.events import JSONObject
 from longconn.clients.frames import Lines, read_lines, write_frame
-from longconn.clients.http_connections import Body, Connections
+from longconn.clients.http_connections import Connections, RequestBody
 from longconn.clients.sockets import status_error
 from longconn.clients.transport import Listener, Means, TransportFactory
 
@@ -189,7 +189,7 @@ class HTTPStream(_Down):
 
     def ask(self, agent: Agent, first: bytes) -> Deferred[Any]:
         headers = Headers({b"Content-Type": [b"application/json"]})
-        return agent.request(b"POST", self.url(STREAM), headers, Body(first).as_producer())
+        return agent.request(b"POST", self.url(STREAM), headers, RequestBody(first).as_producer())
 
     def lines_of(self, lines: list[bytes]) -> list[bytes]:
         return lines

@@ -20,14 +20,14 @@ from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
 import treq.client
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
-from zope.interface import implementer
+from twisted.web.iweb import IAgent
 
 from longconn.clients.errors import AddressError, ClientError, Closed
 from longconn.clients.http_body import Body
+from longconn.clients.http_connections import RequestBody
 from longconn.clients.http_exchange import Exchange
 
 
@@ -158,7 +158,8 @@ class KeepAliveClient:
             raise Closed("the client was closed")
         exchange = Exchange(self)
         fields = Headers({name: [value] for name, value in (headers or {}).items()})
-        sender = treq.client.HTTPClient(cast(IAgent, exchange), data_to_body_producer=cast(Any, _Bytes))
+        # treq's own producer of a body would run on the global reactor.
+        sender = treq.client.HTTPClient(cast(IAgent, exchange), data_to_body_producer=cast(Any, RequestBody))
         self._exchanges.add(exchange)
         try:
             answer: Any = sender.request(
@@ -201,25 +202,3 @@ class KeepAliveClient:
             each.abort()
         closed: Deferred[None] = self.pool.closeCachedConnections()
         return closed
-
-
-@implementer(IBodyProducer)
-class _Bytes:
-    """A request's body, in one write: treq's own would run on the global reactor."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.length = len(data)
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:
-        consumer.write(self._data)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        pass
-
-    def resumeProducing(self) -> None:
-        pass
-
-    def stopProducing(self) -> None:
-        pass
