@@ -12,7 +12,8 @@ import longconn
 
 ROOT = Path(longconn.__file__).parents[1]
 MODULE = Path("longconn/v1/longconn_pb2.py")
-STANDARD = Path("longconn/protos/standard.binpb")
+DESCRIPTORS = Path("longconn/protos/services.binpb")
+OWN = "longconn/v1/longconn.proto"
 
 _COMMAND = re.compile(r"^python -m grpc_tools\.protoc (.+)$", re.MULTILINE)
 _OUT = re.compile(r"^--(python_out|pyi_out|descriptor_set_out)=(.*)$")
@@ -38,7 +39,7 @@ class ProtoTests(SynchronousTestCase):
         except ImportError:
             raise SkipTest("needs grpcio-tools") from None
         self.made = Path(self.mktemp()).resolve()
-        (self.made / STANDARD.parent).mkdir(parents=True)
+        (self.made / DESCRIPTORS.parent).mkdir(parents=True)
         self.commands = _COMMAND.findall((ROOT / "CONTRIBUTING.md").read_text())
         self.assertEqual(len(self.commands), 2)
         own = Path(protoc.__file__).parent / "_proto"
@@ -64,13 +65,13 @@ class ProtoTests(SynchronousTestCase):
             self.assertEqual((ROOT / stubs).read_text(), (self.made / stubs).read_text())
 
     def test_the_descriptors(self) -> None:
-        there, now = [FileDescriptorSet.FromString((each / STANDARD).read_bytes()) for each in (ROOT, self.made)]
+        there, now = [FileDescriptorSet.FromString((each / DESCRIPTORS).read_bytes()) for each in (ROOT, self.made)]
         self.assertEqual(there, now)
 
     def test_all_files_are_in_them(self) -> None:
-        folder = ROOT / STANDARD.parent
-        named = {each.name for each in FileDescriptorSet.FromString((ROOT / STANDARD).read_bytes()).file}
-        self.assertEqual(named, {str(each.relative_to(folder)) for each in folder.rglob("*.proto")})
+        folder = ROOT / DESCRIPTORS.parent
+        named = {each.name for each in FileDescriptorSet.FromString((ROOT / DESCRIPTORS).read_bytes()).file}
+        self.assertEqual(named, {OWN, *(str(each.relative_to(folder)) for each in folder.rglob("*.proto"))})
 
     def test_the_lowest_version_of_the_library_is_that_of_the_module(self) -> None:
         wanted = version((ROOT / MODULE).read_text())

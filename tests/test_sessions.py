@@ -22,7 +22,7 @@ class Program:
     def __init__(self, server: MemoryServer, **connect: Any) -> None:
         self.socket = server.websocket_client("/connection/websocket", server._factory("http"))
         self.pushes: list[Any] = []
-        self._number = 0
+        self._number = self._answered = 0
         self.connected = self.ask("connect", **connect)
         self.id = self.connected.get("connect", {}).get("client", "")
 
@@ -31,9 +31,16 @@ class Program:
         self.socket.say(json.dumps({"id": self._number, method: body}))
         return next((each for each in self.read() if each.get("id") == self._number), None)
 
+    def number_answered(self) -> int:
+        """How many commands were answered since this was asked last."""
+        self.read()
+        answered, self._answered = self._answered, 0
+        return answered
+
     def read(self) -> list[Any]:
         came = [json.loads(line) for each in self.socket.read() for line in str(each).split("\n")]
         self.pushes += [each["push"] for each in came if "push" in each]
+        self._answered += sum("id" in each for each in came)
         return came
 
     def take(self, kind: str) -> list[Any]:
@@ -239,3 +246,22 @@ class PositionTests(Case):
     def test_not_where_nothing_is_kept(self) -> None:
         self.assertEqual(self.subscribed(history_size=0, force_recovery=True, force_positioning=True), {})
         self.assertEqual(Program(self.server).ask("history", channel="c", limit=1)["error"]["code"], 108)
+
+
+class CostTests(SynchronousTestCase):
+    def test_presence_of_very_many_counts_for_more(self) -> None:
+        settings = Settings(publish_rate=10, publish_burst=10, channel_rate=0, ping_interval=0)
+        server = MemoryServer(hub=Hub(FakeClock(), settings))
+        self.addCleanup(server.stop)
+        for _ in range(400):
+            server.line_client()
+        server.advance(1)
+        for method in ("presence", "presence_stats"):
+            program = Program(server)
+            server.advance(1)
+            program.number_answered()
+            for _ in range(10):
+                program.ask(method, channel="lobby")
+            self.assertEqual(program.number_answered(), 2)
+            server.advance(1.9)
+            self.assertEqual(program.number_answered(), 4)

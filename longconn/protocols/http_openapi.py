@@ -78,7 +78,10 @@ PATHS: dict[str, Any] = {
         "post": operation(
             "structured",
             "the structured protocol over a response that does not end",
-            {"200": answer(f"{_REPLIES}, an object a line", one(STRING))},
+            {
+                "200": answer(f"{_REPLIES}, an object a line", one(STRING)),
+                "415": answer("this is Protobuf", one(ref("Failure"))),
+            },
             body=body({JSON: {"schema": {"type": "string", "description": _COMMANDS}}}),
         )
     },

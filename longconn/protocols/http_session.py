@@ -15,10 +15,13 @@ from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
 from longconn.protocols.http_errors import Refused
 from longconn.protocols.http_exchange import Exchange
+from longconn.protocols.http_request import media_type
 from longconn.protocols.http_response import OpenResponse
 from longconn.protocols.session import Session
 from longconn.wire.structured import Frame, disconnect_push, events, lines, stream_events, stream_lines
 
+#: What SDKs send Protobuf as.
+_PROTOBUF = "application/octet-stream"
 #: Bytes of commands that may wait for a session's rate before further ones are refused.
 _MOST_WAITING = 256 * 1024
 
@@ -65,6 +68,8 @@ class Down:
 
 def http_stream(exchange: Exchange) -> None:
     """Open a session over a streamed response. Raises CommandError or Refused."""
+    if media_type(exchange.header("content-type")) == _PROTOBUF:  # who sends it could not read an answer in JSON
+        raise Refused(415, "the structured protocol is spoken in JSON here, not in Protobuf")
     Down(exchange, "http_stream").open(exchange.body())
 
 

@@ -169,11 +169,14 @@ def _publish(session: Session, command: Command) -> None:
 
 
 def _presence(session: Session, command: Command) -> None:
-    session.reply(command, presence_result(session.client.presence(text(command.body, "channel"))))
+    infos = session.client.presence(text(command.body, "channel"))
+    session.charge(len(infos))
+    session.reply(command, presence_result(infos))
 
 
 def _presence_stats(session: Session, command: Command) -> None:
     infos = session.client.presence(text(command.body, "channel"))
+    session.charge(len(infos))
     session.reply(command, dump({"num_clients": len(infos), "num_users": len({each.user for each in infos})}))
 
 

@@ -284,6 +284,11 @@ class ReflectionTests(Case):
 
     def test_files(self) -> None:
         (file,) = self.files(file_by_filename="longconn/v1/longconn.proto")
+        names = [field.json_name for each in file.message_type for field in each.field]
+        self.assertIn("wasRecovering", names)
+        for each in file.message_type:
+            for field in each.field:
+                field.ClearField("json_name")  # protoc leaves them out of modules
         self.assertEqual(file.SerializeToString(), pb.DESCRIPTOR.serialized_pb)
         names = [each.name for each in self.files(file_by_filename="hello.proto")]
         self.assertEqual(names, ["hello.proto", "helloworld.proto"])

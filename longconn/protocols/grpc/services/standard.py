@@ -1,7 +1,8 @@
 """Messages of the services that are not ours, in a descriptor pool of their own.
 
 The default pool has one place for a name in the whole process, and whoever embeds us may use grpcio's
-own modules for health and reflection, which want it. The descriptors are in `longconn/protos`.
+own modules for health and reflection, which want it. The descriptors are in `longconn/protos`; those of our own
+service are there for reflection, since protoc leaves the JSON names out of what it puts into a module.
 """
 
 from __future__ import annotations
@@ -13,16 +14,12 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from longconn.v1 import longconn_pb2
-
 
 def _load() -> DescriptorPool:
     pool = DescriptorPool()
-    data = files("longconn").joinpath("protos/standard.binpb").read_bytes()
+    data = files("longconn").joinpath("protos/services.binpb").read_bytes()
     for each in FileDescriptorSet.FromString(data).file:
         pool.AddSerializedFile(each.SerializeToString())
-    # For reflection alone, which then has one place to look.
-    pool.AddSerializedFile(longconn_pb2.DESCRIPTOR.serialized_pb)
     return pool
 
 
