@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from longconn.protocols.http import LiveSite
-from longconn.protocols.http_channel import LINGER, LINGER_BYTES, READ_AHEAD
+from longconn.protocols.http_channel import LAST_ANSWER, LINGER, LINGER_BYTES, READ_AHEAD
+from longconn.protocols.http_history import LONGEST_WAIT
 from longconn.testing import HTTPClient, HTTPResponse, MemoryServer
 from tests.http_kit import Answer, HTTPTestCase
 
@@ -376,14 +381,25 @@ class HalfCloseTests(SynchronousTestCase):
         self.assertEqual([each.status for each in answers], [200, 200])
         self.assertTrue(client.closed and not client.connection.aborted)
         client, answers = self.ask(poll + "60", "/PrintHello")
-        self.server.advance(LINGER + 2)
+        self.server.advance(LONGEST_WAIT + 1)
+        self.assertEqual([each.status for each in answers], [200, 200])
+
+        class Never(Resource):
+            isLeaf = True
+
+            def render(self, request: Any) -> int:
+                return NOT_DONE_YET
+
+        self.site = LiveSite(self.server.hub, Never())
+        client, _ = self.ask("/", "/")
+        self.server.advance(LAST_ANSWER + 2)
         self.assertTrue(client.connection.aborted)
-        self.assertEqual([each.status for each in answers], [0, 0])
 
     def test_a_stream_has_no_end_so_its_client_is_gone(self) -> None:
         for path in ("events", "stream"):
-            client, _ = self.ask(f"/channels/lobby/{path}")
-            self.assertTrue(client.connection.aborted)
+            client, answers = self.ask("/PrintHello", f"/channels/lobby/{path}")
+            self.assertEqual(answers[0].status, 200)
+            self.assertTrue(client.closed)
         self.assertEqual(self.server.hub.clients, {})
 
     def test_what_was_refused_is_told_so_and_then_let_go(self) -> None:
@@ -395,3 +411,20 @@ class HalfCloseTests(SynchronousTestCase):
     def test_one_that_sent_nothing_is_let_go(self) -> None:
         client, _ = self.ask()
         self.assertTrue(client.closed)
+
+    def test_all_behind_one_that_takes_a_while_are_answered(self) -> None:
+        top = self.server.http_client(self.site).get("/channels/lobby").json()
+        poll = f"/channels/lobby?since={top['epoch']}:{top['offset']}&wait=5"
+        client, answers = self.ask(poll, "/PrintHello", "/nothing", "/PrintHello")
+        self.server.advance(7)
+        self.assertEqual([each.status for each in answers], [200, 200, 404, 200])
+        self.assertTrue(client.closed and not client.connection.aborted)
+
+    def test_a_stream_that_begins_after_the_end_of_input(self) -> None:
+        top = self.server.http_client(self.site).get("/channels/lobby").json()
+        poll = f"/channels/lobby?since={top['epoch']}:{top['offset']}&wait=5"
+        client, answers = self.ask(poll, "/channels/lobby/events")
+        self.server.advance(7)
+        self.assertEqual(answers[0].status, 200)
+        self.assertTrue(client.closed)
+        self.assertEqual(self.server.hub.clients, {})

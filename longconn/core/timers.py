@@ -69,7 +69,7 @@ class Wheel:
         self.now = now = self._clock.seconds()
         try:
             for second in sorted(each for each in self._buckets if each <= now):
-                bucket = self._buckets[second]
+                bucket = self._buckets.get(second, set())  # one before may have cleared the last of it
                 while bucket:
                     item = bucket.pop()
                     item.due = 0

@@ -32,10 +32,11 @@ BODY_IDLE = 30.0
 BODY_GRACE = 60.0
 BODY_RATE = 4096
 _BODY_CHECK = 5.0
-#: Seconds and bytes for which a client that was refused is still read, so that it gets the answer; and seconds
-#: for an answer to a client that sends no more.
+#: Seconds and bytes for which a client that was refused is still read, so that it gets the answer.
 LINGER = 10.0
 LINGER_BYTES = 32 * 1024 * 1024
+#: Seconds for an answer to a client that sends no more: a little longer than the longest poll.
+LAST_ANSWER = 65.0
 #: Bytes of further requests that are read while one is under way.
 READ_AHEAD = 16 * 1024
 
@@ -148,11 +149,17 @@ class LiveChannel(HTTPChannel):
         """The client will send no more, but may still read the answers to what it sent (`nc -N`)."""
         self._input_ended = True
         if self._deaf:  # a stream has no end: this is how its client goes
-            self.transport.abortConnection()
-        elif self.phase is Phase.BUSY:
-            self._enter(Phase.BUSY, LINGER)
-        else:
             self._close()
+        elif self.phase is Phase.BUSY:
+            self._enter(Phase.BUSY, LAST_ANSWER)
+        else:
+            self._close_if_all_is_answered()
+
+    def _close_if_all_is_answered(self) -> None:
+        """Nothing more comes: the end, unless a request is under way or waits for the answers before it to go out."""
+        if self._reading or (self._full and self._inbox) or self.phase in (Phase.BUSY, Phase.ENDING):
+            return
+        self._close()
 
     def writeConnectionLost(self) -> None:
         """This side closes its half only to end (`refuse`)."""
@@ -203,6 +210,8 @@ class LiveChannel(HTTPChannel):
         super().resumeProducing()  # type: ignore[no-untyped-call]
         if self._inbox and not self._reading:
             self._read()
+        if self._input_ended:
+            self._close_if_all_is_answered()
 
     def clearLineBuffer(self) -> bytes:
         """What came in and was not taken yet; it is forgotten here."""
@@ -215,7 +224,7 @@ class LiveChannel(HTTPChannel):
         """The answer under way is the last: what else comes is dropped, so that an end is always noticed."""
         self._deaf = True
         if self._input_ended:
-            self.transport.abortConnection()
+            self._close()
         self._inbox.clear()
         self._networkProducer.resumeProducing()
 
@@ -306,7 +315,7 @@ class LiveChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         if self.phase is not Phase.ENDING:
-            self._enter(Phase.BUSY)
+            self._enter(Phase.BUSY, LAST_ANSWER if self._input_ended else 0)
             super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Any) -> None:
@@ -318,8 +327,8 @@ class LiveChannel(HTTPChannel):
         super().requestDone(request)  # type: ignore[no-untyped-call]
         if self._inbox and not self._reading:
             self._read()
-        if self._input_ended and self.phase not in (Phase.BUSY, Phase.ENDING):
-            self._close()
+        if self._input_ended:
+            self._close_if_all_is_answered()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(Refused(400, "this is not HTTP/1.1 as RFC 9112 has it"))

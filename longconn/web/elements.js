@@ -16,8 +16,11 @@ export const named = (name, classes) => make("bdi", classes, name);
 /** A publication's data in words: text without the white space at its end, anything else as JSON. */
 export const written = (data) => (typeof data === "string" ? data.trimEnd() : JSON.stringify(data));
 
-// Not the punctuation after it, and nothing but the web.
-const LINK = /\bhttps?:\/\/[^\s<>"，。；：！？、（）【】《》「」]*[^\s<>"'.,:;!?()[\]{}，。；：！？、（）【】《》「」]/gi;
+// Nothing but the web, without the punctuation after it, but with a closing bracket of its own. Marks of direction would
+// have it read as another address.
+const NOT = String.raw`\s<>"，。；：！？、（）【】《》「」\u200e\u200f\u202a-\u202e\u2066-\u2069`;
+const PART = String.raw`\([^()${NOT}]*\)`;
+const LINK = new RegExp(String.raw`\bhttps?://(?:${PART}|[^()${NOT}])*(?:${PART}|[^${NOT}'.,:;!?()[\]{}])`, "gi");
 
 /** A text, with links where addresses of the web are. */
 export function linked(text) {

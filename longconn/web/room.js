@@ -199,7 +199,8 @@ export class Room {
       return this.move(what, name, was);
     }
     const { moves } = line;
-    const came = moves.find((each) => each.what === "joined" && each.names.includes(was));
+    const latest = moves.findLast((each) => each.names.includes(was));
+    const came = latest?.what === "joined" ? latest : null;
     const last = moves.at(-1);
     if (what === "renamed" && came) came.names[came.names.indexOf(was)] = name;
     else if (what === "renamed") moves.push({ what, names: [was, name], more: 0 });

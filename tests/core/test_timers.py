@@ -1,6 +1,7 @@
 """Coarse timers and rates."""
 
 import contextlib
+from collections.abc import Callable
 
 from longconn.core.timers import Bucket, Buckets, Wheel
 from longconn.testing import FakeClock
@@ -12,10 +13,12 @@ class Item:
         self.due = 0
         self.clock = clock
         self.called: list[float] = []
+        self.then: Callable[[], None] = lambda: None
 
     def on_due(self, now: float) -> None:
         assert now == self.clock.seconds()
         self.called.append(now)
+        self.then()
 
 
 class WheelTests(Case):
@@ -56,6 +59,16 @@ class WheelTests(Case):
                 self.clock.advance(1)
         self.assertEqual([len(each.called) for each in items], [1, 0, 0] * 3)
         self.assertEqual((len(self.item.called), self.clock.getDelayedCalls()), (1, []))
+
+    def test_one_may_clear_the_last_of_the_next_second(self) -> None:
+        """Where the reactor was late, and one tick serves both."""
+        first, second, third = (Item(self.clock) for _ in range(3))
+        first.then = lambda: self.wheel.clear(second)
+        for number, each in enumerate((first, second, third)):
+            self.wheel.set(each, 1.2 + number)
+        self.clock.rightNow += 4.5
+        self.clock.settle()
+        self.assertEqual([len(each.called) for each in (first, second, third)], [1, 0, 1])
 
     def test_what_was_cleared_is_not_called(self) -> None:
         other = Item(self.clock)

@@ -84,6 +84,21 @@ class PageTests(PageCase):
         self.assertLessEqual(page.evaluate(right), 360)
         self.clean(page)
 
+    def test_a_new_name_is_of_who_came_last_by_the_old_one(self) -> None:
+        self.serve()
+        page = self.visit("mia")
+        first = self.nc()
+        first.write(b"/nick one\n")
+        page.until(SAID, ["one joined"])
+        first.write(b"/quit\n")
+        page.until(SAID, ["one joined · one left"])
+        second = self.nc()
+        second.write(b"/nick one\n")
+        page.until(SAID, ["one joined · one left · one joined"])
+        second.write(b"/nick zoe\n")
+        page.until(SAID, ["one joined · one left · zoe joined"])
+        self.clean(page)
+
     def test_days(self) -> None:
         self.serve()
         page = self.visit()
@@ -216,11 +231,11 @@ class PageTests(PageCase):
         page.until(f"{SAID}.at(-1)", f"{evil} left")
         self.assertEqual(page.evaluate("document.querySelectorAll('main img, main script, b').length"), 0)
         # An address is a link, if it is one of the web; not the full stop after it.
-        odd = "javascript:alert(1) https://example.org/a?b=c&d=%27. <http://x.org> 见https://y.org/z。"
+        odd = "javascript:alert(1) https://example.org/a?b=c&d=%27. <http://x.org> 见https://y.org/z。(https://z.org/a_(b))"
         self.say(page, odd)
         page.until(f"{MESSAGES}.at(-1)", f"mia: {odd}")
         links = page.evaluate("[...document.querySelectorAll('.text a')].map(a => a.textContent + ' ' + a.rel)")
-        addresses = ["https://example.org/a?b=c&d=%27", "http://x.org", "https://y.org/z"]
+        addresses = ["https://example.org/a?b=c&d=%27", "http://x.org", "https://y.org/z", "https://z.org/a_(b)"]
         self.assertEqual(links, [f"{each} noopener noreferrer" for each in addresses])
         self.assertEqual(page.logs, [])
         self.clean(page)
