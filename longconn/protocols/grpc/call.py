@@ -32,7 +32,7 @@ _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
 
 class Connection(Opening, Protocol):
-    """What a call asks of its connection (`longconn.protocols.grpc.connection.GrpcProtocol`)."""
+    """What a call asks of its connection (`longconn.protocols.grpc.streams.Streams`)."""
 
     hub: Hub
     host: str

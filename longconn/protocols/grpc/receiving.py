@@ -64,7 +64,7 @@ class Credit:
 
 
 class Opening(Protocol):
-    """What an inbox asks of its connection (`longconn.protocols.grpc.connection.GrpcProtocol`)."""
+    """What an inbox asks of its connection (`longconn.protocols.grpc.streams.Streams`)."""
 
     max_receive: int
 
