@@ -436,13 +436,27 @@ class WindowTests(Case):
         stream = self.stalled(peer, 1_000)
         self.server.advance(25)
         self.assertEqual((peer.data(stream), peer.status(stream)), (b"", None))
-        with self.assertLogs("longconn", "WARNING") as logs:
-            self.server.advance(10)
-        self.assertIn("3009", str(logs.output))
+        self.server.advance(10)
         status = peer.status(stream)
         assert status is not None
         self.assertEqual((status[0], peer.trailers(stream)["longconn-code"]), (14, "3009"))
         self.assertTrue(self.calls[-1].cancelled)
+        self.undisturbed()
+
+    def test_calls_that_are_no_clients_make_no_noise(self) -> None:
+        self.serve(write_timeout=30)
+        self.witness = self.peer()
+        self.stream = self.witness.begin("/t/Both")
+        peer = self.peer(window=0)
+        streams = [peer.call("/t/Echo", b"hello") for _ in range(MAX_STREAMS)]
+        with self.assertNoLogs("longconn", "INFO"):
+            self.server.advance(40)
+        self.assertEqual({peer.status(each) for each in streams}, {(14, "no progress in sending")})
+        with self.assertLogs("longconn", "DEBUG") as logs:
+            peer.call("/t/Echo", b"hello")
+            self.server.advance(40)
+        self.assertIn("grpc call /t/Echo from", str(logs.output))
+        self.assertIn("(3009 no progress in sending) with 10 bytes waiting", str(logs.output))
         self.undisturbed()
 
     def test_a_deadline_holds_for_an_answer_that_waits(self) -> None:
@@ -461,8 +475,7 @@ class WindowTests(Case):
         peer = self.peer(window=500)
         stream = self.stalled(peer, 1_000)
         self.assertEqual(len(peer.data(stream)), 500)
-        with self.assertLogs("longconn", "WARNING"):
-            self.server.advance(35)
+        self.server.advance(35)
         self.assertEqual((peer.status(stream), peer.resets(stream)), (None, [8]))
         self.undisturbed()
 

@@ -6,6 +6,7 @@ the kernel do not take waits here. So the queue that is too long, or does not mo
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
@@ -260,10 +261,13 @@ class CallOutlet:
         if self.closing and disconnect not in (SLOW, WRITE_TIMEOUT):
             return
         if disconnect in (SLOW, WRITE_TIMEOUT):
-            name = self._client.name if self._client is not None else self._call.path
-            log.warning(
-                "grpc client %s from %s is disconnected (%d %s) with %d bytes waiting",
-                name, self._call.address, disconnect.code, disconnect.text, self.queued,
+            if self._client is not None:
+                level, who = logging.WARNING, f"client {self._client.name}"
+            else:  # a connection may have a thousand of these, and all may wait for the same window
+                level, who = logging.DEBUG, f"call {self._call.path}"
+            log.log(
+                level, "grpc %s from %s is disconnected (%d %s) with %d bytes waiting",
+                who, self._call.address, disconnect.code, disconnect.text, self.queued,
             )  # fmt: skip
         self._call.close(disconnect)
 
