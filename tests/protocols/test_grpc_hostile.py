@@ -207,6 +207,17 @@ class FormTests(Case):
         for block in (b"\x80", b"\xff" * 9, b"\x3f\xff\xff\xff\x7f", b"\x3f\xff\xff\x7f" + BLOCK):
             self.assertEqual(self.error(OPEN + head(1, block)), COMPRESSION_ERROR, block)
 
+    def test_the_log_says_what_was_wrong(self) -> None:
+        for data, text in (
+            (http2.window_update(7, 1), "NoSuchStreamError: 7"),
+            (head(5) + head(3), "StreamIDTooLowError: 3 is lower than 5"),
+            (head(1, b"\xff" * 9), "ProtocolError: Error decoding header block: Variable integer .* too long: bytes"),
+            (head(1, b"\x40" + b"\xff" * 9_000), r"ProtocolError: .* too long: b'[\\xf]{80,130}"),
+        ):
+            with self.assertLogs("longconn", "INFO") as logs:
+                self.error(OPEN + data)
+            self.assertRegex(logs.output[0], f"^INFO:longconn:grpc connection from [0-9.:]+ closed: {text}$")
+
     def test_a_goaway_that_cannot_be(self) -> None:
         self.assertEqual(self.error(OPEN + http2.frame(GOAWAY, 0, 0, b"abc")), FRAME_SIZE_ERROR)
         self.assertEqual(self.error(OPEN + http2.frame(GOAWAY, 0, 1, b"\0" * 8)), PROTOCOL_ERROR)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from h2.exceptions import ProtocolError
-from hpack.exceptions import HPACKError
 
 from longconn.core.hub import log
+from longconn.protocols.grpc.library import explained
 from longconn.protocols.grpc.streams import Streams
 from longconn.wire import http2
 from longconn.wire.http2 import ErrorCode, HTTP2Error
@@ -52,10 +52,7 @@ class GrpcProtocol(Streams):
         except HTTP2Error as error:
             self._fail(error.code, str(error))
         except ProtocolError as error:
-            code = ErrorCode(error.error_code)
-            if isinstance(error.__context__, HPACKError) and code is ErrorCode.PROTOCOL_ERROR:
-                code = ErrorCode.COMPRESSION_ERROR  # RFC 9113, section 4.3
-            self._fail(code, str(error), "HTTP/2 does not allow that")
+            self._fail(*explained(error), "HTTP/2 does not allow that")
         except Exception:  # of the library, for what nobody thought of
             log.exception("what came from %s could not be read as HTTP/2", self.address)
             self._fail(ErrorCode.INTERNAL_ERROR, "internal error")

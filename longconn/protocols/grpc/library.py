@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hpack.exceptions import HPACKError
 
 from longconn.protocols.grpc.limits import MAX_STREAMS
 from longconn.wire import http2
+from longconn.wire.http2 import ErrorCode
 
 #: The window of a connection: of all its calls together.
 CONNECTION_WINDOW = 1024 * 1024
+#: How the library writes bytes that it did not copy.
+_MEMORY = re.compile(r"<memory at 0x\w+>")
 
 
 class _HTTP2(H2Connection):
@@ -58,3 +64,13 @@ def server_side(max_head: int) -> tuple[H2Connection, bytes]:
     connection.data_to_send()
     values[SettingCodes.MAX_CONCURRENT_STREAMS] = MAX_STREAMS
     return connection, http2.settings({int(key): value for key, value in values.items()}) + http2.window_update(0, more)
+
+
+def explained(error: ProtocolError) -> tuple[ErrorCode, str]:
+    """What an error of the library's is for the peer, and a text for the log."""
+    code = ErrorCode(error.error_code)
+    if isinstance(error.__context__, HPACKError) and code is ErrorCode.PROTOCOL_ERROR:
+        code = ErrorCode.COMPRESSION_ERROR  # RFC 9113, section 4.3
+    # Of some errors the text is no more than the number of a stream.
+    name, text = type(error).__name__, _MEMORY.sub("bytes", str(error))
+    return code, text if text.startswith(name) else f"{name}: {text}"
