@@ -1,4 +1,4 @@
-"""Header fields that came, held against the rules of HTTP/2 (RFC 9113, sections 8.2 and 8.3).
+"""Header fields that came, held against the rules of HTTP/2 (RFC 9113, sections 8.1.1 to 8.3).
 
 The `h2` library would end the whole connection, with all its calls, for one request that breaks a rule; and
 it knows rules that gRPC has not: there `:authority` is optional, and a value that has white space around it is
@@ -21,6 +21,8 @@ _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _OF_CONNECTIONS: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"),
 )
+#: of a `content-length`: more than anybody sends, and few enough for `int`
+_DIGITS: Final = 18
 
 
 class MalformedError(LongConnError):
@@ -49,6 +51,20 @@ def check_trailers(fields: Sequence[tuple[bytes, bytes]]) -> None:
         if name.startswith(b":"):
             raise MalformedError(f"{name!r} in trailers")
         _check(name, value)
+
+
+def content_length(values: Sequence[bytes]) -> int | None:
+    """What the fields `content-length` of a request say, None if there are none (RFC 9110, section 8.6).
+
+    Raises MalformedError for what is no number, or several.
+    """
+    found = {value.strip(b" \t") for value in values}
+    if not found:
+        return None
+    value = found.pop()
+    if found or not value.isdigit() or len(value) > _DIGITS:
+        raise MalformedError("the content-length is no number")
+    return int(value)
 
 
 def _check(name: bytes, value: bytes) -> None:

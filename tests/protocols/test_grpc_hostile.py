@@ -150,6 +150,8 @@ class FormTests(Case):
     def test_a_malformed_request_is_the_end_of_its_stream_alone(self) -> None:
         for each in (
             REQUEST[1:], [*REQUEST[1:], REQUEST[0]], [*REQUEST, (b"X-A", b"b")], [*REQUEST, (b"te", b"gzip")],
+            [*REQUEST, (b"content-length", b"-1")], [*REQUEST, (b"content-length", b"1" * 9_000)],
+            [*REQUEST, (b"content-length", b"0"), (b"content-length", b"1")], [*REQUEST, (b"content-length", b"1")],
         ):  # fmt: skip
             connection = self.rogue(OPEN + head(1, ECHO) + head(3, http2.encode_headers(each), flags=5))
             connection.send(http2.frame(DATA, 1, 1, frame(b"still here")))
@@ -166,6 +168,31 @@ class FormTests(Case):
         self.assertEqual([peer.resets(each) for each in streams], [[], [PROTOCOL_ERROR]])
         self.assertEqual([each.cancelled for each in self.calls[-2:]], [False, True])
         self.works(peer)
+
+    def test_a_body_is_as_long_as_its_head_says(self) -> None:
+        """RFC 9113, section 8.1.1."""
+        whole = frame(b"hello")
+        block = http2.encode_headers([*REQUEST[:2], (b":path", b"/t/Both"), *REQUEST[3:], (b"content-length", b"10")])
+        for parts, trailers, right in (
+            ([whole], False, True), ([whole[:4], whole[4:], b""], False, True), ([whole], True, True),
+            ([whole[:4]], False, False), ([whole[:4]], True, False), ([whole[:4], whole], False, False),
+            ([whole + b"x"], False, False),
+        ):  # fmt: skip
+            block = http2.encode_headers(
+                [*REQUEST[:2], (b":path", b"/t/Both"), *REQUEST[3:], (b"content-length", b"10")]
+            )
+            connection = self.rogue(OPEN + head(1, block) + head(3, ECHO))
+            for part in parts[:-1]:
+                connection.send(http2.frame(DATA, 0, 1, part))
+            connection.send(http2.frame(DATA, 0 if trailers else 1, 1, parts[-1]))
+            if trailers:
+                connection.send(head(1, b"", flags=5))
+            connection.send(http2.frame(DATA, 1, 3, frame(b"still here")))
+            self.server.settle()
+            resets = [whole[5:] for kind, _, _, whole in frames(connection.received) if kind == RST_STREAM]
+            self.assertEqual(resets, [] if right else [struct.pack(">II", 1, PROTOCOL_ERROR)], parts)
+            self.assertEqual(self.calls[-2].cancelled, not right)
+            self.assertIn(http2.frame(DATA, 0, 3, frame(b"still here")), bytes(connection.received))
 
     def test_malformed_requests_count_as_resets(self) -> None:
         connection = self.rogue(OPEN)

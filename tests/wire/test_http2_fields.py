@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from longconn.wire.http2_fields import MalformedError, check_request, check_trailers
+from longconn.wire.http2_fields import MalformedError, check_request, check_trailers, content_length
 
 REQUEST = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a/B"), (b":authority", b"localhost")]
 
@@ -44,3 +44,10 @@ class FieldTests(SynchronousTestCase):
                 check_request(fields)
         with self.assertRaises(MalformedError):
             check_trailers([(b"x", b"y"), (b":path", b"/")])
+
+    def test_the_length_of_a_body(self) -> None:
+        for values, number in (([], None), ([b"0"], 0), ([b"007"], 7), ([b"42", b" 42\t"], 42)):
+            self.assertEqual(content_length(values), number)
+        for wrong in ([b""], [b"-1"], [b"+1"], [b"1_0"], [b"1", b"2"], [b"x"], [b"\xb2"], [b"1" * 9_000]):
+            with self.assertRaises(MalformedError, msg=wrong):
+                content_length(wrong)

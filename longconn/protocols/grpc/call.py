@@ -58,7 +58,8 @@ class Call:
 
     __slots__ = (
         "_connection", "_handler", "_inbox", "_on_end", "_status", "_timer", "address", "cancelled", "compresses",
-        "deadline", "head_size", "host", "hub", "metadata", "outlet", "over", "path", "stream_id", "trailing",
+        "deadline", "head_size", "host", "hub", "metadata", "outlet", "over", "path", "stream_id", "to_come",
+        "trailing",
     )  # fmt: skip
 
     def __init__(
@@ -70,8 +71,9 @@ class Call:
         half_closed: bool,
         head_size: int = 0,
     ) -> None:
-        #: bytes of the request's headers
+        #: bytes of the request's headers, and of its body that are still to come, if `content-length` says so
         self.head_size = head_size
+        self.to_come: int | None = None
         self.hub = hub = connection.hub
         self.path = request.path
         self.metadata = request.metadata

@@ -9,6 +9,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hpack import Decoder
 from hpack.exceptions import HPACKError
 
 from longconn.protocols.grpc.limits import MAX_STREAMS
@@ -21,10 +22,30 @@ CONNECTION_WINDOW = 1024 * 1024
 _MEMORY = re.compile(r"<memory at 0x\w+>")
 
 
-class _HTTP2(H2Connection):
+class _Decoder(Decoder):
+    """The library does not see a `content-length`: for one that is wrong it would end the whole connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: those of the block that was read last
+        self.lengths: list[bytes] = []
+
+    def decode(self, data: bytes, raw: bool = False) -> Any:
+        fields = super().decode(data, raw)
+        self.lengths = [value for name, value in fields if name == b"content-length"]
+        return [each for each in fields if each[0] != b"content-length"] if self.lengths else fields
+
+
+class HTTP2(H2Connection):
     """What it remembers of closed streams is bounded more tightly."""
 
     MAX_CLOSED_STREAMS = 4 * MAX_STREAMS
+    decoder: _Decoder
+
+    @property
+    def lengths(self) -> list[bytes]:
+        """The fields `content-length` of the headers that came last: they are in no event."""
+        return self.decoder.lengths
 
 
 class _Encoder:
@@ -39,7 +60,7 @@ class _Encoder:
         return first + http2.encode_headers(headers)
 
 
-def server_side(max_head: int) -> tuple[H2Connection, bytes]:
+def server_side(max_head: int) -> tuple[HTTP2, bytes]:
     """A connection that has begun, and what is to be sent first (RFC 9113, section 3.4).
 
     `max_head` bounds a list of headers, in bytes as section 6.5.2 counts them.
@@ -52,10 +73,11 @@ def server_side(max_head: int) -> tuple[H2Connection, bytes]:
         validate_inbound_headers=False,  # `longconn.wire.http2_fields` does, for a stream alone
         normalize_inbound_headers=False,
     )
-    connection = _HTTP2(config)
+    connection = HTTP2(config)
     # A stream more than we allow is refused by us; the library would end the connection.
     values = {SettingCodes.MAX_CONCURRENT_STREAMS: 2 * MAX_STREAMS, SettingCodes.MAX_HEADER_LIST_SIZE: max_head}
     connection.local_settings = Settings(client=False, initial_values=values)
+    connection.decoder = _Decoder()
     connection.decoder.max_header_list_size = max_head
     connection.encoder = _Encoder()  # type: ignore[assignment]
     connection.initiate_connection()

@@ -16,7 +16,7 @@ from longconn.protocols.grpc.limits import MAX_STREAMS
 from longconn.wire.grpc import ACCEPT_ENCODING, Metadata, StatusCode, StatusError, trailers, write_metadata
 from longconn.wire.grpc_request import NotGRPC, read_request
 from longconn.wire.http2 import ErrorCode
-from longconn.wire.http2_fields import MalformedError, check_request, check_trailers
+from longconn.wire.http2_fields import MalformedError, check_request, check_trailers, content_length
 
 _OK = (b":status", b"200")
 _TYPE = (b"content-type", b"application/grpc")
@@ -44,11 +44,14 @@ class Streams(Lifetime):
 
     def _on_request(self, event: Any) -> None:
         stream_id: int = event.stream_id
+        ended = event.stream_ended is not None
         if len(self.calls) >= MAX_STREAMS or (self._last is not None and stream_id > self._last):
             self._break(stream_id, ErrorCode.REFUSED_STREAM)
             return
         try:
             check_request(event.headers)
+            length = content_length(self._library.lengths)
+            _check_length(length, ended)
             request = read_request(event.headers)
             handler = self.factory.services.get(request.path)
             if handler is None:
@@ -64,9 +67,9 @@ class Streams(Lifetime):
         except StatusError as error:
             self._refuse(stream_id, [_OK, _TYPE, _ACCEPTED, *trailers(error.code, error.message)], event)
         else:
-            ended = event.stream_ended is not None
             self._heads += head_size
             call = Call(self, request, stream_id, self._library.streams[stream_id], ended, head_size)
+            call.to_come = length
             self.calls[stream_id] = call
             call.run(handler)
 
@@ -78,8 +81,11 @@ class Streams(Lifetime):
 
     def _on_trailers(self, event: Any) -> None:
         """gRPC has none in a request; what they say is not asked (RFC 9113, section 8.1)."""
+        call = self.calls.get(event.stream_id)
         try:
             check_trailers(event.headers)
+            if call is not None:
+                _check_length(call.to_come, ended=True)
         except MalformedError as error:
             self._on_malformed(event.stream_id, error)
 
@@ -100,8 +106,17 @@ class Streams(Lifetime):
         size: int = event.flow_controlled_length
         self._credit.received(size)
         call = self.calls.get(event.stream_id)
-        if call is not None:
-            call.on_data(event.data, size, event.stream_ended is not None)
+        if call is None:
+            return
+        ended = event.stream_ended is not None
+        if call.to_come is not None:
+            call.to_come -= len(event.data)
+            try:
+                _check_length(call.to_come, ended)
+            except MalformedError as error:
+                self._on_malformed(event.stream_id, error)
+                return
+        call.on_data(event.data, size, ended)
 
     def _on_end(self, event: Any) -> None:
         call = self.calls.get(event.stream_id)
@@ -174,6 +189,12 @@ class Streams(Lifetime):
         self._library.reset_stream(call.stream_id, code)
         self._pass_on()
         self._forget(call)
+
+
+def _check_length(to_come: int | None, ended: bool) -> None:
+    """Raises MalformedError for a body that is not what its `content-length` says (RFC 9113, section 8.1.1)."""
+    if to_come is not None and (to_come < 0 or (ended and to_come)):
+        raise MalformedError("the body is not as long as content-length says")
 
 
 _ACTIONS: dict[type, Any] = {
