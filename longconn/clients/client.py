@@ -275,7 +275,8 @@ def connect(
     the server says not to. Before it has ever been connected, a server that does not speak the protocol and a
     certificate that does not fit end it, too. `trust_root`: whose certificates are trusted, as in
     `twisted.internet.ssl.optionsForClientTLS`; None for the system's. `on_state` is told of every change, but not of
-    the first attempt. `timeout`: seconds, for connecting, and for what a command waits. `random`: numbers from 0 to 1.
+    the first attempt. `timeout`: seconds, for connecting (where two transports are tried the first has half of them),
+    and for what a command waits. `random`: numbers from 0 to 1.
 
     Raises AddressError for a URL that cannot be used.
     """

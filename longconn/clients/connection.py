@@ -86,8 +86,10 @@ class Connection:
         self._waiting: deque[Command] = deque()
         self._delayed: set[Command] = set()
         self._renewal = Renewal(self._later, wishes.token, wishes.random, self._send_refresh, self.end)
-        # Which transport is tried, and how many were since it last worked or all were.
+        # Which transport is tried, how many were in this attempt, and the seconds that it has left for connecting.
         self._choice = self._tried = 0
+        self._left = means.timeout
+        self._opened_at = 0.0
         self._was_up = False
         # Why it ends, once it does.
         self._ending: ClientError | None = None
@@ -174,8 +176,11 @@ class Connection:
         body: JSONObject = {"token": token} if token else {}
         if self.wishes.name is not None:
             body["data"] = {"chat": {"name": self.wishes.name}}
+        self._opened_at = self._later.seconds()
         self._link = Link(self._transports[self._choice], self.address, self._means, self)
-        self._link.open(Command("connect", body, self._on_connect))
+        # Equal shares, and what one did not need is for those after it.
+        patience = self._left / (len(self._transports) - self._tried)
+        self._link.open(Command("connect", body, self._on_connect), patience)
 
     def _on_connect(self, result: JSONObject | ClientError) -> None:
         link = self._link
@@ -189,7 +194,6 @@ class Connection:
         link.greet(result)
         self.id = client
         self._was_up = True
-        self._tried = 0
         self._backoff.reset()
         self._renewal.expect(result)
         # What it was subscribed to comes first: nothing that is published now is to be missed for long.
@@ -219,7 +223,8 @@ class Connection:
         if self._ending is not None:
             self._finish(pending)
             return
-        self._decide(error, self._may_retry(error), retry_after)
+        if not self._try_next(error):
+            self._decide(error, self._may_retry(error), retry_after)
         last = next((each for each in reversed(pending) if not each.repeatable and each.method != "connect"), None)
         # Only now: whoever is told may do anything, and ask again.
         for each in pending:
@@ -244,14 +249,22 @@ class Connection:
         # What has never worked there will not work by waiting.
         return self._was_up or not isinstance(error, NotLongconn | CertificateError)
 
+    def _try_next(self, error: ClientError) -> bool:
+        """Where a transport does not get through the next one is taken: at once, if this attempt has not tried it."""
+        if not isinstance(error, NotLongconn | TooLate):
+            return False
+        self._choice = (self._choice + 1) % len(self._transports)
+        if self.state.state is not ConnectionState.CONNECTING or self._tried + 1 == len(self._transports):
+            return False
+        self._tried += 1
+        self._left = max(0.0, self._left - (self._later.seconds() - self._opened_at))
+        self._later.call(0, self._attempt)
+        return True
+
     def _decide(self, error: ClientError, may_retry: bool, retry_after: float) -> None:
-        """What comes after a failure: the next transport, another attempt later, or the end."""
-        if isinstance(error, NotLongconn | TooLate) and self._tried + 1 < len(self._transports):
-            self._tried += 1
-            self._choice = (self._choice + 1) % len(self._transports)
-            self._later.call(0, self._attempt)
-            return
+        """What comes after a failed attempt, or a lost connection: another attempt later, or the end."""
         self._tried = 0
+        self._left = self._means.timeout
         if not (may_retry and self.wishes.reconnect):
             self.end(error)
             return

@@ -60,10 +60,9 @@ class Link:
 
     # Out.
 
-    def open(self, connect: Command) -> None:
-        """Connect, and introduce ourselves."""
-        timeout = self._means.timeout
-        self._watch = self._later.call(timeout, self._on_late)
+    def open(self, connect: Command, patience: float) -> None:
+        """Connect, and introduce ourselves; an answer is waited for as many seconds."""
+        self._watch = self._later.call(patience, self._on_late)
         self._transport.open([self._conversation.say(connect)])
 
     def send(self, commands: Sequence[Command]) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 
 from longconn.clients import ConnectionFailed, ConnectionState, NotLongconn, OutcomeUnknown, Refused
 from longconn.clients.address import parse_address
@@ -87,8 +88,55 @@ class FallbackTests(SwitchCase):
         self.serve()
         self.answers["/connection/http_stream"] = b""
         ann = self.client(timeout=3)
-        self.get(ann.connected(), 3.1)
-        self.assertEqual(self.paths, ["/connection/http_stream", "/connection/sse"])
+        published, coming = ann.publish("news", 1), ann.subscribe("news")
+        self.get(ann.connected(), 1.6)
+        self.assertEqual(self.paths[:2], ["/connection/http_stream", "/connection/sse"])
+        self.get(published)  # what waits for the connection waits for long enough
+        self.get(coming)
+
+    def test_both_share_the_time_for_connecting(self) -> None:
+        self.serve()
+        self.answers.update({"/connection/http_stream": b"", "/connection/sse": b""})
+        start = self.network.seconds()
+        ann = self.client(timeout=3)
+        self.network.advance(8)
+        attempts = [round(each - start, 1) for each in self.network.attempts]
+        self.assertEqual(attempts, [0.0, 1.5, 4.0, 5.5])  # each attempt has all of it
+        self.assertEqual(self.paths, ["/connection/http_stream", "/connection/sse"] * 2)
+        self.assertEqual(ann.state.reason, "127.0.0.1:9999: no answer within 3 s")
+
+    def test_a_silent_server_fails_in_time(self) -> None:
+        self.serve()
+        for refused, first in ((False, b""), (True, answer("405 Method Not Allowed"))):
+            self.answers.update({"/connection/http_stream": first, "/connection/sse": b""})
+            ann = self.client(timeout=3, reconnect=False)
+            self.network.advance(2.9)
+            self.assertIs(ann.state.state, ConnectionState.CONNECTING, refused)  # a refusal leaves events all the time
+            self.assertIn("no answer within 3 s", str(self.fails(ConnectionFailed, ann.connected(), 0.2)))
+
+    def test_the_time_for_a_token_is_not_theirs(self) -> None:
+        self.serve()
+        self.answers["/connection/http_stream"] = b""
+
+        def token() -> Any:
+            return deferLater(self.network, 4, lambda: "")
+
+        self.get(self.client(timeout=3, token=token).connected(), 9.6)
+
+    def test_one_that_connects_and_then_fails_is_not_left_at_once(self) -> None:
+        """Else two of them, in turn, would ask the server without a pause."""
+        self.serve()
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: "
+        told = b'{"id":1,"connect":{"client":"me"}}\n'
+        self.answers["/connection/http_stream"] = head + b"application/json\r\n\r\n" + told + b'{"what":1}\n'
+        self.answers["/connection/sse"] = head + b"text/event-stream\r\n\r\ndata: " + told + b'data: {"what":1}\n\n'
+        self.client()
+        self.network.advance(2.5)
+        self.assertEqual(self.paths, ["/connection/http_stream", "/connection/sse", "/connection/http_stream"])
+        self.assertIs(self.states[1].state, ConnectionState.RECONNECTING)
+        ann = self.client(reconnect=False)
+        self.network.settle()
+        self.assertIsInstance(ann.state.error, NotLongconn)
 
     def test_neither(self) -> None:
         self.serve()
