@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.live.certificates import write_certificate
+
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds for one thing to happen.
 PATIENCE = 20.0
@@ -77,26 +79,34 @@ class Process:
 
 
 class Server:
-    """The server as a user starts it, with this TOML file, on a port that stays its own over a restart."""
+    """The server as a user starts it, with this TOML file, on a port that stays its own over a restart.
+
+    With `tls` there is a second port, whose certificate is signed by itself.
+    """
 
     KEY = "key-of-the-tests"
 
-    def __init__(self, settings: str = "", port: int = 0) -> None:
+    def __init__(self, settings: str = "", port: int = 0, tls: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        path = Path(self._folder.name) / "longconn.toml"
+        folder = Path(self._folder.name)
+        path = folder / "longconn.toml"
         path.write_text(f'api_key = "{self.KEY}"\nshutdown_timeout = 1\n{settings}')
         self._path = path
-        self.port = port
+        self.port, self.tls_port = port, 0
+        self._key, self.certificate = write_certificate(folder) if tls else (None, None)
         self.start()
 
     def start(self) -> None:
         script = "import longconn.cli; longconn.cli.main()"
         options = [f"--config={self._path}", f"--port=127.0.0.1:{self.port}"]
+        if self.certificate is not None:
+            files = f"privateKey={self._key}:certKey={self.certificate}"
+            options.append(f"--port=ssl:{self.tls_port}:interface=127.0.0.1:{files}")
         self._process = Process([sys.executable, "-c", script, "serve", *options], Path(self._folder.name))
         while True:
-            match = re.search(r"listening on 127\.0\.0\.1:(\d+)", self._process.line())
+            match = re.search(r"listening on 127\.0\.0\.1:(\d+)(?: and 127\.0\.0\.1:(\d+))?", self._process.line())
             if match is not None:
-                self.port = int(match[1])
+                self.port, self.tls_port = int(match[1]), int(match[2] or 0)
                 return
 
     def stop(self) -> None:

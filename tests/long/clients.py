@@ -1,5 +1,5 @@
-"""25 clients, 5 of each transport, follow a channel while the server is restarted, the way to it dies, and answers
-are cut at random.
+"""45 clients, 5 of each transport, in plain and through TLS, follow a channel while the server is restarted, the way to
+it dies, and answers are cut at random.
 
 What each reads must be gapless and without a double within an epoch, and it must be told where an epoch ended; and
 what two read at one place must be the same. Nothing is published twice.
@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
@@ -20,15 +21,19 @@ from longconn.clients import Client, ConnectionFailed, Lost, OutcomeUnknown, Pos
 from tests.live.programs import Server
 
 URLS = (
-    "tcp://127.0.0.1:{}",
-    "ws://127.0.0.1:{}",
-    "http://127.0.0.1:{}/connection/http_stream",
-    "http://127.0.0.1:{}/connection/sse",
-    "grpc://127.0.0.1:{}",
+    "tcp://127.0.0.1:{plain}",
+    "ws://127.0.0.1:{plain}",
+    "http://127.0.0.1:{plain}/connection/http_stream",
+    "http://127.0.0.1:{plain}/connection/sse",
+    "grpc://127.0.0.1:{plain}",
+    "tls://127.0.0.1:{tls}",
+    "wss://127.0.0.1:{tls}",
+    "https://127.0.0.1:{tls}/connection/http_stream",
+    "https://127.0.0.1:{tls}/connection/sse",
 )
 OF_EACH = 5
 #: A publisher's pause between two publications, and the longest from one trouble to the next, in seconds.
-PAUSE = 0.05
+PAUSE = 0.1
 CALM = 4.0
 CHANNEL = "soak"
 #: Enough is kept for what the longest outage misses: whoever is told that it lost something was told of a restart.
@@ -187,18 +192,20 @@ class Soak:
         self.reactor = reactor
         self.random = random.Random(seed)
         self.say = say
-        self.server = Server(SETTINGS)
-        self.cable = Cable(reactor, self.server.port, self.random)
+        self.server = Server(SETTINGS, tls=True)
+        assert self.server.certificate is not None
+        self.trust_root = trustRootFromCertificates([Certificate.loadPEM(self.server.certificate.read_bytes())])
+        plain, tls = (Cable(reactor, each, self.random) for each in (self.server.port, self.server.tls_port))
+        self.cables = (plain, tls)
+        self.urls = [each.format(plain=plain.port, tls=tls.port) for each in URLS]
         self.clients: list[Client] = []
         #: what was read, by place
         self.truth: dict[Position, tuple[int, int]] = {}
         self.counts: Counter[str] = Counter()
         self.over = False
 
-    def connect(self, url: str, port: int = 0) -> Client:
-        client = connect(
-            url.format(port or self.cable.port), reactor=self.reactor, timeout=5, random=self.random.random
-        )
+    def connect(self, url: str) -> Client:
+        client = connect(url, reactor=self.reactor, timeout=5, random=self.random.random, trust_root=self.trust_root)
         self.clients.append(client)
         return client
 
@@ -206,9 +213,9 @@ class Soak:
         return deferLater(self.reactor, seconds)
 
     async def run(self, seconds: float) -> None:
-        readers = [Reader(self, url) for url in URLS for _ in range(OF_EACH)]
+        readers = [Reader(self, url) for url in self.urls for _ in range(OF_EACH)]
         reading = [Deferred.fromCoroutine(each.run()) for each in readers]
-        publishing = [Deferred.fromCoroutine(self._publish(number, url)) for number, url in enumerate(URLS)]
+        publishing = [Deferred.fromCoroutine(self._publish(number, url)) for number, url in enumerate(self.urls)]
         troubling = Deferred.fromCoroutine(self._trouble(seconds))
         # What goes wrong anywhere ends the run.
         failing = DeferredList([*reading, *publishing, troubling], fireOnOneErrback=True, consumeErrors=True)
@@ -242,22 +249,28 @@ class Soak:
         end = self.reactor.seconds() + seconds
         await self.sleep(1)
         troubles = [self._cut, self._restart, self._die, self._cut]
-        while self.reactor.seconds() < end:
+        while not self.over:
             self.random.shuffle(troubles)
             for each in troubles:
-                await each()
-                await self.sleep(self.random.uniform(0.2, CALM))
-        self.over = True
+                if self.reactor.seconds() < end:
+                    await each()
+                    await self.sleep(self.random.uniform(0.2, CALM))
+            self.over = self.reactor.seconds() >= end
 
     async def _cut(self) -> None:
         self.counts["cuts"] += 1
-        self.cable.cut_answers(self.random.choice((0.1, 0.5, 1.0)))
+        share = self.random.choice((0.1, 0.5, 1.0))
+        for each in self.cables:
+            each.cut_answers(share)
 
     async def _die(self) -> None:
         self.counts["blackholes"] += 1
-        self.cable.die(self.random.choice((0.2, 0.5, 1.0)))
+        share = self.random.choice((0.2, 0.5, 1.0))
+        for each in self.cables:
+            each.die(share)
         await self.sleep(self.random.uniform(0.5, CALM))
-        self.cable.mend()
+        for each in self.cables:
+            each.mend()
 
     async def _restart(self) -> None:
         self.counts["restarts"] += 1
@@ -267,7 +280,7 @@ class Soak:
 
     async def _agree(self, readers: list[Reader]) -> None:
         """All read to the end, and are told the same."""
-        witness = self.connect(URLS[0], self.server.port)
+        witness = self.connect(URLS[0].format(plain=self.server.port))
         await witness.publish(CHANNEL, [-1, 0])
         goal = (await witness.history(CHANNEL)).position
         end = self.reactor.seconds() + LAST
@@ -281,7 +294,7 @@ class Soak:
     def clean_up(self) -> Any:
         self.over = True
         yield DeferredList([each.close() for each in self.clients])
-        yield self.cable.stop()
+        yield DeferredList([each.stop() for each in self.cables])
         yield deferToThread(self.server.clean_up)
 
 
