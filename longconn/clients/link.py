@@ -183,19 +183,23 @@ class Link:
     def fail(self, error: ClientError) -> None:
         """Give the connection up."""
         if self._error is None:
-            self._error = error
-            self._later.cancel_all()
+            self._end(error)
             self._transport.abort()
 
     def close(self, error: ClientError) -> None:
         """End the connection cleanly, in bounded time."""
         if self._error is None:
-            self._error = error
-            self._later.cancel_all()
+            self._end(error)
             self._later.call(FAREWELL, self._transport.abort)
             if self._paused:
                 self._transport.resume()  # the other one's end is to be read
             self._transport.close()
+
+    def _end(self, error: ClientError) -> None:
+        self._error = error
+        # What is asked from now on is for the next connection, though this one may take a while to be gone.
+        self.connected = False
+        self._later.cancel_all()
 
     def on_lost(self, error: ClientError, retry_after: float = 0.0) -> None:
         if self._error is None:

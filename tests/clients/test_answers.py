@@ -149,6 +149,24 @@ class SubscribeTests(ScriptedCase):
         self.assertEqual(self.script.answer("subscribe", publications=missed, **told)["offset"], 3)
         self.assertEqual([self.next(subscription).data for _ in range(2)], [4, 5])
 
+    def test_what_is_said_while_a_connection_ends_goes_by_the_next(self) -> None:
+        ann = self.client()
+        self.live(ann)
+        said: list[Deferred[Any]] = []
+
+        def then(_: Any) -> None:
+            self.network.callLater(0, lambda: said.append(ann.publish("c", 1)))
+
+        ann.presence("c").addCallback(then)
+        self.network.settle()
+        gap = {"push": {"channel": "c", "pub": {"data": 5, "offset": 5}}}
+        self.script.say({"id": self.script.commands.pop()["id"], "presence": {"presence": {}}}, gap)
+        self.network.settle()
+        self.network.advance(1)
+        self.assertEqual([list(each)[1] for each in self.script.commands], ["connect", "subscribe", "publish"])
+        self.script.answer("publish")
+        self.get(said[0])
+
     def test_a_connection_lost_before_the_answer(self) -> None:
         coming = self.subscribing(self.client())
         self.network.settle()
