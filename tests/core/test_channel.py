@@ -117,6 +117,15 @@ class NewcomerTests(Case):
         self.turn()
         self.assertEqual([self.read(each) for each in (ada, bo)], ["a b", "a"])
 
+    def test_and_nothing_from_before_it_came(self) -> None:
+        self.subscriber("ada", announced=False)
+        self.publish("a")
+        bo = self.subscriber("bo", announced=False)
+        self.publish("b")
+        bo.unsubscribe("room")
+        self.turn()
+        self.assertEqual(self.read(bo), "b")
+
     def test_who_comes_again_within_the_turn_misses_only_the_between(self) -> None:
         self.subscriber("ada", announced=False)
         bo = self.subscriber("bo", announced=False)
