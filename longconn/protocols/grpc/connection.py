@@ -18,10 +18,11 @@ from longconn.wire import http2
 from longconn.wire.http2 import ErrorCode, HTTP2Error
 
 #: What is read in one turn of the reactor, so that others have theirs: some milliseconds' work. A frame counts as
-#: one; of data, that somebody may act on, as more; one that may begin a call by the size of its headers.
+#: one; of data, that somebody may act on, as more; one that may begin a call as more still, and as one for each few bytes.
 _SLICE = 512
 _OF_DATA = 4
-_OF_HEADERS, _HEADERS_BYTES = 16, 4
+_OF_HEADERS = 16
+_BYTES_FOR_ONE = 4
 
 
 class GrpcProtocol(Streams):
@@ -100,7 +101,7 @@ class GrpcProtocol(Streams):
 def _cost(kind: int, size: int) -> int:
     """What a frame counts against `_SLICE`."""
     if kind in (http2.HEADERS, http2.CONTINUATION):
-        return _OF_HEADERS + size // _HEADERS_BYTES
+        return _OF_HEADERS + size // _BYTES_FOR_ONE
     return _OF_DATA if kind == http2.DATA else 1
 
 
