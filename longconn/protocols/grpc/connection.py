@@ -18,7 +18,7 @@ from longconn.wire import http2
 from longconn.wire.http2 import ErrorCode, HTTP2Error
 
 #: What is read in one turn of the reactor, so that others have theirs: some milliseconds' work. A frame counts as
-#: one; of data, that somebody may act on, as more; one that may begin a call as more still, and as one for each few bytes.
+#: one; of data, that somebody may act on, as more; one that may begin a call as more still, by its size.
 _SLICE = 512
 _OF_DATA = 4
 _OF_HEADERS = 16
