@@ -18,17 +18,17 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # a checkout that is not installed
 
-from longconn.channel_tables import FIELDS  # noqa: E402
-from longconn.config import PREFIX, flag  # noqa: E402
+from longconn.config.file import PREFIX, flag  # noqa: E402
+from longconn.config.flags import _PORT_HELP, _written  # noqa: E402
+from longconn.config.namespaces import FIELDS  # noqa: E402
+from longconn.config.values import allowed, is_list  # noqa: E402
 from longconn.core import errors  # noqa: E402
 from longconn.core.disconnects import CLOSED, DISCONNECTS  # noqa: E402
 from longconn.core.settings import OPTIONS  # noqa: E402
-from longconn.option_values import allowed, is_list  # noqa: E402
-from longconn.options import _PORT_HELP, _written  # noqa: E402
-from longconn.protocols.http_errors import STATUSES  # noqa: E402
+from longconn.protocols.http.errors import STATUSES  # noqa: E402
 from longconn.wire import grpc_status  # noqa: E402
 from longconn.wire.chat import COMMANDS  # noqa: E402
-from longconn.wire.texts import EN, ZH, Texts  # noqa: E402
+from longconn.wire.chat_texts import EN, ZH, Texts  # noqa: E402
 from longconn.wire.websocket import close_code  # noqa: E402
 
 _PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)

@@ -31,25 +31,25 @@ if TYPE_CHECKING:
     from longconn.core.hub import Hub
     from longconn.core.publication import Data, Info
     from longconn.core.settings import Settings
+    from longconn.protocols.chat.tcp import ChatFactory
     from longconn.protocols.grpc.factory import GrpcFactory
-    from longconn.protocols.http import LiveResource, LiveSite
-    from longconn.protocols.shared import SharedPortFactory
-    from longconn.protocols.tcp import ChatFactory
-    from longconn.protocols.websocket import WebSocketFactory
-    from longconn.service import LongConnService
+    from longconn.protocols.http.resource import LiveResource, LiveSite
+    from longconn.protocols.port.shared_port import SharedPortFactory
+    from longconn.protocols.websocket.connection import WebSocketFactory
+    from longconn.service.service import LongConnService
 
 _HOMES = {
-    "ChatFactory": "longconn.protocols.tcp",
+    "ChatFactory": "longconn.protocols.chat.tcp",
     "Data": "longconn.core.publication",
     "GrpcFactory": "longconn.protocols.grpc.factory",
     "Hub": "longconn.core.hub",
     "Info": "longconn.core.publication",
-    "LiveResource": "longconn.protocols.http",
-    "LiveSite": "longconn.protocols.http",
-    "LongConnService": "longconn.service",
+    "LiveResource": "longconn.protocols.http.resource",
+    "LiveSite": "longconn.protocols.http.resource",
+    "LongConnService": "longconn.service.service",
     "Settings": "longconn.core.settings",
-    "SharedPortFactory": "longconn.protocols.shared",
-    "WebSocketFactory": "longconn.protocols.websocket",
+    "SharedPortFactory": "longconn.protocols.port.shared_port",
+    "WebSocketFactory": "longconn.protocols.websocket.connection",
 }
 
 

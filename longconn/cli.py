@@ -17,8 +17,8 @@ from importlib import import_module
 from twisted.python.usage import UsageError
 
 import longconn
-from longconn.config import nearest, to_toml
-from longconn.options import Options
+from longconn.config.file import nearest, to_toml
+from longconn.config.flags import Options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

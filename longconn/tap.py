@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 from twisted.python import usage
 
-from longconn import options as flags
+from longconn.config import flags
 from longconn.core.errors import LongConnError
-from longconn.service import LongConnService
+from longconn.service.service import LongConnService
 
 
 class Options(flags.Options):

@@ -10,8 +10,34 @@ from twisted.trial.unittest import SynchronousTestCase
 import longconn
 
 ROOT = Path(longconn.__file__).parent
-#: Protocol modules that are no protocol but tools of several.
-TOOLS = {"outlet", "peer", "handover", "conversation", "session", "replies", "arrival", "intake", "compose"}
+STDLIB = sys.stdlib_module_names
+#: What each room may import of longconn, beside itself and the package's own name. The order is the house's: what
+#: stands above is imported by what stands below.
+ROOMS = {
+    "core": ("server_api",),
+    "wire": ("core",),
+    "auth": ("core", "config"),
+    "config": ("core", "auth"),
+    "protocols": ("core", "wire", "v1", "server_api"),
+    "server_api": ("core", "wire", "protocols"),
+    "service": ("core", "wire", "auth", "config", "protocols", "server_api"),
+    "clients": ("wire", "core", "v1"),
+    "commands": ("core", "wire", "clients"),
+    "v1": (),
+}
+#: Within `protocols`: what carries bytes stands above what is spoken over it, and no two languages know each other.
+PROTOCOLS = {
+    "connection": (),
+    "port": ("connection",),
+    "http": ("connection", "centrifugo", "compose"),
+    "websocket": ("connection", "chat", "centrifugo"),
+    "grpc": ("connection",),
+    "chat": ("connection", "compose"),
+    "centrifugo": ("connection", "http"),
+    "compose": ("websocket", "centrifugo"),
+}
+#: Rooms without Twisted or any other package.
+PLAIN = ("core", "wire")
 
 
 def imports(path: Path) -> set[str]:
@@ -34,35 +60,36 @@ def files(folder: str) -> list[Path]:
 
 
 class LayeringTests(SynchronousTestCase):
-    def check(self, folder: str, allowed: tuple[str, ...], others: bool) -> None:
-        """Of longconn a folder imports only what starts with one of `allowed`; `others`: of other packages any."""
-        for path in files(folder):
+    def check(self, own: str, allowed: tuple[str, ...], prefix: str, paths: list[Path]) -> None:
+        for path in paths:
             for name in imports(path):
-                top = name.split(".")[0]
-                fits = name == "longconn" or name.startswith(allowed) if top == "longconn" else others or top in STDLIB
-                self.assertTrue(fits, f"{path.relative_to(ROOT)} imports {name}")
+                if name.startswith(prefix + "."):
+                    other = name.removeprefix(prefix + ".").split(".")[0]
+                    fits = other == own or other in allowed or other.startswith("_")
+                    self.assertTrue(fits, f"{path.relative_to(ROOT)} imports {name}")
 
-    def test_the_core_imports_nothing_but_itself(self) -> None:
-        self.check("core", ("longconn.core",), others=False)
+    def test_rooms_import_what_stands_above_them(self) -> None:
+        for room, allowed in ROOMS.items():
+            self.check(room, allowed, "longconn", files(room))
 
-    def test_wire_formats_import_the_core_alone(self) -> None:
-        self.check("wire", ("longconn.core", "longconn.wire"), others=False)
+    def test_every_room_is_known(self) -> None:
+        rooms = {each.parent.name for each in ROOT.glob("*/*.py")} - {"testing", "web"}
+        self.assertEqual(rooms, set(ROOMS))
+        folders = {each.relative_to(ROOT / "protocols").parts[0] for each in files("protocols")} - {"__init__.py"}
+        self.assertEqual({each.removesuffix(".py") for each in folders}, set(PROTOCOLS))
 
-    def test_protocols_know_no_service(self) -> None:
-        self.check("protocols", ("longconn.core", "longconn.wire", "longconn.protocols", "longconn.v1"), others=True)
+    def test_protocols_import_what_carries_them(self) -> None:
+        for folder, allowed in PROTOCOLS.items():
+            place = ROOT / "protocols" / folder
+            paths = files(f"protocols/{folder}") if place.is_dir() else [place.with_suffix(".py")]
+            self.check(folder, allowed, "longconn.protocols", paths)
 
-    def test_no_protocol_imports_another(self) -> None:
-        for path in files("protocols"):
-            # A module, or a folder with all that is in it.
-            own = path.relative_to(ROOT / "protocols").parts[0].removesuffix(".py")
-            if own == "compose":
-                continue
-            for name in imports(path):
-                if name.startswith("longconn.protocols."):
-                    other = name.split(".")[2]
-                    kin = other.split("_")[0] == own.split("_")[0]
-                    # The one call of `compose` is made when the first upgrade comes, by name.
-                    self.assertTrue(other in TOOLS or kin, f"{own} imports {other}")
+    def test_the_core_and_the_wire_formats_need_no_other_package(self) -> None:
+        for room in PLAIN:
+            for path in files(room):
+                for name in imports(path):
+                    top = name.split(".")[0]
+                    self.assertTrue(top == "longconn" or top in STDLIB, f"{path.relative_to(ROOT)} imports {name}")
 
     def test_the_test_kit_sees_public_names_only(self) -> None:
         public = {f"longconn.{name}" for name in longconn.__all__}
@@ -71,9 +98,6 @@ class LayeringTests(SynchronousTestCase):
                 if name.split(".")[0] == "longconn":
                     fits = name == "longconn" or name in public or name.startswith("longconn.testing")
                     self.assertTrue(fits, f"{path.name} imports {name}")
-
-    def test_clients_know_nothing_of_the_server(self) -> None:
-        self.check("clients", ("longconn.clients", "longconn.v1"), others=True)
 
     def test_no_module_imports_the_reactor(self) -> None:
         for path in files("."):
@@ -84,7 +108,7 @@ class LayeringTests(SynchronousTestCase):
     def test_a_fresh_process_has_no_reactor_after_importing_everything(self) -> None:
         modules = [".".join(("longconn", *path.relative_to(ROOT).with_suffix("").parts)) for path in files(".")]
         modules = [each.removesuffix(".__init__") for each in modules]
-        self.assertIn("longconn.protocols.http", modules)
+        self.assertIn("longconn.protocols.http.resource", modules)
         program = "import sys, importlib\n"
         program += f"for name in {modules!r}: importlib.import_module(name)\n"
         program += "import longconn\nfor name in longconn.__all__: getattr(longconn, name)\n"
@@ -100,6 +124,3 @@ class LayeringTests(SynchronousTestCase):
             [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT.parent, timeout=60
         )
         self.assertEqual(done.stderr.strip(), "")
-
-
-STDLIB = sys.stdlib_module_names

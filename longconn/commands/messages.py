@@ -8,7 +8,7 @@ import re
 from longconn.clients import Publication
 from longconn.clients.events import JSONValue
 from longconn.wire.chat import safe
-from longconn.wire.texts import EN
+from longconn.wire.chat_texts import EN
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 #: Line ends of one publication that start a line of their own, as the server's own chat lines have it.

@@ -67,7 +67,7 @@ class Client:
         #: whether it is somebody of the chat (see `Info`)
         self.chat = True
         self.live = True
-        #: what the server can make it do: a structured client, a call of gRPC (`longconn.core.api.Session`)
+        #: what the server can make it do: a program's session (`longconn.server_api.operations.Session`)
         self.session: Any = None
         self.subscriptions: dict[str, Subscription] = {}
         self._info: Info | None = None

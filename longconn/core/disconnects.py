@@ -3,7 +3,7 @@
 Numbers and ranges are those of Centrifugo's client protocol (centrifugal/centrifuge,
 `disconnect.go`): 3000 to 3499 say "come back", 3500 to 3999 say "do not"; so do those of
 applications, from 4000 to 4499 and from 4500 to 4999. The edges
-map them: `longconn.wire.websocket` to close codes, `longconn.wire.texts` to chat texts.
+map them: `longconn.wire.websocket` to close codes, `longconn.wire.chat_texts` to chat texts.
 """
 
 from __future__ import annotations

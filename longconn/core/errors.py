@@ -4,8 +4,8 @@
       ConfigError        a setting is unknown, or has a value that cannot be
       CommandError       a command was refused, for one numbered `Reason`
 
-Each edge writes a reason in its own way: `longconn.wire.texts` as a chat line,
-`longconn.protocols.http` as a status. The numbers are those of Centrifugo's client
+Each edge writes a reason in its own way: `longconn.wire.chat_texts` as a chat line,
+`longconn.protocols.http.resource` as a status. The numbers are those of Centrifugo's client
 protocol (`errors` in centrifugal/centrifuge, `errors.go`) where it has one; those
 from 150 are ours.
 """

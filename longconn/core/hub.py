@@ -9,13 +9,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol
 
-from longconn.core.api import API
 from longconn.core.broker import Broker, Done
 from longconn.core.channel import Channel
 from longconn.core.client import Client, Outlet
 from longconn.core.disconnects import SERVER_ERROR, SLOW
 from longconn.core.errors import LIMIT_EXCEEDED, NAME_TAKEN, NOT_AVAILABLE, TOO_MANY_REQUESTS, CommandError
-from longconn.core.memory import MemoryBroker
+from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_channel, check_name, fold
 from longconn.core.namespaces import Action, ChannelOptions, may
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
@@ -23,6 +22,7 @@ from longconn.core.settings import CHANNEL_BURST, Settings
 from longconn.core.timers import Buckets, Clock, Wheel
 from longconn.core.tokens import Verifier
 from longconn.core.turn import Turn
+from longconn.server_api.operations import API
 
 log = logging.getLogger("longconn")
 
@@ -53,7 +53,7 @@ class Hub:
         self.settings = settings = settings or Settings()
         #: the options of channels
         self.namespaces = settings.namespaces.under(settings)
-        #: reads the tokens of structured clients (`longconn.tokens.JWTVerifier`); without one they are refused
+        #: reads the tokens of structured clients (`longconn.auth.jwt.JWTVerifier`); without one they are refused
         self.verifier: Verifier | None = None
         self.wheel = Wheel(clock)
         self.broker: Broker = broker or MemoryBroker(clock, settings)
@@ -89,7 +89,7 @@ class Hub:
         self._posted_bytes = Buckets(settings.publish_bytes, 2 * settings.publish_bytes)
         #: what is sent when this turn of the reactor ends
         self.turn = Turn(clock, self.wheel)
-        #: what a back end may ask for (`longconn.core.api`)
+        #: what a back end may ask for (`longconn.server_api.operations`)
         self.api = API(self)
         # Outlets in which something waits, and how much in all.
         self.waiting: set[Waiting] = set()

@@ -1,7 +1,7 @@
 """Everything a hub and its protocols can be told: one frozen object, one list.
 
-`longconn.options` makes the command line's flags from these fields,
-`longconn.config` the environment's variables and the keys of the TOML file, and
+`longconn.config.flags` makes the command line's flags from these fields,
+`longconn.config.file` the environment's variables and the keys of the TOML file, and
 `docs/reference/options.md` its table. So an option exists when it stands here.
 """
 

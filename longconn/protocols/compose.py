@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from longconn.core.hub import Hub
-from longconn.protocols.lines import StructuredLines
-from longconn.protocols.websocket import WebSocketFactory
+from longconn.protocols.centrifugo.tcp import StructuredLines
+from longconn.protocols.websocket.connection import WebSocketFactory
 
 
 def websocket_factory(hub: Hub) -> WebSocketFactory:

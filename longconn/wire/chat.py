@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from longconn.core.publication import Counts, Event, Join, Leave, Publication, Rename
-from longconn.wire.texts import Texts
+from longconn.wire.chat_texts import Texts
 
 #: Verbs that take an argument, those that may, and those that do not.
 COMMANDS = {

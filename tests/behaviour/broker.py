@@ -6,7 +6,7 @@ from typing import Any
 
 from longconn.core.broker import Done, Receiver
 from longconn.core.errors import INTERNAL, CommandError
-from longconn.core.memory import MemoryBroker
+from longconn.core.memory_broker import MemoryBroker
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
 from longconn.core.settings import Settings
 from longconn.testing import FakeClock

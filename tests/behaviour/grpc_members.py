@@ -12,7 +12,7 @@ from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import Messages, frame
 from longconn.wire.http2 import ErrorCode
 from tests.behaviour.members import Heard, Member
-from tests.http2_kit import LARGE, Peer
+from tests.protocols.grpc.http2_kit import LARGE, Peer
 
 SERVICE = "/longconn.v1.LongConn/"
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from longconn.core.disconnects import SHUTDOWN
-from longconn.wire.texts import EN
+from longconn.wire.chat_texts import EN
 from longconn.wire.websocket import close_code
 from tests.behaviour.members import (
     EventMember,

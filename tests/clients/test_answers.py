@@ -10,6 +10,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from longconn import Settings
+from longconn.auth.jwt import JWTVerifier
 from longconn.clients import (
     ClientError,
     ConnectionFailed,
@@ -21,7 +22,6 @@ from longconn.clients import (
     Position,
     Refused,
 )
-from longconn.tokens import JWTVerifier
 from tests.clients.network import Case
 
 SECRET = "a secret of the tests, of 32 bytes"

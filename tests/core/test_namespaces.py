@@ -3,7 +3,7 @@
 from itertools import product
 
 from longconn.core.errors import CommandError
-from longconn.core.memory import MemoryBroker
+from longconn.core.memory_broker import MemoryBroker
 from longconn.core.namespaces import (
     Action,
     ChannelOptions,

@@ -4,8 +4,8 @@ from longconn.core import disconnects, errors
 from longconn.core.disconnects import DISCONNECTS, Disconnect
 from longconn.core.errors import CommandError, Reason
 from longconn.core.publication import Data
-from longconn.protocols.http_errors import STATUSES
-from longconn.wire.texts import EN, ZH
+from longconn.protocols.http.errors import STATUSES
+from longconn.wire.chat_texts import EN, ZH
 from longconn.wire.websocket import close_code
 from tests.core.common import Case
 

@@ -17,8 +17,8 @@ from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
 from longconn.core.publication import Data, Info
 from longconn.core.settings import Settings
-from longconn.protocols.http import LiveSite
-from longconn.protocols.http_channel import LiveChannel
+from longconn.protocols.http.connection import LiveChannel
+from longconn.protocols.http.resource import LiveSite
 
 Reactor: Any = reactor
 

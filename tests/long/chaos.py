@@ -11,9 +11,15 @@ from typing import Any
 
 from longconn import ChatFactory, Hub, Settings, SharedPortFactory, WebSocketFactory
 from longconn.core.publication import Data, Info
-from longconn.protocols.http import LiveSite
+from longconn.protocols.http.resource import LiveSite
 from longconn.testing import FakeClock, MemoryServer
 from tests.behaviour.broker import LateBroker
+from tests.behaviour.centrifugo import (
+    SharedStructuredLinesMember,
+    StructuredEventsMember,
+    StructuredStreamMember,
+    StructuredWebSocketMember,
+)
 from tests.behaviour.members import (
     EventMember,
     ListenerMember,
@@ -24,12 +30,6 @@ from tests.behaviour.members import (
     TCPMember,
     WebSocketMember,
     WebSocketPortMember,
-)
-from tests.behaviour.structured import (
-    SharedStructuredLinesMember,
-    StructuredEventsMember,
-    StructuredStreamMember,
-    StructuredWebSocketMember,
 )
 
 _STRUCTURED: tuple[type[Member], ...] = (

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.core.publication import Counts, Data, Event, Info, Join, Leave, Publication, Rename
 from longconn.wire.chat import ChatFormat, crlf, parse, safe
-from longconn.wire.texts import CATALOGUES, EN, ZH
+from longconn.wire.chat_texts import CATALOGUES, EN, ZH
 from longconn.wire.websocket import text_frames
 
 ADA, BO = Info("ada"), Info("bo")

@@ -18,9 +18,9 @@ from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call as DelayedCall
-from longconn.protocols.grpc.call_outlet import CallOutlet
 from longconn.protocols.grpc.receiving import Inbox, Opening
 from longconn.protocols.grpc.sending import Sender
+from longconn.protocols.grpc.stream_outlet import CallOutlet
 from longconn.wire.grpc import Metadata, StatusCode, StatusError, closing, frame, refusal
 from longconn.wire.grpc_request import Request
 from longconn.wire.http2 import ErrorCode

@@ -12,7 +12,7 @@ from typing import Any
 from h2.exceptions import ProtocolError
 
 from longconn.core.hub import log
-from longconn.protocols.grpc.library import explained
+from longconn.protocols.grpc.h2_adapter import explained
 from longconn.protocols.grpc.streams import Streams
 from longconn.wire import http2
 from longconn.wire.http2 import ErrorCode, HTTP2Error

@@ -11,7 +11,7 @@ from zope.interface import implementer
 from longconn.core.hub import Hub, log
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.connection import GrpcProtocol
-from longconn.protocols.grpc.lifetime import Lifetime
+from longconn.protocols.grpc.http2_connection import Lifetime
 from longconn.protocols.grpc.receiving import Budget
 from longconn.protocols.grpc.sending import Turns
 from longconn.protocols.grpc.services import services as served

@@ -8,7 +8,7 @@ from typing import Protocol
 from h2.connection import H2Connection
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
-from longconn.protocols.grpc.library import CONNECTION_WINDOW
+from longconn.protocols.grpc.h2_adapter import CONNECTION_WINDOW
 from longconn.wire.grpc import Messages, StatusCode, StatusError
 from longconn.wire.http2 import WINDOW
 

@@ -2,7 +2,7 @@
 
 Every byte of a connection goes through its `Sender`, and from there to the connection's `Outlet`,
 which asks for more as the kernel takes it. What the windows (RFC 9113, section 5.2) or the kernel do
-not take waits in the calls (`longconn.protocols.grpc.call_outlet`).
+not take waits in the calls (`longconn.protocols.grpc.stream_outlet`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from h2.connection import H2Connection
 
 from longconn.core.hub import log
 from longconn.core.timers import Clock
-from longconn.protocols.outlet import Outlet
+from longconn.protocols.connection.outlet import Outlet
 from longconn.wire.http2 import DATA, head
 
 #: Bytes that are collected for one write to the connection.
@@ -51,7 +51,7 @@ class Turns:
 
 
 class Waiting(Protocol):
-    """A call in which something waits (`longconn.protocols.grpc.call_outlet.CallOutlet`)."""
+    """A call in which something waits (`longconn.protocols.grpc.stream_outlet.CallOutlet`)."""
 
     def give(self) -> bool: ...
 

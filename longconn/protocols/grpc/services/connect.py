@@ -13,12 +13,12 @@ from longconn.core.errors import BAD_REQUEST, INTERNAL, CommandError
 from longconn.core.publication import History, Position
 from longconn.core.timers import Bucket, Clock
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken
+from longconn.protocols.connection.replies import Replies
 from longconn.protocols.grpc.call import Call, StatusCode, StatusError
+from longconn.protocols.grpc.services.call_client import Member
 from longconn.protocols.grpc.services.callers import identify
 from longconn.protocols.grpc.services.commands import COMMANDS
-from longconn.protocols.grpc.services.member import Member
 from longconn.protocols.grpc.services.messages import parse, subscribed_message
-from longconn.protocols.replies import Replies
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import frame
 from longconn.wire.grpc_messages import PUSHES, backlog

@@ -9,8 +9,8 @@ from longconn.core.disconnects import FORCE_DISCONNECT, SUBSCRIPTION_EXPIRED
 from longconn.core.publication import History
 from longconn.core.tokens import ConnectionToken, SubscriptionToken, TokenError
 from longconn.protocols.grpc.call import Call
+from longconn.protocols.grpc.services.call_client import Member
 from longconn.protocols.grpc.services.callers import grant, identify, refused
-from longconn.protocols.grpc.services.member import Member
 from longconn.protocols.grpc.services.messages import answered, parse, since_of, subscribed_message
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import frame

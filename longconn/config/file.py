@@ -1,0 +1,215 @@
+"""What a server is told, by whom, and which word counts.
+
+    1. flags                          --max-message=1MiB
+    2. variables of the environment   LONGCONN_MAX_MESSAGE=1MiB
+    3. the TOML file                  max_message = "1MiB"
+    4. the defaults of `Settings`
+
+The first that has a value wins, whole lists included. The file is that of `--config`,
+or of LONGCONN_CONFIG. Its keys are the options' names with underscores. A variable
+holds a list with commas between, and an empty one counts as not set. Whatever is
+unknown or cannot be is one `ConfigError` of one line, which names the source.
+
+What may be done in channels stands in tables of the file, and only there (`longconn.config.namespaces`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from longconn.auth.jwt import JWTVerifier
+from longconn.config import endpoints as listening
+from longconn.config import namespaces as channel_tables
+from longconn.config.values import BadValue, is_list, is_secret, parse, shown, strings
+from longconn.core.errors import CommandError, ConfigError
+from longconn.core.namespaces import NAMESPACE_BOUNDARY, personal_channel
+from longconn.core.settings import OPTIONS, Settings
+
+#: The kinds of ports, beside the options of `Settings`.
+PORTS = ("port", "tcp", "http", "grpc")
+NAMES = (*PORTS, *OPTIONS)
+PREFIX = "LONGCONN_"
+
+#: Variables that are not options: the file's name, and the address that our clients connect to.
+_OTHER_VARIABLES = ("LONGCONN_CONFIG", "LONGCONN_URL", "LONGCONN_TOKEN")
+# What Kubernetes sets in every pod for a service that is called longconn ("service links").
+_SERVICE_LINK = re.compile(r"LONGCONN_(?:SERVICE_(?:HOST|PORT\w*)|PORT_\d+_(?:TCP|UDP|SCTP)\w*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The effective configuration: what `Settings` holds, the ports, and where each value came from.
+
+    `port`, `tcp`, `http` and `grpc` are listening strings (`longconn.config.endpoints`) as they were
+    written. `sources` has for each name "default", "flag --x", "environment LONGCONN_X"
+    or "file F key x".
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    port: tuple[str, ...] = ()
+    tcp: tuple[str, ...] = ()
+    http: tuple[str, ...] = ()
+    grpc: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """The value of one of `NAMES`."""
+        return getattr(self if name in PORTS else self.settings, name)
+
+
+def flag(name: str) -> str:
+    """The flag of an option: `max_message` is `--max-message`."""
+    return "--" + name.replace("_", "-")
+
+
+def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], file: str | None = None) -> Config:
+    """The configuration of flags, environment and file.
+
+    `flags` has texts, or lists of them, by the options' names. `file` is what `--config`
+    says. Raises ConfigError, of one line.
+    """
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(NAMES, "default")
+    origin = "flag --config" if file else "environment LONGCONN_CONFIG"
+    path = file or environ.get("LONGCONN_CONFIG")
+    # From the last word to the first: each overwrites what it has a value for.
+    if path:
+        file_values = _read(path, origin)
+        tables = {name: file_values.pop(name) for name in channel_tables.TABLES if name in file_values}
+        values["namespaces"], found = channel_tables.read(tables, path, _known)
+        sources.update(found)
+        for name, value in file_values.items():
+            sources[name] = f"file {path} key {name}"
+            values[name] = _parsed(name, value, sources[name])
+    for name, text in _variables(environ).items():
+        sources[name] = f"environment {PREFIX}{name.upper()}"
+        values[name] = _parsed(name, _listed(text) if _is_list(name) else text, sources[name])
+    for name, given in flags.items():
+        sources[name] = f"flag {flag(name)}"
+        values[name] = _parsed(name, given, sources[name])
+    ports = {name: values.pop(name, ()) for name in PORTS}
+    if not any(ports.values()):
+        ports["port"] = listening.default_ports()
+    settings = Settings(**values)
+    _check(settings, sources)
+    return Config(settings, sources=sources, **ports)
+
+
+def _check(settings: Settings, sources: Mapping[str, str]) -> None:
+    """What is wrong only together. Raises ConfigError."""
+    namespaces = settings.namespaces.under(settings)
+    name = settings.user_personal_channel_namespace
+    there = f"there are {', '.join(namespaces.named)}" if namespaces.named else "the file defines none"
+    if name and name not in namespaces.named:
+        raise ConfigError(f"{sources['user_personal_channel_namespace']}: {shown(name)} is no namespace; {there}")
+    try:
+        namespaces.options(settings.default_channel)
+    except CommandError:
+        name = settings.default_channel.partition(NAMESPACE_BOUNDARY)[0]
+        raise ConfigError(f"{sources['default_channel']}: {shown(name)} is no namespace; {there}") from None
+    if settings.user_personal_channel:
+        channel = personal_channel("ID", settings.user_personal_channel_namespace) or ""
+        if not namespaces.options(channel).allow_user_limited_channels:
+            # Anybody could subscribe to everybody's.
+            needs = "a token key, and allow_user_limited_channels not false"
+            raise ConfigError(f"{sources['user_personal_channel']}: channels as {channel} need {needs}")
+    JWTVerifier(settings)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A question whether X was meant, or nothing if none of `names` is like `name`."""
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def to_toml(config: Config) -> str:
+    """`config` as a file of `--config`, with a comment on each line that says where the value came from."""
+    lines = [_line(name, config.value(name), config.sources[name]) for name in NAMES]
+    for place, values in channel_tables.written(config.settings.namespaces):
+        lines += ["", f"[{place}]"]
+        lines += [_line(name, value, config.sources.get(f"{place}.{name}", "default")) for name, value in values]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, value: object, source: str) -> str:
+    if value is None:  # TOML has no word for that
+        return f"# {name} is not set  # {_comment(source)}"
+    if value and name in OPTIONS and is_secret(OPTIONS[name]):
+        return f"# {name} is set, and not shown  # {_comment(source)}"
+    return f"{name} = {_literal(value)}  # {_comment(source)}"
+
+
+def _read(path: str, origin: str) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(Path(path).read_bytes().decode())
+    except OSError as error:
+        raise ConfigError(f"{origin}: cannot read {shown(path, 200)}: {error.strerror or error}") from error
+    except ValueError as error:  # not UTF-8, or tomllib.TOMLDecodeError
+        raise ConfigError(f"file {path}: not TOML: {' '.join(str(error).split())}") from error
+    for name in values:
+        if name not in NAMES and name not in channel_tables.TABLES:
+            raise ConfigError(f"file {path}: unknown key {shown(name)}{_known(name.replace('-', '_').lower(), NAMES)}")
+    return values
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The options that the environment sets, by name."""
+    found = {}
+    for variable in sorted(environ):
+        text = environ[variable]
+        if not variable.startswith(PREFIX) or not text or variable in _OTHER_VARIABLES:
+            continue
+        if _SERVICE_LINK.fullmatch(variable) or (variable == "LONGCONN_PORT" and "://" in text):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in NAMES or variable != variable.upper():
+            known = [PREFIX + each.upper() for each in NAMES]
+            raise ConfigError(f"environment: unknown variable {shown(variable)}{_known(variable.upper(), known)}")
+        found[name] = text
+    return found
+
+
+def _known(name: str, names: Iterable[str]) -> str:
+    return nearest(name, names) or "; `longconn config` prints the keys that are allowed"
+
+
+def _is_list(name: str) -> bool:
+    return name in PORTS or is_list(OPTIONS[name])
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _parsed(name: str, value: object, source: str) -> Any:
+    try:
+        if name not in PORTS:
+            return parse(OPTIONS[name], value)
+        # Whole numbers are for the file: `port = 9999`.
+        found = value if isinstance(value, list) else [value]
+        texts = [str(each) if type(each) is int else each for each in found]
+        for text in strings(texts):
+            listening.check(text)
+        return tuple(texts)
+    except (BadValue, ConfigError) as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda match: f"\\u{ord(match[0]):04x}", value) + '"'
+    return repr(value)
+
+
+def _comment(source: str) -> str:
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in source)

@@ -1,0 +1,93 @@
+"""The tables of the TOML file that say what may be done in channels.
+
+    [channel_without_namespace]
+    history_ttl = "1h"
+
+    [namespaces.news]
+    allow_publish_for_client = false
+
+Their keys are the fields of `longconn.core.namespaces.ChannelOptions`. Every namespace starts from the
+defaults there, and not from `channel_without_namespace`: a namespace is read by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from longconn.config.values import BadValue, kind_of, parse, shown
+from longconn.core.errors import CommandError, ConfigError
+from longconn.core.names import check_channel
+from longconn.core.namespaces import NAMESPACE_BOUNDARY, USER_BOUNDARY, ChannelOptions, Namespaces
+
+PLAIN = "channel_without_namespace"
+NAMED = "namespaces"
+TABLES = (PLAIN, NAMED)
+FIELDS = {each.name: each for each in fields(ChannelOptions)}
+_BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+def read(tables: Mapping[str, Any], path: str, unknown: Any) -> tuple[Namespaces, dict[str, str]]:
+    """What `tables` of the file `path` say, and where each of their values came from, by its dotted key.
+
+    `unknown` has the end of a line about an unknown key. Raises ConfigError, of one line.
+    """
+    sources: dict[str, str] = {}
+
+    def options(value: object, place: str) -> ChannelOptions:
+        if not isinstance(value, dict):
+            raise ConfigError(f"file {path} key {place}: {shown(value)} is no table; allowed: [{place}]")
+        found = {}
+        for name, each in value.items():
+            key = f"{place}.{name}"
+            if name not in FIELDS:
+                raise ConfigError(f"file {path}: unknown key {shown(key)}{unknown(name, FIELDS)}")
+            sources[key] = f"file {path} key {key}"
+            found[name] = _parsed(name, each, sources[key])
+        return ChannelOptions(**found)
+
+    plain = options(tables.get(PLAIN, {}), PLAIN)
+    named = tables.get(NAMED, {})
+    if not isinstance(named, dict):
+        raise ConfigError(f"file {path} key {NAMED}: {shown(named)} is no table; allowed: [{NAMED}.NAME]")
+    found = {}
+    for name, value in named.items():
+        if not _may_be(name):
+            text = "a namespace's name is that of a channel, without : and #"
+            raise ConfigError(f"file {path} key {NAMED}: {shown(name)} is not valid; {text}")
+        found[name] = options(value, f"{NAMED}.{_key(name)}")
+    return Namespaces(plain, found), sources
+
+
+def written(namespaces: Namespaces) -> Iterator[tuple[str, list[tuple[str, object]]]]:
+    """The tables by their dotted names, each with its keys and their values; None for one that is not set."""
+    tables = [(f"{NAMED}.{_key(name)}", options) for name, options in namespaces.named.items()]
+    if namespaces.plain != ChannelOptions():
+        tables.insert(0, (PLAIN, namespaces.plain))
+    for place, options in tables:
+        yield place, [(name, getattr(options, name)) for name in FIELDS]
+
+
+def _parsed(name: str, value: object, source: str) -> Any:
+    try:
+        if kind_of(FIELDS[name]) == "bool" and not isinstance(value, bool):
+            raise BadValue(f"{shown(value)} is not valid; allowed: true or false")
+        return parse(FIELDS[name], value)
+    except BadValue as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _may_be(name: str) -> bool:
+    try:
+        check_channel(name)
+    except CommandError:
+        return False
+    return NAMESPACE_BOUNDARY not in name and USER_BOUNDARY not in name
+
+
+def _key(name: str) -> str:
+    """A key of TOML: bare where it may be, else quoted. JSON's escapes are TOML's too."""
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)

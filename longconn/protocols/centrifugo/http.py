@@ -1,0 +1,113 @@
+"""The structured protocol over HTTP: replies and pushes down a response, commands up by POSTs.
+
+POST /connection/http_stream   body: commands, `connect` first      down: objects, a line each
+GET  /connection/sse           ?cf_connect=commands                 down: server-sent events
+POST /emulation                {"session", "node", "data"}          up, for either: 204, or 404
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from longconn.core.disconnects import Disconnect
+from longconn.core.errors import CommandError
+from longconn.core.hub import Hub
+from longconn.protocols.centrifugo.session import Session
+from longconn.protocols.http.errors import Refused
+from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.request import media_type
+from longconn.protocols.http.response import OpenResponse
+from longconn.wire.centrifugo import Frame, disconnect_push, events, lines, stream_events, stream_lines
+
+#: What SDKs send Protobuf as.
+_PROTOBUF = "application/octet-stream"
+#: Bytes of commands that may wait for a session's rate before further ones are refused.
+_MOST_WAITING = 256 * 1024
+
+
+class Down:
+    """The response of one session. Reading cannot be stopped here: what is too much is refused at `/emulation`."""
+
+    def __init__(self, exchange: Exchange, kind: str) -> None:
+        self._exchange = exchange
+        self._session: Session | None = None
+        self._response = OpenResponse(exchange, self._on_close, self._on_lost)
+        self._sse = kind == "sse"
+        self.protocol = kind
+        chunked = self._response.chunked
+        frames: tuple[Frame, Frame] = (stream_events, events) if self._sse else (stream_lines, lines)
+        self.frame: Frame = frames[0] if chunked else frames[1]
+
+    def open(self, commands: bytes) -> None:
+        """Start a session with its first commands. Raises CommandError where there is no room."""
+        exchange = self._exchange
+        try:
+            self._session = Session(exchange.hub, self._response.outlet, self, exchange.host, exchange.address)
+        except CommandError:
+            self._response.give_up()
+            raise
+        self._response.watch()
+        self._response.start((("Content-Type", "text/event-stream" if self._sse else "application/json"),))
+        self._session.receive(commands.split(b"\n"))
+
+    def pause_reading(self) -> None:
+        """Nothing: `/emulation` asks whether commands wait."""
+
+    def resume_reading(self) -> None:
+        """Nothing was stopped."""
+
+    def _on_close(self, disconnect: Disconnect) -> None:
+        self._response.end(self.frame((disconnect_push(disconnect),)))
+
+    def _on_lost(self) -> None:
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
+
+
+def http_stream(exchange: Exchange) -> None:
+    """Open a session over a streamed response. Raises CommandError or Refused."""
+    if media_type(exchange.header("content-type")) == _PROTOBUF:  # who sends it could not read an answer in JSON
+        raise Refused(415, "the structured protocol is spoken in JSON here, not in Protobuf")
+    Down(exchange, "http_stream").open(exchange.body())
+
+
+def sse(exchange: Exchange) -> None:
+    """Open a session over server-sent events. Raises CommandError or Refused."""
+    if exchange.request.method == b"HEAD":
+        exchange.text(200, "")
+        return
+    commands = exchange.parameter("cf_connect")
+    if exchange.request.method == b"POST":
+        commands = exchange.body().decode("utf-8", "replace")
+    if not commands:
+        raise Refused(400, "the first commands are expected in ?cf_connect=")
+    Down(exchange, "sse").open(commands.encode("utf-8", "replace"))
+
+
+def emulation(exchange: Exchange) -> None:
+    """Commands of a session that reads elsewhere. Raises Refused."""
+    session, commands = _read(exchange.hub, exchange.body())
+    if session.waiting_bytes + len(commands) > _MOST_WAITING:
+        raise Refused(429, "too many commands")
+    session.receive(commands.split(b"\n"))
+    exchange.request.setResponseCode(204)
+    exchange.request.finish()
+
+
+def _read(hub: Hub, body: bytes) -> tuple[Session, bytes]:
+    try:
+        value: Any = json.loads(body)
+        name, node, data = value["session"], value.get("node", ""), value["data"]
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        raise Refused(400, 'a request is {"session", "node", "data"}') from None
+    if not (isinstance(name, str) and isinstance(node, str)):
+        raise Refused(400, "session and node are strings")
+    session: Session | None = hub.sessions.get(name) if node in ("", hub.node) else None
+    if session is None:
+        raise Refused(404, "there is no such session")
+    if isinstance(data, str):
+        return session, data.encode("utf-8", "replace")
+    # The definitions say bytes: SDKs send the commands as a string, or as the object itself.
+    return session, json.dumps(data).encode()

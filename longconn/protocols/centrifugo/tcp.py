@@ -1,0 +1,72 @@
+"""The structured protocol over TCP: a line is an object, either way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from longconn.core.disconnects import BAD_REQUEST, Disconnect
+from longconn.core.errors import CommandError
+from longconn.core.hub import Hub, log
+from longconn.protocols.centrifugo.session import Session
+from longconn.protocols.connection.outlet import Outlet
+from longconn.protocols.connection.peer import peer_of
+from longconn.wire.centrifugo import Frame, disconnect_push, error_reply, lines
+
+
+class StructuredLines(Protocol):
+    """One client. The chat protocol hands its connection over when the first line asks for it."""
+
+    frame: Frame = staticmethod(lines)
+    protocol = "tcp"
+    _outlet: Outlet
+    _session: Session | None = None
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._partial = bytearray()
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        host, address = peer_of(transport, self._hub.numbers)
+        self._outlet = Outlet(self._hub, transport, self._on_close)
+        try:
+            self._session = Session(self._hub, self._outlet, self, host, address)
+        except CommandError as error:
+            log.info("connection from %s refused: %s", address, error)
+            self._outlet.finish(lines((error_reply(0, error),)), self._outlet.lose)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._outlet.stop()
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
+
+    def _on_close(self, disconnect: Disconnect) -> None:
+        self._outlet.finish(lines((disconnect_push(disconnect),)), self._outlet.lose)
+
+    def pause_reading(self) -> None:
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        transport: Any = self.transport
+        transport.resumeProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._outlet.closing or self._session is None:
+            return
+        self._partial += data
+        if b"\n" in data:
+            found = bytes(self._partial).split(b"\n")
+            self._partial[:] = found.pop()
+            self._session.receive([each.strip() for each in found])
+        # A line may be as long as what is published, and what is around that.
+        if len(self._partial) > 2 * self._hub.settings.max_message and not self._outlet.closing:
+            self._session.close(BAD_REQUEST, "a line without an end")

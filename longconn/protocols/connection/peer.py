@@ -1,0 +1,37 @@
+"""How the far end of a connection is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from longconn.wire.origin import is_loopback
+
+
+def address_of(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def peer_of(transport: Any, numbers: Iterator[int]) -> tuple[str, str]:
+    """The host that limits are counted by, and the address that the peer is called by.
+
+    They are `("192.0.2.1", "192.0.2.1:50000")`, or for IPv6 `("::1", "[::1]:50000")`.
+    What comes through a UNIX socket has no host (an empty string) and is called `unix:N`
+    with the next of `numbers`: ask once for a connection. So is every other
+    kind of peer, but under the name of its kind. `transport` is whatever has `getPeer`.
+    """
+    peer = transport.getPeer()
+    if isinstance(peer, IPv4Address | IPv6Address):
+        return peer.host, address_of(peer.host, peer.port)
+    if isinstance(peer, UNIXAddress):
+        return "", f"unix:{next(numbers)}"
+    return "", f"other:{next(numbers)}"
+
+
+def is_local(transport: Any) -> bool:
+    """Whether a connection came to a loopback address or a UNIX socket; `transport` has `getHost`."""
+    here = transport.getHost()
+    return isinstance(here, UNIXAddress) or is_loopback(getattr(here, "host", ""))

@@ -1,0 +1,155 @@
+"""One request and its answer, whichever site it came through."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from twisted.internet.address import UNIXAddress
+from twisted.python.failure import Failure
+
+from longconn.core.errors import CommandError
+from longconn.core.hub import Hub, log
+from longconn.protocols.http.errors import Headers, Refused, body_of, headers_of, refused
+from longconn.protocols.http.request import body_limit
+from longconn.wire.origin import Caller, is_loopback
+
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_PARAMETERS = 50
+
+
+class Exchange:
+    """A request of twisted.web (`request`) with what the hub calls its client: `host`, `address`.
+
+    An answer is given once, at once or turns later; if the client went meanwhile it is dropped.
+    """
+
+    def __init__(self, hub: Hub, request: Any, host: str, address: str) -> None:
+        self.hub = hub
+        self.request = request
+        self.host = host
+        self.address = address
+        #: the connection ended before the answer did
+        self.lost = False
+        self._query: dict[str, str] | None = None
+
+    # What was asked.
+
+    def header(self, name: str) -> str:
+        """The last value of a header; empty if there is none."""
+        value = self.request.getHeader(name.encode())
+        return "" if value is None else value.decode("utf-8", "replace")
+
+    def headers(self, name: str) -> list[str]:
+        values = self.request.requestHeaders.getRawHeaders(name.encode()) or []
+        return [each.decode("utf-8", "replace") for each in values]
+
+    def caller(self) -> Caller:
+        """What the request says of where it comes from."""
+        here = self.request.getHost()
+        return Caller(
+            hosts=self.headers("host"),
+            origins=self.headers("origin"),
+            fetch_site=self.header("sec-fetch-site"),
+            fetch_mode=self.header("sec-fetch-mode"),
+            local=isinstance(here, UNIXAddress) or is_loopback(getattr(here, "host", "")),
+            secure=bool(self.request.isSecure()),
+            must_name_host=self.request.clientproto != b"HTTP/1.0",
+        )
+
+    def path(self) -> list[str]:
+        """The segments of the path below the resource. Raises Refused(400) for escapes that are none."""
+        segments = self.request.postpath
+        # twisted.web decoded them after it split, and leniently; ours are looked at as they came.
+        raw = self.request.path.split(b"/")[-len(segments) :] if segments else []
+        if len(raw) != len(segments) or any(map(_differ, raw, segments)):
+            raw = [each.replace(b"%", b"%25") for each in segments]  # somebody rewrote the path
+        return [_decode(each) for each in raw]
+
+    def parameter(self, name: str) -> str | None:
+        """One of `?name=value`. Raises Refused(400) for a query that is malformed or says it twice."""
+        if self._query is None:
+            self._query = _parse_query(self.request.uri.partition(b"?")[2])
+        return self._query.get(name)
+
+    def body(self) -> bytes:
+        """The body. Raises Refused(413) for one over its limit, which a foreign site may let through."""
+        content = self.request.content
+        content.seek(0)
+        limit = body_limit(self.hub.settings, self.header("content-type"))
+        data: bytes = content.read(limit + 1)
+        if len(data) > limit:
+            raise Refused(413, f"the body is larger than {limit} bytes")
+        return data
+
+    # The answer.
+
+    def watch(self, on_lost: Callable[[], None] | None = None) -> None:
+        """Note, and call `on_lost`, if the connection ends before the answer is complete."""
+
+        def lost(reason: Failure) -> None:
+            self.lost = True
+            if on_lost is not None:
+                on_lost()
+
+        self.request.notifyFinish().addErrback(lost).addErrback(_log_failure)
+
+    def answer(self, status: int, body: bytes, content_type: str, headers: Headers = ()) -> None:
+        if self.lost:
+            return
+        request = self.request
+        request.setResponseCode(status, HTTPStatus(status).phrase.encode())
+        request.setHeader("Content-Type", content_type)
+        request.setHeader("Content-Length", str(len(body)))
+        for name, value in headers:
+            request.setHeader(name, value)
+        request.write(body)
+        request.finish()
+
+    def text(self, status: int, text: str, headers: Headers = ()) -> None:
+        self.answer(status, text.encode(), "text/plain; charset=utf-8", headers)
+
+    def json(self, status: int, value: object) -> None:
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        self.answer(status, body + b"\n", "application/json")
+
+    def fail(self, error: CommandError | Refused, **extra: object) -> None:
+        """Answer that it was refused, and why."""
+        answer = refused(error, **extra)
+        self.answer(answer.status, body_of(answer), "application/json", headers_of(answer))
+
+
+def _log_failure(failure: Failure) -> None:
+    log.error("an HTTP client left: %s", failure.getTraceback())
+
+
+def _differ(raw: bytes, decoded: bytes) -> bool:
+    return unquote_to_bytes(raw) != decoded
+
+
+def _decode(segment: bytes) -> str:
+    if _BAD_ESCAPE.search(segment):
+        raise Refused(400, "a % in the path is followed by two hexadecimal digits")
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        raise Refused(400, "the path is not UTF-8") from None
+
+
+def _parse_query(query: bytes) -> dict[str, str]:
+    try:
+        if _BAD_ESCAPE.search(query):
+            raise ValueError
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS)
+    except ValueError:  # UnicodeDecodeError too
+        raise Refused(400, "the query is malformed or not UTF-8") from None
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name in values:
+            raise Refused(400, "a parameter of the query stands there twice")
+        values[name] = value
+    return values

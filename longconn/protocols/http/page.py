@@ -1,0 +1,84 @@
+"""The chat page: files of `longconn/web`, and the headers that keep others out of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from longconn.protocols.http.errors import Refused
+from longconn.protocols.http.exchange import Exchange
+
+_WEB = Path(__file__).parents[2] / "web"
+_PAGE = "index.html"
+#: What the page is made of, served as `/page/NAME`; by the end of the name.
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+# 'self' includes WebSockets to the same host in the CSP of today (level 3), not in Safari before 15.4: there the
+# page goes by server-sent events. Trusted types: what would read text as markup throws, where the browser knows them.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in _WEB.iterdir() if each.suffix in _TYPES}
+
+
+@cache
+def _page() -> bytes:
+    return (_WEB / _PAGE).read_bytes()
+
+
+def page(exchange: Exchange) -> None:
+    """Answer with the page itself."""
+    channel = exchange.hub.settings.default_channel
+    body = _page().replace(b"{channel}", escape(channel).encode())
+    body = body.replace(b"{segment}", escape(quote(channel, safe="")).encode())
+    _answer(exchange, body, "text/html; charset=utf-8")
+
+
+def part(exchange: Exchange, name: str) -> None:
+    """Answer with one of the files that the page is made of. Raises Refused(404)."""
+    body = _files().get(name)
+    if body is None:
+        raise Refused(404, "there is nothing at this path")
+    _answer(exchange, body, _TYPES[Path(name).suffix])
+
+
+def _answer(exchange: Exchange, body: bytes, content_type: str) -> None:
+    """A browser keeps it, and asks each time whether it is still so: after an upgrade all parts are the new ones."""
+    tag = f'"{sha256(body).hexdigest()[:16]}"'
+    headers = [
+        ("Cache-Control", "no-cache"),
+        ("ETag", tag),
+        ("Content-Security-Policy", _POLICY),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Frame-Options", "DENY"),
+    ]
+    # RFC 9110, section 13.1.2: compared weakly, since a proxy that compresses makes a tag a weak one.
+    known = {each.strip().removeprefix("W/") for each in exchange.header("if-none-match").split(",")}
+    if tag not in known:
+        exchange.answer(200, body, content_type, headers)
+        return
+    request = exchange.request
+    request.setResponseCode(304)
+    for name, value in headers:
+        request.setHeader(name, value)
+    request.finish()
+
+
+def redirect_below(exchange: Exchange) -> None:
+    """The page's own address ends in a slash, or its relative links would miss."""
+    path, question, query = exchange.request.uri.partition(b"?")
+    last = path.rpartition(b"/")[2].decode("ascii", "replace")
+    # With `./` in front, so that nothing can be read as a scheme or a host.
+    where = f"./{last}/" + (question + query).decode("ascii", "replace")
+    exchange.text(308, "the page is one level below\n", [("Location", where)])

@@ -1,0 +1,88 @@
+"""The server API over HTTP: POST /api/METHOD, with the key of `api_key`, a JSON object either way.
+
+An answer has status 200 whether the command was done or refused, as Centrifugo's; 400 says that the
+request is no JSON object or has a member of a wrong type, 401 that the key is not right. With the header
+`X-Centrifugo-Error-Mode: transport` what is refused has a status of its own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from hmac import compare_digest
+
+from longconn.core import errors
+from longconn.core.errors import CommandError, Reason
+from longconn.core.hub import Hub, log
+from longconn.protocols.http.errors import STATUSES, Refused
+from longconn.protocols.http.exchange import Exchange
+from longconn.server_api import messages as wire
+from longconn.server_api.methods import METHODS, read, read_batch
+
+#: All methods, in the order in which they are described.
+NAMES = (*METHODS, "batch")
+
+#: Statuses of refused commands in `transport` mode, where Centrifugo's are not ours.
+_STATUSES: dict[Reason, int] = {errors.INTERNAL: 500, errors.NOT_AVAILABLE: 400, errors.UNRECOVERABLE: 416}
+
+
+class ServerAPI:
+    """What the routes of the API call."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._key = hub.settings.api_key.encode("utf-8", "surrogateescape")
+        self._told = False
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a key."""
+        return bool(self._key)
+
+    def tell(self, exchange: Exchange) -> None:
+        """Somebody wants the API, and it is off."""
+        if not self._told:
+            self._told = True
+            log.warning(
+                "%s asked for the server API, which is off: give the server a key for it, "
+                "by --api-key, LONGCONN_API_KEY or api_key in the file",
+                exchange.address,
+            )
+
+    def call(self, method: str, exchange: Exchange) -> None:
+        """Do what a request asks for, and answer when that is known. Raises Refused."""
+        hub = self._hub
+        self._authorize(exchange)
+        hub.api.calls[method] += 1
+        try:
+            request = wire.read(exchange.body())
+            command = read_batch(hub, request) if method == "batch" else read(hub, method, request)
+        except wire.MalformedError as error:
+            hub.api.refused += 1
+            raise Refused(400, f"bad request: {error}", code=errors.BAD_REQUEST.code) from None
+        exchange.watch()
+        answer = partial(self._answer, method, exchange)
+        try:
+            command(answer)
+        except CommandError as error:
+            answer(error)
+
+    def _authorize(self, exchange: Exchange) -> None:
+        given = exchange.header("x-api-key")
+        if not given:
+            scheme, _, rest = exchange.header("authorization").strip().partition(" ")
+            given = rest.strip() if scheme.lower() == "apikey" else ""
+        if not compare_digest(given.encode(), self._key):
+            log.info("%s asked for the server API with a wrong key, or none", exchange.address)
+            raise Refused(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
+
+    def _answer(self, method: str, exchange: Exchange, result: bytes | CommandError) -> None:
+        status, body = 200, b""
+        if isinstance(result, CommandError):
+            self._hub.api.refused += 1
+            log.info("API %s of %s refused: %s", method, exchange.address, result)
+            if exchange.header("x-centrifugo-error-mode") == "transport":
+                reason = wire.reason_of(result)
+                status, body = _STATUSES.get(reason, STATUSES[reason]), wire.error_json(result)
+        elif method == "batch":
+            body = result
+        exchange.answer(status, body or wire.response(result), "application/json")

@@ -1,0 +1,229 @@
+"""What the tests of HTTP need: a connection in memory, on a clock, and answers taken apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from longconn.core.errors import CommandError
+from longconn.core.hub import Hub
+from longconn.core.memory_broker import MemoryBroker
+from longconn.core.publication import Data, Info
+from longconn.core.settings import Settings
+from longconn.protocols.http.resource import LiveSite
+
+PEER = IPv4Address("TCP", "192.0.2.1", 50000)
+SERVER = IPv4Address("TCP", "192.0.2.9", 9999)
+#: Seconds of a turn of the reactor: a `Clock` makes all that is due in one advance.
+TURN = 0.0001
+LOOPBACK = IPv4Address("TCP", "127.0.0.1", 9999)
+
+
+class Transport(StringTransport):
+    """A socket's end in memory: `full` makes it take nothing for a while, as one to a slow reader."""
+
+    TLS = False
+    full = False
+
+    def write(self, data: bytes) -> None:
+        if not self.disconnecting:
+            super().write(data)
+            if self.full and self.producer is not None:
+                self.producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.producer = None
+        super().registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self.producer = self.streaming = None
+
+    def drain(self, full: bool = False) -> None:
+        """The reader took everything; `full`: and takes nothing again until asked."""
+        self.full = full
+        if self.producer is not None:
+            self.producer.resumeProducing()
+
+
+class Answer:
+    """One response: `status`, `headers` (lower case, the last of each), `body`, chunks joined."""
+
+    def __init__(self, raw: bytes, head_only: bool = False) -> None:
+        head, _, rest = raw.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        self.version, status, self.phrase = first.split(" ", 2)
+        self.status = int(status)
+        self.headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}
+        self.names = [each.partition(":")[0].lower() for each in lines]
+        self.ended = True
+        if head_only or self.status == 204:
+            self.body, self.rest = b"", rest
+        elif self.headers.get("transfer-encoding") == "chunked":
+            self.body, self.rest, self.ended = unchunk(rest)
+        else:
+            length = int(self.headers.get("content-length", len(rest)))
+            self.body, self.rest = rest[:length], rest[length:]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        return str(self.json["error"]["message"])
+
+
+def unchunk(data: bytes) -> tuple[bytes, bytes, bool]:
+    """The body of chunks (RFC 9112, section 7.1), what follows it, and whether it has ended."""
+    body = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        length = int(size, 16)
+        assert data[length : length + 2] == b"\r\n", data
+        body, data = body + data[:length], data[length + 2 :]
+        if not length:
+            return body, data, True
+    return body, b"", False
+
+
+class Connection:
+    """One connection to a site, a client's end."""
+
+    def __init__(self, site: Any, host: Any = SERVER, peer: Any = PEER) -> None:
+        self.transport = Transport(host, peer)
+        self.protocol = site.buildProtocol(peer)
+        self.transport.protocol = self.protocol
+        self.protocol.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.transport.protocol.dataReceived(data)
+
+    def take(self) -> bytes:
+        """What came since it was last asked."""
+        data = self.transport.value()
+        self.transport.clear()
+        return data
+
+    def answer(self, head_only: bool = False) -> Answer:
+        return Answer(self.take(), head_only)
+
+    def request(self, line: str, *headers: str, body: bytes = b"", host: str = "example.org") -> Answer:
+        """Send a request, `line` without its version, and take its answer apart."""
+        self.ask(line, *headers, body=body, host=host)
+        return self.answer(head_only=line.startswith("HEAD"))
+
+    def ask(self, line: str, *headers: str, body: bytes = b"", host: str = "example.org", version: str = "1.1") -> None:
+        lines = [f"{line} HTTP/{version}", f"Host: {host}", *headers]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        self.transport.connected = False
+        self.transport.protocol.connectionLost(Failure(ConnectionDone()))
+
+    @property
+    def closing(self) -> bool:
+        return bool(self.transport.disconnecting)
+
+
+class LateBroker(MemoryBroker):
+    """Answers two turns later; `failing` makes it refuse what is asked from then on."""
+
+    failing: CommandError | None = None
+
+    def _late(self, call: Callable[..., None], *args: Any) -> None:
+        *args, done = args
+
+        def later() -> None:
+            if self.failing is not None:
+                done(self.failing)
+            else:
+                call(*args, done)
+
+        self._clock.callLater(TURN, lambda: self._clock.callLater(TURN, later))
+
+    def subscribe(self, *args: Any) -> None:
+        self._late(super().subscribe, *args)
+
+    def publish(self, *args: Any) -> None:
+        self._late(super().publish, *args)
+
+    def history(self, *args: Any) -> None:
+        # Looked up in the first turn, told in the second: it may be old news by then.
+        *asked, done = args
+
+        def look() -> None:
+            if self.failing is not None:
+                self._clock.callLater(TURN, done, self.failing)
+            else:
+                super(LateBroker, self).history(*asked, lambda result: self._clock.callLater(TURN, done, result))
+
+        self._clock.callLater(TURN, look)
+
+
+class HTTPTestCase(TestCase):
+    """A hub on a clock and a site for it; `start` has settings. At the end nothing may be left."""
+
+    late = False
+
+    def setUp(self) -> None:
+        self.start()
+
+    def start(self, **settings: Any) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        configured = Settings(**settings)
+        self.broker = LateBroker(self.clock, configured) if self.late else MemoryBroker(self.clock, configured)
+        self.hub = Hub(self.clock, configured, self.broker)
+        self.site = LiveSite(self.hub)
+        self.site.doStart()
+        self.connections: list[Connection] = []
+
+    def tearDown(self) -> None:
+        for each in self.connections:
+            if each.transport.connected:
+                each.lose()
+        self.site.doStop()
+        self.turns()
+        self.assertEqual(self.hub.clients, {})
+        self.assertEqual(self.hub.channels, {})
+        self.assertEqual((self.site.idle, self.site.bodies), (set(), 0))
+        self.hub.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def connect(self, **addresses: Any) -> Connection:
+        connection = Connection(self.site, **addresses)
+        self.connections.append(connection)
+        return connection
+
+    def request(self, line: str, *headers: str, **more: Any) -> Answer:
+        """A request on a connection of its own."""
+        return self.connect().request(line, *headers, **more)
+
+    def turns(self, count: int = 8) -> None:
+        """Some turns of the reactor."""
+        for _ in range(count):
+            self.clock.advance(TURN)
+
+    def publish(self, text: str, channel: str = "lobby", name: str = "ann") -> None:
+        self.hub.publish(channel, Data.of_text(text), Info(name), lambda result: None)
+        self.turns()
+
+    def position(self, channel: str = "lobby") -> str:
+        found: list[Any] = []
+        MemoryBroker.history(self.broker, channel, None, 0, False, found.append)
+        return f"{found[0].position.epoch}:{found[0].position.offset}"

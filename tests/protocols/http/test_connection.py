@@ -1,0 +1,430 @@
+"""Connections: limits on heads and bodies, times, and what is answered to what is no HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from longconn.protocols.http.connection import LAST_ANSWER, LINGER, LINGER_BYTES, READ_AHEAD
+from longconn.protocols.http.history import LONGEST_WAIT
+from longconn.protocols.http.resource import LiveSite
+from longconn.testing import HTTPClient, HTTPResponse, MemoryServer
+from tests.protocols.http.kit import Answer, HTTPTestCase
+
+
+class HeadTests(HTTPTestCase):
+    def test_keep_alive_counts_requests(self) -> None:
+        connection = self.connect()
+        for number in (1, 2, 3):
+            answer = connection.request("GET /PrintHello")
+            self.assertEqual((answer.status, answer.body), (200, b"hello word"))
+            self.assertEqual(answer.headers["x-connection"], f"192.0.2.1:50000; request={number}")
+            self.assertTrue(answer.headers["content-type"].startswith("text/plain"))
+        self.assertFalse(connection.closing)
+
+    def test_names_of_peers(self) -> None:
+        for peer, name in ((IPv6Address("TCP", "::1", 5), "[::1]:5"), (UNIXAddress(None), "unix:1")):
+            connection = self.connect(peer=peer)
+            for number in (1, 2):
+                answer = connection.request("GET /PrintHello")
+                self.assertEqual(answer.headers["x-connection"], f"{name}; request={number}")
+
+    def test_http_1_0_closes(self) -> None:
+        connection = self.connect()
+        connection.send(b"GET /PrintHello HTTP/1.0\r\n\r\n")
+        answer = connection.answer()
+        self.assertEqual((answer.version, answer.status), ("HTTP/1.0", 200))
+        self.assertTrue(connection.closing)
+        self.clock.advance(LINGER + 2)
+        self.assertTrue(connection.transport.disconnected, "a peer that does not read may not stay")
+
+    def test_byte_by_byte(self) -> None:
+        connection = self.connect()
+        for byte in b"\r\nPOST /channels/lobby HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi":
+            connection.send(bytes([byte]))
+        self.assertEqual(connection.answer().status, 200)
+
+    def test_pipelining(self) -> None:
+        connection = self.connect()
+        get = b"GET /PrintHello HTTP/1.1\r\nHost: a\r\n\r\n"
+        post = b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+        connection.send(get + post + get + b"GET /nothing HTTP/1.1\r\nHo")
+        answers = []
+        rest = connection.take()
+        while rest:
+            answers.append(Answer(rest))
+            rest = answers[-1].rest
+        self.assertEqual([each.status for each in answers], [200, 200, 200])
+        connection.send(b"st: a\r\n\r\n")
+        self.assertEqual(connection.answer().status, 404)
+
+    def test_pipelined_chunked(self) -> None:
+        connection = self.connect()
+        connection.send(
+            b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nhi\r\n0\r\n\r\nGET /PrintHello HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
+        first = connection.answer()
+        self.assertEqual(first.status, 200)
+        self.assertEqual(Answer(first.rest).body, b"hello word")
+
+    def test_absolute_form(self) -> None:
+        other = "//other.example"
+        for target, body in ((f"http:{other}/PrintHello?x", b"hello word"), (f"HTTP:{other}?x", b"<!doc")):
+            answer = self.request(f"GET {target}", "Origin: http://other.example")
+            self.assertEqual((answer.status, answer.body[: len(body)]), (200, body))
+
+    def refused(self, data: bytes, status: int) -> Answer:
+        connection = self.connect()
+        connection.send(data)
+        answer = connection.answer()
+        self.assertEqual(answer.status, status, data[:80])
+        self.assertEqual(answer.headers.get("connection"), "close", data[:80])
+        self.assertEqual(answer.headers["cache-control"], "no-store")
+        self.assertEqual(answer.json["error"]["code"], status)
+        self.assertEqual(answer.rest, b"")
+        self.assertTrue(connection.closing)
+        connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 10)
+        self.assertEqual(connection.take(), b"")
+        return answer
+
+    def test_bad_requests(self) -> None:
+        post = b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\n"
+        for head in (
+            post + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            post + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
+            post + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+            post + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+            post + b"Content-Length: -2\r\n\r\nhi",
+            post + b"Content-Length: +2\r\n\r\nhi",
+            post + b"Content-Length: 2, 2\r\n\r\nhi",
+            post + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+            post + b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nhi",
+            post + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            post.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            post + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            post + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc",
+            post + b"X: a\r\n folded\r\n\r\n",
+            post + b"X: a\r\n\tfolded\r\n\r\n",
+            post + b" X: folded\r\n\r\n",
+            post + b"X : a\r\n\r\n",
+            post + b"no colon\r\n\r\n",
+            post + b"X: a\0b\r\n\r\n",
+            post + b"X: a\rb\r\n\r\n",
+            post + b"X: a\nb\r\n\r\n",
+            post + b": a\r\n\r\n",
+            b"GET / HTTP/1.1\nHost: a\n\n",
+            b"GET /\r\n\r\n",
+            b"GET / HTTP/2.0\r\n\r\n",
+            b"GET / HTTP/1.7\r\nHost: a\r\n\r\n",
+            b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"G\x80T / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"\0\0\0\0\r\n\r\n",
+        ):
+            self.refused(head, 400)
+
+    def test_host_is_required(self) -> None:
+        for head in (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"):
+            connection = self.connect()
+            connection.send(head)
+            self.assertEqual(connection.answer().status, 400)
+
+    def test_too_many_digits(self) -> None:
+        self.refused(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413)
+
+    def test_long_header_line(self) -> None:
+        answer = self.refused(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 17 * 1024 + b"\r\n\r\n", 431)
+        self.assertIn("16384", answer.error)
+        self.refused(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: aaaaaaaaaaaa\r\n" * 1100, 431)
+        self.refused(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 17 * 1024, 431)
+
+    def test_largest_head(self) -> None:
+        head = b"GET /PrintHello HTTP/1.1\r\nHost: a\r\nX: "
+        room = 16 * 1024 - len(head) - 4
+        connection = self.connect()
+        connection.send(head + b"a" * room + b"\r\n\r\n")
+        self.assertEqual(connection.answer().status, 200)
+        self.refused(head + b"a" * (room + 1) + b"\r\n\r\n", 431)
+
+    def test_long_request_line(self) -> None:
+        self.refused(b"GET /" + b"a" * 17 * 1024 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414)
+        self.refused(b"GET /" + b"a" * 17 * 1024, 414)
+
+    def test_only_carriage_returns(self) -> None:
+        self.refused(b"\r" * 17 * 1024, 414)
+
+    def test_answer_to_head_has_no_body(self) -> None:
+        connection = self.connect()
+        connection.send(b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+        answer = connection.answer(head_only=True)
+        self.assertEqual((answer.status, answer.rest), (413, b""))
+
+
+class TimeTests(HTTPTestCase):
+    def test_slow_head(self) -> None:
+        connection = self.connect()
+        for byte in b"GET / HTTP/1":
+            connection.send(bytes([byte]))
+            self.clock.advance(1)
+        self.assertEqual(connection.answer().status, 408)
+        self.assertTrue(connection.closing)
+
+    def test_slow_head_after_a_request(self) -> None:
+        connection = self.connect()
+        connection.request("GET /PrintHello")
+        self.clock.pump([1] * 60)
+        connection.send(b"GET / HT")
+        self.clock.pump([1] * 9)
+        self.assertEqual(connection.take(), b"")
+        self.clock.pump([1] * 2)
+        self.assertEqual(connection.answer().status, 408)
+
+    def test_idle(self) -> None:
+        connection = self.connect()
+        for _ in range(3):
+            self.clock.pump([1] * 74)
+            self.assertFalse(connection.closing)
+            connection.request("GET /PrintHello")
+        self.clock.pump([1] * 77)
+        self.assertTrue(connection.closing)
+        self.assertEqual(connection.take(), b"")
+
+    def test_body_stops(self) -> None:
+        connection = self.connect()
+        connection.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+        self.clock.pump([1] * 29)
+        self.assertEqual(connection.take(), b"")
+        self.clock.pump([1] * 8)
+        self.assertEqual(connection.answer().status, 408)
+
+    def test_body_trickles(self) -> None:
+        connection = self.connect()
+        connection.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\n")
+        for _ in range(59):
+            connection.send(b"x")
+            self.clock.advance(1)
+        self.assertEqual(connection.take(), b"")
+        for _ in range(8):
+            connection.send(b"x")
+            self.clock.advance(1)
+        self.assertEqual(connection.answer().status, 408)
+
+    def test_without_limits(self) -> None:
+        self.start(head_timeout=0, http_idle_timeout=0)
+        connection = self.connect()
+        self.clock.pump([10] * 30)
+        connection.send(b"GET /PrintHello HTTP/1.1\r\n")
+        self.clock.pump([10] * 30)
+        connection.send(b"Host: a\r\n\r\n")
+        self.assertEqual(connection.answer().status, 200)
+
+    def test_close_idle(self) -> None:
+        idle, heading, polling = self.connect(), self.connect(), self.connect()
+        idle.request("GET /PrintHello")
+        heading.send(b"GET /PrintHello HTTP/1.1\r\n")
+        polling.ask(f"GET /channels/lobby?since={self.position()}&wait=25")
+        self.site.close_idle()
+        self.assertTrue(idle.closing)
+        self.assertFalse(heading.closing)
+        self.assertEqual(polling.answer().json["publications"], [])
+        heading.send(b"Host: a\r\n\r\n")
+        self.assertEqual(heading.answer().status, 200)
+        self.site.close_idle()
+        self.assertTrue(heading.closing)
+        self.assertTrue(polling.closing)
+
+
+class BodyTests(HTTPTestCase):
+    def test_too_large_is_refused_unread(self) -> None:
+        connection = self.connect()
+        head = b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+        connection.send(head % 20_000_000)
+        answer = connection.answer()
+        self.assertEqual(answer.status, 413)
+        self.assertIn(str(1024 * 1024), answer.error)
+        # The client sends it all the same, and may: a reset would take the answer from it.
+        for _ in range(20_000_000 // 64_000):
+            connection.send(b"x" * 64_000)
+        self.assertFalse(connection.transport.disconnected)
+        self.assertEqual(self.site.bodies, 0)
+        self.clock.advance(LINGER + 1)
+        self.assertTrue(connection.transport.disconnected)
+
+    def test_reading_what_was_refused_is_bounded(self) -> None:
+        connection = self.connect()
+        connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n")
+        lost: list[int] = []
+        self.patch(connection.transport, "loseConnection", lambda: lost.append(1))
+        connection.send(b"x" * LINGER_BYTES)
+        self.assertEqual(lost, [])
+        connection.send(b"x")
+        self.assertEqual(lost, [1])
+
+    def test_continue(self) -> None:
+        connection = self.connect()
+        connection.send(
+            b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        )
+        self.assertEqual(connection.take(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        connection.send(b"hi")
+        self.assertEqual(connection.answer().status, 200)
+
+    def test_chunked_too_large(self) -> None:
+        self.start(max_body=1000)
+        connection = self.connect()
+        connection.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(10):
+            connection.send(b"64\r\n" + b"x" * 100 + b"\r\n")
+        self.assertEqual((connection.take(), self.site.bodies), (b"", 1000))
+        connection.send(b"1\r\nx\r\n")
+        self.assertEqual(connection.answer().status, 413)
+        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.hub.channels, {})
+
+    def test_bulk_may_be_larger(self) -> None:
+        self.start(max_body=100, max_bulk_body=200)
+        body = b'"x"\n' * 30
+        self.assertEqual(self.request("POST /channels/a", body=body).status, 413)
+        answer = self.request("POST /channels/a", "Content-Type: Application/X-NDJSON; charset=utf-8", body=body)
+        self.assertEqual(answer.status, 200)
+        answer = self.request("POST /channels/a", "Content-Type: application/x-ndjson", body=body * 2)
+        self.assertEqual(answer.status, 413)
+
+    def test_all_bodies(self) -> None:
+        self.start(max_body_total=1000)
+        head = b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nContent-Length: 600\r\n\r\n"
+        one, two, three = self.connect(), self.connect(), self.connect()
+        one.send(head + b"x" * 500)
+        two.send(head)
+        answer = two.answer()
+        self.assertEqual(answer.status, 503)
+        self.assertIn("retry-after", answer.headers)
+        three.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        three.send(b"1F4\r\n" + b"x" * 500 + b"\r\n1\r\nx\r\n")
+        self.assertEqual(three.answer().status, 503)
+        self.assertEqual(self.site.bodies, 500)
+        one.send(b"x" * 100)
+        self.assertEqual(one.answer().status, 200)
+        self.assertEqual(self.site.bodies, 0)
+
+    def test_lost_in_the_middle(self) -> None:
+        for data in (b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"):
+            connection = self.connect()
+            connection.send(data)
+            connection.lose()
+        self.assertEqual(self.site.bodies, 0)
+
+    def test_reads_ahead_a_little(self) -> None:
+        connection = self.connect()
+        connection.ask(f"GET /channels/lobby?since={self.position()}&wait=25")
+        connection.send(b"GET /PrintHello HTTP/1.1\r\nHost: a\r\nX: " + b"x" * READ_AHEAD)
+        self.assertEqual(connection.transport.producerState, "paused")
+        self.publish("now")
+        self.assertEqual(len(connection.answer().json["publications"]), 1)
+        self.assertEqual(connection.transport.producerState, "producing")
+
+    def test_who_does_not_read_gets_no_more(self) -> None:
+        since = self.position()
+        self.publish("x" * 60_000)
+        connection = self.connect()
+        connection.transport.full = True
+        line = f"GET /channels/lobby?since={since} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        connection.send(line * 100)
+        connection.send(line * 300)
+        self.assertEqual(connection.transport.producerState, "paused")
+        answered = 0
+        while answered < 400:
+            data = connection.take()
+            self.assertLess(len(data), 100_000)
+            while data:
+                answer = Answer(data)
+                self.assertEqual(answer.status, 200)
+                data = answer.rest
+                answered += 1
+            connection.transport.drain(full=True)
+        self.assertEqual(connection.transport.producerState, "producing")
+
+
+class HalfCloseTests(SynchronousTestCase):
+    """A client that will send no more (`nc -N`) reads the answers to all that it sent whole."""
+
+    def setUp(self) -> None:
+        self.server = MemoryServer()
+        self.addCleanup(self.server.stop)
+        self.site = LiveSite(self.server.hub)
+
+    def ask(self, *targets: str, rest: bytes = b"") -> tuple[HTTPClient, list[HTTPResponse]]:
+        client = self.server.http_client(self.site)
+        answers = [client.expect() for _ in targets]
+        heads = [f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for target in targets]
+        client.connection.send(b"".join(heads) + rest)
+        client.connection.half_close()
+        self.server.settle()
+        return client, answers
+
+    def test_every_whole_request_is_answered(self) -> None:
+        for rest in (b"", b"GET /Pri", b"POST /channels/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhi"):
+            client, answers = self.ask("/PrintHello", "/nothing", "/health/live", rest=rest)
+            self.assertEqual([each.status for each in answers], [200, 404, 200])
+            self.assertTrue(client.closed and not client.connection.aborted)
+
+    def test_an_answer_that_takes_a_while_is_waited_for_and_those_behind_it_but_not_for_long(self) -> None:
+        top = self.server.http_client(self.site).get("/channels/lobby").json()
+        poll = f"/channels/lobby?since={top['epoch']}:{top['offset']}&wait="
+        client, answers = self.ask(poll + "5", "/PrintHello")
+        self.assertFalse(client.closed)
+        self.server.advance(7)
+        self.assertEqual([each.status for each in answers], [200, 200])
+        self.assertTrue(client.closed and not client.connection.aborted)
+        client, answers = self.ask(poll + "60", "/PrintHello")
+        self.server.advance(LONGEST_WAIT + 1)
+        self.assertEqual([each.status for each in answers], [200, 200])
+
+        class Never(Resource):
+            isLeaf = True
+
+            def render(self, request: Any) -> int:
+                return NOT_DONE_YET
+
+        self.site = LiveSite(self.server.hub, Never())
+        client, _ = self.ask("/", "/")
+        self.server.advance(LAST_ANSWER + 2)
+        self.assertTrue(client.connection.aborted)
+
+    def test_a_stream_has_no_end_so_its_client_is_gone(self) -> None:
+        for path in ("events", "stream"):
+            client, answers = self.ask("/PrintHello", f"/channels/lobby/{path}")
+            self.assertEqual(answers[0].status, 200)
+            self.assertTrue(client.closed)
+        self.assertEqual(self.server.hub.clients, {})
+
+    def test_what_was_refused_is_told_so_and_then_let_go(self) -> None:
+        client, answers = self.ask("/\0")
+        self.assertEqual(answers[0].status, 400)
+        self.assertTrue(client.closed and not client.connection.aborted)
+        self.assertTrue(client.connection.transport.disconnected)
+
+    def test_one_that_sent_nothing_is_let_go(self) -> None:
+        client, _ = self.ask()
+        self.assertTrue(client.closed)
+
+    def test_all_behind_one_that_takes_a_while_are_answered(self) -> None:
+        top = self.server.http_client(self.site).get("/channels/lobby").json()
+        poll = f"/channels/lobby?since={top['epoch']}:{top['offset']}&wait=5"
+        client, answers = self.ask(poll, "/PrintHello", "/nothing", "/PrintHello")
+        self.server.advance(7)
+        self.assertEqual([each.status for each in answers], [200, 200, 404, 200])
+        self.assertTrue(client.closed and not client.connection.aborted)
+
+    def test_a_stream_that_begins_after_the_end_of_input(self) -> None:
+        top = self.server.http_client(self.site).get("/channels/lobby").json()
+        poll = f"/channels/lobby?since={top['epoch']}:{top['offset']}&wait=5"
+        client, answers = self.ask(poll, "/channels/lobby/events")
+        self.server.advance(7)
+        self.assertEqual(answers[0].status, 200)
+        self.assertTrue(client.closed)
+        self.assertEqual(self.server.hub.clients, {})

@@ -1,0 +1,101 @@
+"""GET /openapi.json: all that is served is described, and what is described is served."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from longconn import __version__
+from longconn.protocols.http.openapi import PATHS
+from longconn.protocols.http.openapi_api import METHODS
+from longconn.protocols.http.resource import LiveResource
+from longconn.protocols.http.routes import Route, Routes
+from longconn.server_api.http import NAMES
+from tests.protocols.http.kit import HTTPTestCase
+
+
+def every(value: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a document, the outermost first."""
+    if isinstance(value, dict):
+        yield value
+        for each in value.values():
+            yield from every(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from every(each)
+
+
+class OpenAPITests(HTTPTestCase):
+    def setUp(self) -> None:
+        self.start(api_key="k")
+        self.routes = LiveResource(self.hub).routes.table
+        self.document = self.request("GET /openapi.json").json
+
+    def test_every_route_is_described_and_every_description_routed(self) -> None:
+        described = PATHS | METHODS
+        self.assertEqual(set(described), set(self.routes))
+        for path, route in self.routes.items():
+            methods = {name for name in ("get", "post") if getattr(route, name) is not None}
+            self.assertEqual(set(described[path]), methods, path)
+        self.assertEqual(set(METHODS), {f"/api/{name}" for name in NAMES})
+
+    def test_it_describes_what_is_served_here(self) -> None:
+        self.assertEqual(set(self.document["paths"]), set(self.routes))
+        self.start()
+        paths = set(self.request("GET /openapi.json").json["paths"])
+        self.assertEqual(paths, {path for path in self.routes if not path.startswith("/api/")})
+
+    def test_described_paths_are_there(self) -> None:
+        for path, operations in self.document["paths"].items():
+            for method in ("GET", "POST", "DELETE"):
+                line = f"{method} {path.replace('{channel}', 'lobby').replace('{file}', 'main.js')}"
+                connection = self.connect()
+                connection.ask(line)
+                answer = connection.answer()
+                self.assertNotEqual(answer.status, 404, line)
+                self.assertEqual(answer.status == 405, method.lower() not in operations, line)
+
+    def test_parameters_of_a_path_are_described_once(self) -> None:
+        for path, operations in self.document["paths"].items():
+            for operation in operations.values():
+                described = [(each["name"], each["in"]) for each in operation.get("parameters", ())]
+                self.assertEqual(len(set(described)), len(described), path)
+                names = {name for name, place in described if place == "path"}
+                self.assertEqual(names, set(re.findall(r"\{(\w+)\}", path)), path)
+                self.assertEqual("key" in str(operation.get("security")), path.startswith("/api/"))
+
+    def test_references_lead_somewhere_and_nothing_is_left_over(self) -> None:
+        used = set()
+        for each in every(self.document):
+            if "$ref" in each:
+                start, *names = each["$ref"].split("/")
+                self.assertEqual(start, "#")
+                found = self.document
+                for name in names:
+                    found = found[name]
+                used.add(names[-1])
+        self.assertEqual(used, {*self.document["components"]["schemas"], *self.document["components"]["responses"]})
+
+    def test_every_operation_says_what_it_does_and_answers(self) -> None:
+        self.assertEqual((self.document["openapi"], self.document["info"]["version"]), ("3.1.0", __version__))
+        for path, operations in self.document["paths"].items():
+            for operation in operations.values():
+                self.assertTrue(operation["summary"], path)
+                self.assertTrue(any(re.fullmatch("[1-3]..", each) for each in operation["responses"]), path)
+                self.assertIn("default", operation["responses"])
+
+    def test_it_holds_no_secret_and_may_be_read_from_anywhere(self) -> None:
+        answer = self.request("GET /openapi.json", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate")
+        self.assertEqual((answer.status, answer.headers["content-type"]), (200, "application/json"))
+
+
+class RouteTests(HTTPTestCase):
+    def test_parameters_are_segments(self) -> None:
+        one, two, three = Route(None), Route(None), Route(None)
+        routes = Routes({"/a/{x}": one, "/a/b": two, "/{x}/c/{y}": three})
+        for path, found in (
+            (["a", "1"], (one, ["1"])), (["a", "b"], (two, [])), (["q", "c", ""], (three, ["q", ""])),
+            (["a"], None), (["a", "1", "2"], None), ([], None), (["a", "{x}"], (one, ["{x}"])),
+        ):  # fmt: skip
+            self.assertEqual(routes.find(path), found)

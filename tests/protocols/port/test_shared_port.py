@@ -1,0 +1,292 @@
+"""The shared port: what a connection turns out to be, by its first bytes, whenever they come."""
+
+import logging
+from typing import Any
+
+from h2.events import TrailersReceived
+from twisted.trial.unittest import SynchronousTestCase
+
+from longconn import ChatFactory, GrpcFactory, Settings, SharedPortFactory
+from longconn.protocols.http.resource import LiveSite
+from longconn.protocols.port.shared_port import SILENCE
+from longconn.testing import HTTPClient, LineClient, MemoryServer, WebSocketClient
+from longconn.wire.http2 import PREFACE
+from tests.protocols.grpc.http2_kit import Peer
+
+GET = b"GET /PrintHello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Case(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.serve()
+
+    def serve(self, **settings: Any) -> None:
+        self.server = MemoryServer(Settings(**settings))
+        self.addCleanup(self.server.stop)
+        hub = self.server.hub
+        self.port = SharedPortFactory(ChatFactory(hub), LiveSite(hub), GrpcFactory(hub))
+
+    def connect(self) -> Any:
+        return self.server.connect(self.port)
+
+    def witness(self) -> LineClient:
+        client = self.server.line_client(self.port)
+        client.say("ping")
+        self.assertEqual(client.read(), ["pong"])
+        return client
+
+    def listener(self) -> Any:
+        connection = self.connect()
+        self.server.advance(SILENCE + 0.01)
+        return connection
+
+
+class TableTests(Case):
+    def test_one_port_serves_all(self) -> None:
+        line = self.witness()
+        web = WebSocketClient(self.connect(), "/ws?name=web")
+        http = HTTPClient(self.connect())
+        events = HTTPClient(self.connect()).get("/channels/lobby/events")
+        self.server.settle()
+        line.say("one")
+        web.say("two")
+        http.post("/channels/lobby", "three")
+        self.assertEqual([text.split(": ")[-1] for text in line.read()], ["* web joined", "one", "two", "three"])
+        self.server.settle()
+        self.assertEqual(
+            [each.json()["data"] for each in events.events() if each.event == "message"], ["one", "two", "three"]
+        )
+
+    def test_in_pieces_of_a_byte(self) -> None:
+        line, http = self.connect(), self.connect()
+        client, answers = LineClient(line), HTTPClient(http)
+        answer = answers.expect()
+        for each in GET:
+            http.send(bytes([each]))
+        for each in b"hello there\n":
+            line.send(bytes([each]))
+        self.server.settle()
+        self.assertEqual(answer.text, "hello word")
+        self.assertEqual(client.lines, [f"{client.address}: hello there"])
+
+    def test_a_request_line_in_two_segments_at_every_place_and_however_late(self) -> None:
+        for size in range(1, len(GET)):
+            http = HTTPClient(self.connect())
+            answer = http.expect()
+            http.connection.send(GET[:size])
+            self.server.advance(1.5)
+            http.connection.send(GET[size:])
+            self.server.settle()
+            self.assertEqual(answer.text, "hello word", size)
+
+    def greets(self, peer: Peer) -> None:
+        stream = peer.call("/helloworld.Greeter/SayHello", b"\x0a\x03Ada")
+        self.assertEqual(peer.messages(stream), [b"\x0a\x0aHello Ada!"])
+        self.assertEqual(len(peer.of(TrailersReceived, stream)), 1)
+
+    def test_grpc_however_late_and_in_pieces(self) -> None:
+        self.greets(Peer(self.server, self.port))
+        for wait in (0, 1):
+            connection = self.connect()
+            self.server.advance(wait)
+            for each in PREFACE[:-1]:
+                connection.send(bytes((each,)))
+            self.server.settle()
+            # The server has begun to speak HTTP/2 too, with its settings.
+            self.assertEqual(bytes(connection.received[3:9]), b"\4\0\0\0\0\0")
+        self.assertEqual(self.server.hub.guests, 3)
+
+    def test_grpc_on_a_connection_that_was_written_to(self) -> None:
+        connection = self.listener()
+        self.witness().say("hello")
+        self.server.settle()
+        with self.assertLogs("longconn", logging.INFO) as logs:
+            connection.send(PREFACE)
+            self.server.settle()
+        self.assertIn("HTTP/2 on a connection that was written to", str(logs.output))
+        self.assertNotIn(b"\4\0\0\0\0\0", bytes(connection.received))
+
+    def test_tls_and_http2_are_closed_and_logged_at_once(self) -> None:
+        hub = self.server.hub
+        self.port = SharedPortFactory(ChatFactory(hub), LiveSite(hub))
+        for data, name in ((b"\x16\x03\x01", "TLS"), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2")):
+            for wait in (0, 1):
+                connection = self.connect()
+                self.server.advance(wait)
+                with self.assertLogs("longconn", logging.INFO) as logs:
+                    connection.send(data)
+                    self.server.settle()
+                self.assertTrue(connection.aborted)
+                self.assertIn(f"{name} is not served here", str(logs.output))
+
+    def test_what_only_starts_like_a_request_is_chat(self) -> None:
+        client = self.witness()
+        client.say("GET / HTTP/1.1")  # no first line any more
+        other = self.server.line_client(self.port)
+        other.say("GET me a beer")
+        self.assertEqual(
+            client.read(),
+            [f"{client.address}: GET / HTTP/1.1", f"* {other.address} joined", f"{other.address}: GET me a beer"],
+        )
+
+    def test_what_a_browser_is_made_to_post_is_never_published(self) -> None:
+        witness = self.witness()
+        for wait in (0, 1):
+            connection = self.connect()
+            self.server.advance(wait)
+            connection.send(b"POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 6\r\n\r\nhello\nhello\n")
+            self.server.advance(1)
+        self.assertEqual(witness.read(), [])
+
+    def test_nor_if_its_request_line_is_longer_than_any_chat_line(self) -> None:
+        self.serve(max_message=1_000)
+        witness = self.witness()
+        data = b"POST /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\nhello\nhello\n"
+        for wait in (0, 1):
+            connection = self.connect()
+            self.server.advance(wait)
+            for start in range(0, len(data), 700):
+                connection.send(data[start : start + 700])
+                self.server.settle()
+            self.assertTrue(connection.received.startswith(b"HTTP/1.1 414 "), connection.received)
+        alone = self.server.connect(ChatFactory(self.server.hub))
+        for start in range(0, len(data), 700):
+            alone.send(data[start : start + 700])
+        self.assertEqual([line for line in witness.read() if "Host" in line or "hello" in line], [])
+
+    def test_a_connection_that_goes_before_it_said_anything_leaves_nothing(self) -> None:
+        for data in (b"", b"G", b"ping"):
+            connection = self.connect()
+            connection.send(data)
+            connection.close()
+        self.server.advance(1)
+        self.assertEqual((self.server.hub.clients, self.server.clock.getDelayedCalls()), ({}, []))
+
+
+class SilenceTests(Case):
+    def test_a_silent_one_becomes_a_listener_that_nobody_is_told_of(self) -> None:
+        witness = self.witness()
+        connection = self.connect()
+        self.server.advance(SILENCE - 0.01)
+        witness.say("too early")
+        self.server.advance(0.02)
+        witness.say("heard")
+        self.server.settle()
+        self.assertEqual(connection.received, f"{witness.address}: heard\r\n".encode())
+        self.assertEqual(witness.read(), [f"{witness.address}: too early", f"{witness.address}: heard"])
+        self.assertEqual(len(self.server.hub.presence("lobby")), 2)
+        connection.close()
+        self.assertEqual(witness.read(), [])
+
+    def test_it_is_announced_by_its_first_line(self) -> None:
+        witness = self.witness()
+        connection = self.listener()
+        connection.send(b"hello\n")
+        name = f"{connection.local.host}:{connection.local.port}"
+        self.assertEqual(witness.read(), [f"* {name} joined", f"{name}: hello"])
+
+    def test_and_by_a_command_but_not_by_an_empty_line_or_a_bare_ping(self) -> None:
+        witness = self.witness()
+        for data, told in ((b"/who\n", True), (b"ping\n", True), (b"\n", False), (b"ping", False)):
+            with self.subTest(data=data):
+                connection = self.listener()
+                connection.send(data)
+                self.server.advance(1)
+                self.assertEqual(bool(witness.read()), told)
+                connection.close()
+                witness.read()
+
+    def test_a_browser_that_opened_a_socket_ahead_of_need_is_served(self) -> None:
+        connection = self.connect()
+        self.server.advance(1)
+        self.assertEqual(len(self.server.hub.clients), 1)
+        http = HTTPClient(connection, self.server.settle)
+        self.assertEqual([http.get("/PrintHello").text for _ in range(2)], ["hello word"] * 2)
+        self.assertEqual(self.server.hub.clients, {})
+
+    def test_so_is_a_websocket_and_a_stream(self) -> None:
+        for make in (
+            lambda connection: WebSocketClient(connection, "/ws"),
+            lambda connection: HTTPClient(connection).get("/channels/lobby/events"),
+        ):
+            client = make(self.listener())
+            self.server.settle()
+            self.assertIn(client.status, (101, 200))
+        self.assertEqual(len(self.server.hub.clients), 2)
+
+    def test_in_two_segments_too(self) -> None:
+        connection = self.listener()
+        http = HTTPClient(connection)
+        answer = http.expect()
+        connection.send(GET[:7])
+        self.server.advance(3)
+        connection.send(GET[7:])
+        self.server.settle()
+        self.assertEqual(answer.text, "hello word")
+
+    def test_if_something_was_written_the_connection_is_closed(self) -> None:
+        witness = self.witness()
+        connection = self.listener()
+        witness.say("hello")
+        self.server.settle()
+        with self.assertLogs("longconn", logging.INFO) as logs:
+            connection.send(GET)
+            self.server.settle()
+        self.assertTrue(connection.aborted)
+        self.assertEqual(connection.received, f"{witness.address}: hello\r\n".encode())
+        self.assertIn("HTTP/1 on a connection that was written to", str(logs.output))
+
+    def test_a_listener_is_in_no_way_a_client_once_it_is_a_request(self) -> None:
+        witness = self.witness()
+        connection = self.listener()
+        connection.send(GET)
+        witness.say("hello")
+        self.server.advance(100)
+        self.assertNotIn(b": hello\r\n", connection.received)
+        self.assertEqual(len(self.server.hub.presence("lobby")), 1)
+
+
+class PartTests(Case):
+    def test_no_timer_decides_on_a_part_of_a_line(self) -> None:
+        for part in (b"h", b"GET /", b"\x16", b"PRI *"):
+            connection = self.connect()
+            connection.send(part)
+            self.server.advance(600)
+            self.assertEqual((connection.received, connection.closed), (b"", False))
+            connection.close()
+
+    def test_after_the_idle_time_it_is_closed_and_logged(self) -> None:
+        self.serve(idle_timeout=100)
+        connection = self.connect()
+        connection.send(b"unfinished")
+        self.server.advance(99)
+        self.assertFalse(connection.closed)
+        with self.assertLogs("longconn", logging.INFO) as logs:
+            self.server.advance(2)
+        self.assertTrue(connection.aborted)
+        self.assertIn("began a line and did not end it", str(logs.output))
+
+    def test_a_bare_ping_first_is_answered_and_makes_a_listener(self) -> None:
+        witness = self.witness()
+        connection = self.connect()
+        connection.send(b"ping")
+        self.server.advance(0.25)
+        self.assertEqual(connection.received, b"pong\r\n")
+        witness.say("hello")
+        self.server.settle()
+        self.assertTrue(connection.received.endswith(b": hello\r\n"))
+        self.assertEqual(witness.read(), [f"{witness.address}: hello"])
+        connection.send(b"ping")
+        self.server.advance(0.25)
+        self.assertTrue(connection.received.endswith(b"pong\r\n"))
+
+    def test_an_endless_first_line_is_chat_and_too_long(self) -> None:
+        self.serve(max_message=1_000)
+        client = LineClient(self.connect())
+        for _ in range(100):
+            client.connection.send(b"x" * 100)
+        self.server.settle()
+        self.assertEqual(client.lines, ["! too large: at most 1000 bytes"])
+        client.connection.send(b"\nping\n")
+        self.server.settle()
+        self.assertEqual(client.lines[1:], ["pong"])

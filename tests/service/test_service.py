@@ -1,0 +1,357 @@
+"""The service from its start to its end, over real ports where the reactor matters."""
+
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import TestCase
+
+from longconn import LongConnService, Settings
+from longconn.config.endpoints import ListenError
+from longconn.core.disconnects import SHUTDOWN
+from longconn.core.errors import ConfigError
+from longconn.core.hub import Hub
+from longconn.service.greeting import Place, lines
+from longconn.service.shutdown import GROUP, MOMENT, TICK, Drain
+
+LOOPBACK = "127.0.0.1:0"
+
+
+class Peer(Protocol):
+    """The other end of a connection: `received` so far, `lost` when it is closed."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: Deferred[None] = Deferred()
+        self._waits: list[tuple[bytes, Deferred[None]]] = []
+
+    def reads(self, text: bytes) -> Deferred[None]:
+        wait: Deferred[None] = Deferred()
+        self._waits.append((text, wait))
+        self.dataReceived(b"")
+        return wait
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        for each in list(self._waits):
+            if each[0] in self.received:
+                self._waits.remove(each)
+                each[1].callback(None)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.lost.callback(None)
+
+
+class Case(TestCase):
+    timeout = 10
+
+    def service(self, *arguments: Any, **ports: Any) -> LongConnService:
+        service = LongConnService(reactor, *arguments, **ports)
+        self.addCleanup(service.stopService)
+        return service
+
+    def started(self, *arguments: Any, **ports: Any) -> LongConnService:
+        service = self.service(*arguments, **ports)
+        service.startService()
+        return service
+
+    @inlineCallbacks
+    def chat(self, service: LongConnService, index: int = 0) -> Any:
+        """A chat client of which the others are told, on the port of that index."""
+        address = service.addresses[index][1]
+        endpoint = clientFromString(reactor, f"tcp:{address.host}:{address.port}")
+        peer = yield connectProtocol(endpoint, Peer())
+        peer.transport.write(b"ping\n")
+        yield peer.reads(b"pong")
+        return peer
+
+
+class ListeningTests(Case):
+    @inlineCallbacks
+    def test_every_kind_of_port_serves_what_it_is_for(self) -> Any:
+        service = self.started(port=[LOOPBACK], tcp=[LOOPBACK, LOOPBACK], http=[LOOPBACK])
+        self.assertEqual([kind for kind, _ in service.addresses], ["port", "tcp", "tcp", "http"])
+        self.assertEqual(len({address.port for _, address in service.addresses} - {0}), 4)
+        for index in (0, 1, 2):
+            yield self.chat(service, index)
+        for index in (0, 3):
+            address = service.addresses[index][1]
+            peer = yield connectProtocol(clientFromString(reactor, f"tcp:{address.host}:{address.port}"), Peer())
+            peer.transport.write(b"GET /PrintHello HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            yield peer.reads(b"hello word")
+
+    @inlineCallbacks
+    def test_unix_socket(self) -> Any:
+        path = self.mktemp().rpartition("/")[2] + ".s"  # in the current directory: such paths must be short
+        service = self.started(tcp=[f"unix:{path}"])
+        peer = yield connectProtocol(clientFromString(reactor, f"unix:{path}"), Peer())
+        peer.transport.write(b"ping\n")
+        yield peer.reads(b"pong")
+        yield service.stopService()
+        yield peer.lost
+        self.assertFalse(Path(path).exists())
+
+    @inlineCallbacks
+    def test_two_services_share_nothing(self) -> Any:
+        one, other = self.started(tcp=[LOOPBACK]), self.started(tcp=[LOOPBACK])
+        yield self.chat(one)
+        self.assertEqual((len(one.hub.clients), len(other.hub.clients)), (1, 0))
+        yield one.stopService()
+        yield self.chat(other)
+
+    @inlineCallbacks
+    def test_a_taken_port_is_one_line_and_closes_the_others(self) -> Any:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            text = f"127.0.0.1:{taken.getsockname()[1]}"
+            service = self.service(tcp=[LOOPBACK, text])
+            for start in (service.privilegedStartService, service.startService):
+                error = self.assertRaises(ListenError, start)
+                self.assertEqual(str(error), f"cannot listen on {text} (--tcp): taken; another process listens there")
+                self.assertEqual(service.addresses, [])
+                self.assertFalse(service.running)
+        # trial fails this test if the first port is still open after this
+        yield service.stopService()
+
+    def test_a_port_that_cannot_be_is_refused_at_once(self) -> None:
+        self.assertRaises(ConfigError, LongConnService, reactor, port=["example.org:1"])
+
+    def test_a_hub_has_its_own_settings(self) -> None:
+        hub = Hub(Clock(), Settings(default_channel="hall"))
+        self.assertIs(LongConnService(reactor, hub=hub).hub, hub)
+        self.assertRaises(ValueError, LongConnService, reactor, Settings(), hub=hub)
+
+    @inlineCallbacks
+    def test_starts_again_after_its_end(self) -> Any:
+        service = self.started(tcp=[LOOPBACK])
+        address = service.addresses[0][1]
+        yield service.stopService()
+        with socket.socket() as probe:
+            self.assertNotEqual(probe.connect_ex((address.host, address.port)), 0)
+        self.assertEqual((service.addresses, service.hub.ready), ([], False))
+        service.startService()
+        self.assertTrue(service.hub.ready)
+        yield self.chat(service)
+
+    def test_never_started(self) -> Any:
+        return LongConnService(reactor, tcp=[LOOPBACK]).stopService()
+
+
+class GreetingTests(Case):
+    def said(self, reactor: Any, **ports: Any) -> list[str]:
+        service = LongConnService(reactor, **ports)
+        with capturedLogs() as events:
+            service.startService()
+        self.successResultOf(service.stopService())
+        return [formatEvent(each) for each in events if each["log_namespace"] == "longconn"]
+
+    def test_says_where_and_how_with_the_real_port(self) -> None:
+        with capturedLogs() as events:
+            service = self.started(port=[LOOPBACK])
+        said = [formatEvent(each) for each in events]
+        number = service.addresses[0][1].port
+        for line in (
+            f"listening on 127.0.0.1:{number}: chat lines, WebSocket, SSE, HTTP and gRPC",
+            f"chat:     nc 127.0.0.1 {number}",
+            f"publish:  curl -d 'disk full' http://127.0.0.1:{number}/channels/lobby",
+            f"browser:  http://127.0.0.1:{number}/",
+        ):
+            self.assertIn(line, said)
+
+    def test_the_first_line_says_that_others_can_reach_it(self) -> None:
+        said = self.said(MemoryReactorClock(), port=["9999"])
+        self.assertIn("anyone who can reach 0.0.0.0:9999 can read and write every channel", said[0])
+        self.assertIn("no authentication", said[0])
+        self.assertIn("nc 127.0.0.1 9999", "\n".join(said))
+
+    def test_nobody_is_warned_of_loopback(self) -> None:
+        with capturedLogs() as events:
+            self.started(port=[LOOPBACK])
+        self.assertNotIn("authentication", "\n".join(map(str, map(formatEvent, events))))
+
+    def test_other_places(self) -> None:
+        from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+        ipv4, ipv6 = IPv4Address("TCP", "127.0.0.1", 9), IPv6Address("TCP", "::1", 9)
+        both = "\n".join(lines([Place("port", "tcp", ipv4), Place("port", "tcp", ipv6)], "a/ü"))
+        self.assertIn("listening on 127.0.0.1:9 and [::1]:9: ", both)
+        self.assertIn("nc localhost 9\n", both)
+        self.assertIn("http://localhost:9/channels/a%2F%C3%BC/events", both)
+        self.assertIn("nc ::1 9\n", "\n".join(lines([Place("port", "tcp", ipv6)], "a")))
+        self.assertIn("http://[::1]:9/channels/a\n", "\n".join(lines([Place("port", "tcp", ipv6)], "a")))
+        unix = "\n".join(lines([Place("port", "unix", UNIXAddress("/run/a b"))], "a"))
+        self.assertIn("nc -U '/run/a b'", unix)
+        self.assertIn("curl --unix-socket '/run/a b' -N http://localhost/channels/a/events", unix)
+        tls = "\n".join(lines([Place("port", "ssl", ipv4)], "a"))
+        self.assertIn("openssl s_client -quiet -connect 127.0.0.1:9", tls)
+        self.assertIn("https://127.0.0.1:9/", tls)
+        self.assertEqual(lines([], "a"), ["listening nowhere"])
+
+    @inlineCallbacks
+    def test_the_cores_log_is_twisteds_while_it_runs(self) -> Any:
+        core = logging.getLogger("longconn")
+        self.assertEqual((core.level, core.handlers), (logging.NOTSET, []))
+        services = [self.started(tcp=[LOOPBACK]), self.started(tcp=[LOOPBACK])]
+        with capturedLogs() as events:
+            yield self.chat(services[0])
+            try:
+                raise KeyError("lost")
+            except KeyError:
+                core.exception("could not %s", "send")
+        came = [formatEvent(each) for each in events if "came" in formatEvent(each)]
+        self.assertEqual(len(came), 1, events)
+        self.assertEqual([each["log_failure"].type for each in events if "log_failure" in each], [KeyError])
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        for each in services:
+            yield each.stopService()
+        self.assertEqual((core.level, core.handlers), (logging.NOTSET, []))
+
+
+class StopTests(Case):
+    @inlineCallbacks
+    def test_clients_are_closed_and_ports_too(self) -> Any:
+        service = self.started(port=[LOOPBACK], tcp=[LOOPBACK])
+        peers = []
+        for index in (0, 1, 1):
+            peers.append((yield self.chat(service, index)))
+        address = service.addresses[1][1]
+        yield service.stopService()
+        self.assertEqual((len(service.hub.clients), service.addresses, service.running), (0, [], 0))
+        for each in peers:
+            yield each.lost
+        with socket.socket() as probe:
+            self.assertNotEqual(probe.connect_ex((address.host, address.port)), 0)
+
+    @inlineCallbacks
+    def test_a_connection_that_said_nothing_is_closed_too(self) -> Any:
+        service = self.started(port=[LOOPBACK], http=[LOOPBACK])
+        peers = []
+        for _, address in service.addresses:
+            endpoint = clientFromString(reactor, f"tcp:{address.host}:{address.port}")
+            peers.append((yield connectProtocol(endpoint, Peer())))
+        peers[1].transport.write(b"GET / HT")
+        yield service.stopService()
+        for each in peers:
+            yield each.lost
+
+    def test_not_ready_but_serving_for_the_delay(self) -> None:
+        memory = MemoryReactorClock()
+        service = LongConnService(memory, Settings(shutdown_delay=5), tcp=["9999"])
+        service.startService()
+        stopped, again = service.stopService(), service.stopService()
+        self.assertFalse(service.hub.ready)
+        memory.advance(4.9)
+        self.assertEqual(len(service.addresses), 1)
+        self.assertNoResult(stopped)
+        memory.advance(0.2)
+        self.assertEqual(service.addresses, [])
+        self.successResultOf(stopped)
+        self.successResultOf(again)
+        self.assertEqual(memory.getDelayedCalls(), [])
+
+
+class Wire:
+    """An outlet in memory whose peer goes when it is told to, or does not."""
+
+    def __init__(self, goes: bool = True) -> None:
+        self.goes = goes
+        self.told: list[object] = []
+        self.aborted = False
+        self.client: Any = None
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self, disconnect: object) -> None:
+        self.told.append(disconnect)
+        if self.goes:
+            self.client.gone()
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.client.gone()
+
+
+class DrainTests(TestCase):
+    """What a drain does with time, on a clock of the test."""
+
+    def drain(self, timeout: float, *wires: Wire) -> tuple[Clock, Drain, Deferred[None]]:
+        clock = Clock()
+        self.hub = Hub(clock)
+        for number, wire in enumerate(wires):
+            wire.client = self.hub.connect(wire, "tcp", "", f"127.0.0.1:{number}")
+        drain = Drain(clock, self.hub, timeout, lambda: None, lambda: [each for each in wires if each.client.live])
+        return clock, drain, drain.run()
+
+    def test_few_clients_are_told_at_once(self) -> None:
+        wires = [Wire() for _ in range(GROUP)]
+        clock, _, done = self.drain(25, *wires)
+        self.successResultOf(done)
+        self.assertEqual([each.told for each in wires], [[SHUTDOWN]] * GROUP)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_many_clients_are_spread_over_the_time(self) -> None:
+        wires = [Wire() for _ in range(10 * GROUP)]
+        clock, _, done = self.drain(25, *wires)
+        told = []
+        while not done.called:
+            told.append(len(wires) - len(self.hub.clients))
+            clock.advance(TICK)
+        self.assertEqual(told, [each * GROUP for each in range(1, 10)])
+
+    def test_all_are_told_before_the_time_is_over(self) -> None:
+        wires = [Wire(goes=False) for _ in range(10 * GROUP)]
+        clock, _, _ = self.drain(0.5, *wires)
+        clock.pump([TICK] * 4)
+        self.assertEqual([each.told for each in wires], [[SHUTDOWN]] * len(wires))
+        self.assertFalse(any(each.aborted for each in wires))
+
+    def test_who_does_not_go_is_aborted(self) -> None:
+        stays, goes = Wire(goes=False), Wire()
+        clock, _, done = self.drain(3, stays, goes)
+        clock.pump([TICK] * 29)
+        self.assertFalse(stays.aborted)
+        clock.pump([TICK] * 2)
+        self.assertTrue(stays.aborted)
+        clock.advance(0)
+        self.successResultOf(done)
+        self.assertEqual((goes.aborted, stays.told), (False, [SHUTDOWN]))
+
+    def test_other_connections_get_a_moment(self) -> None:
+        other = Wire()
+        clock, _, done = self.drain(25, other)
+        self.successResultOf(done)
+        hub, clock = Hub(clock := Clock()), clock
+        other.client.live = True
+        done = Drain(clock, hub, 25, lambda: None, lambda: [other] if not other.aborted else []).run()
+        clock.pump([TICK] * int(MOMENT / TICK - 1))
+        self.assertNoResult(done)
+        clock.pump([TICK] * 3)
+        self.successResultOf(done)
+        self.assertTrue(other.aborted)
+
+    def test_finish_is_now(self) -> None:
+        stays = Wire(goes=False)
+        clock, drain, done = self.drain(25, stays)
+        drain.finish()
+        self.successResultOf(done)
+        self.assertTrue(stays.aborted)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_a_client_that_cannot_be_closed_stops_nobody(self) -> None:
+        broken, goes = Wire(), Wire()
+        broken.close = None  # type: ignore[assignment]
+        clock, _, done = self.drain(1, broken, goes)
+        self.assertEqual(goes.told, [SHUTDOWN])
+        clock.pump([TICK] * 12)
+        self.successResultOf(done)
+        self.assertTrue(broken.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)

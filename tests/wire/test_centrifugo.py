@@ -1,0 +1,283 @@
+"""Commands, replies and pushes of the structured protocol, as bytes."""
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from longconn.core.disconnects import FORCE_DISCONNECT, SHUTDOWN
+from longconn.core.errors import ALREADY_SUBSCRIBED, INTERNAL, CommandError
+from longconn.core.publication import Counts, Data, Event, History, Info, Join, Leave, Position, Publication, Rename
+from longconn.wire import centrifugo as structured
+from longconn.wire.centrifugo import (
+    METHODS,
+    MalformedError,
+    StructuredFormat,
+    disconnect_push,
+    error_reply,
+    fields,
+    info_json,
+    lines,
+    presence_result,
+    publication_json,
+    push,
+    read_command,
+    reply,
+    starts_connect,
+    stream_events,
+    stream_lines,
+    subscribe_result,
+    text_frame,
+)
+
+ANN = Info("ann", "id-1")
+USER = Info("127.0.0.1:5", "id-2", "42", b'{"name":"Bo"}', b'{"role":"host"}')
+SAID = Publication("room", "ep", 7, Data.of_text("hé\n"), ANN, 1_700_000_000.25)
+VALUE = Publication("room", "ep", 8, Data.of_json(b'{"a": 1.50}'), USER, 1_700_000_001.0)
+
+
+class CommandTests(SynchronousTestCase):
+    def test_every_command_is_read(self) -> None:
+        for method in METHODS:
+            command = read_command(b'{"id":7,"%b":{"channel":"c"}}' % method.encode())
+            self.assertEqual((command.id, command.method, command.body), (7, method, {"channel": "c"}))
+
+    def test_a_pong_is_a_command_without_a_name(self) -> None:
+        for pong in (b"{}", b" { } ", b'{"unknown":1}', b'{"id":0}', b'{"ping":null}'):
+            self.assertEqual(read_command(pong).method, "")
+
+    def test_send_needs_no_id(self) -> None:
+        command = read_command(b'{"send":{"data":1}}')
+        self.assertEqual((command.id, command.method), (0, "send"))
+
+    def test_the_first_of_several_bodies_counts_as_in_the_definitions(self) -> None:
+        self.assertEqual(read_command(b'{"id":1,"publish":{},"subscribe":{}}').method, "subscribe")
+        self.assertEqual(read_command(b'{"id":1,"subscribe":null,"publish":{}}').method, "publish")
+
+    def test_unknown_members_and_white_space_are_ignored(self) -> None:
+        command = read_command(b' { "id" : 2 , "new" : [1] , "ping" : { "x" : 1 } }\r')
+        self.assertEqual((command.id, command.method), (2, "ping"))
+
+    def test_what_is_no_command(self) -> None:
+        nested = b'{"id":1,"publish":{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+        bad: dict[bytes, str] = {
+            b"": "not JSON",
+            b"{": "not JSON",
+            b"hello": "not JSON",
+            b"{'id':1}": "not JSON",
+            b'{"id":1} {"id":2}': "not JSON",
+            b'\xff{"id":1}': "not JSON",
+            b'{"id":1,"ping":{}}\x00': "not JSON",
+            nested: "not JSON",
+            b"[" * (1 << 20): "not JSON",
+            b"[]": "not an object",
+            b"1": "not an object",
+            b"null": "not an object",
+            b'"{}"': "not an object",
+            b'{"id":"1","ping":{}}': "an id is a number from 1",
+            b'{"id":-1,"ping":{}}': "an id is a number from 1",
+            b'{"id":1.0,"ping":{}}': "an id is a number from 1",
+            b'{"id":true,"ping":{}}': "an id is a number from 1",
+            b'{"id":null,"ping":{}}': "an id is a number from 1",
+            b'{"id":4294967296,"ping":{}}': "an id is a number from 1",
+            b'{"id":1,"ping":[]}': "the body of ping is no object",
+            b'{"id":1,"ping":true}': "the body of ping is no object",
+            b'{"id":1,"connect":"now"}': "the body of connect is no object",
+            b'{"ping":{}}': "a command without an id",
+            b'{"id":0,"publish":{}}': "a command without an id",
+            b'{"id":1}': "a command without a known body",
+            b'{"id":1,"dance":{}}': "a command without a known body",
+        }
+        for line, why in bad.items():
+            with self.assertRaises(MalformedError, msg=line[:60]) as caught:
+                read_command(line)
+            self.assertEqual(str(caught.exception), why, line[:60])
+
+    def test_the_largest_id(self) -> None:
+        self.assertEqual(read_command(b'{"id":4294967295,"ping":{}}').id, 2**32 - 1)
+
+    def test_a_number_without_an_end_is_data_like_any(self) -> None:
+        digits = b"1" * 10_000
+        command = read_command(b'{"id":1,"publish":{"data":%b}}' % digits)
+        self.assertEqual(command.raw("data"), digits.decode())
+
+    def raw(self, line: bytes | str) -> str | None:
+        return read_command(line if isinstance(line, bytes) else line.encode()).raw("data")
+
+    def test_data_is_kept_as_it_was_written(self) -> None:
+        for data in (
+            "1.50", "-0", "1E400", "1e+2", "0.1000", "12345678901234567890123", "null", "true", '""', '"}"',
+            '"\\u00e9\\n\\""', '{"b": 1, "a": [1 ,2.0 , {"a":{}}]}', "[]", '"é\u2028"', '{"a":1,"a":2}',
+        ):  # fmt: skip
+            with self.subTest(data=data):
+                self.assertEqual(self.raw(f'{{"id":1,"publish":{{"channel":"c","data":{data}}}}}'), data)
+                self.assertEqual(self.raw(f'{{"publish" : {{ "data" : {data} , "channel" : "c" }}, "id":1 }}'), data)
+        whole = Data.of_json(self.raw('{"id":1,"publish":{"data": {"a": 1.50, "b": "x  y"} }}') or "")
+        self.assertEqual(whole.json, b'{"a":1.50,"b":"x  y"}')
+
+    def test_it_is_found_whatever_stands_around_it(self) -> None:
+        for line, expected in (
+            ('{"x":{"publish":{"data":0}},"id":1,"publish":{"x":{"data":0},"data":2}}', "2"),
+            ('{"id":1,"publish":{"data":2},"x":{"data":3}}', "2"),
+            ('{"id":1,"data":5,"publish":{"data":2}}', "2"),
+            ('{"id":1,"pub\\u006cish":{"d\\u0061ta":2}}', "2"),
+            ('{"x":"\\"publish\\":{","id":1,"publish":{"y":"\\\\","data":2}}', "2"),
+            # Of a repeated member the last counts, as for the parser.
+            ('{"id":1,"publish":{"data":1},"publish":{"data":2}}', "2"),
+            ('{"id":1,"publish":{"data":1,"data":2}}', "2"),
+            ('{"id":1,"publish":{}}', None),
+            ('{"id":1,"publish":{"x":{"data":1}}}', None),
+            ('\t{\n"id"\r:1,"publish" :{  "data"  :  2  }  }  ', "2"),
+        ):
+            self.assertEqual(self.raw(line), expected, line)
+
+    def test_however_deep_it_is_either_no_command_or_has_its_data(self) -> None:
+        """The parser's limit depends on how deep the program is: nothing else may be raised at the border."""
+        for depth in (*range(0, 2_000, 7), *range(880, 1_000)):
+            nested = "[" * depth + "1" + "]" * depth
+            try:
+                command = read_command(f'{{"id":1,"publish":{{"data":{nested}}}}}'.encode())
+            except MalformedError:
+                continue
+            try:
+                self.assertEqual(self._deeper(command, 20), nested)
+            except CommandError:
+                continue
+
+    def _deeper(self, command: structured.Command, levels: int) -> str | None:
+        return self._deeper(command, levels - 1) if levels else command.raw("data")
+
+    def test_a_first_line_asks_for_this_protocol_by_connect(self) -> None:
+        for line in (
+            b'{"id":1,"connect":{}}',
+            b' {"connect":{"name":"x"},"id":1}\r',
+            b'{"id":1,"connect":{"subs":{}}}',
+        ):
+            self.assertTrue(starts_connect(line), line)
+        for line in (
+            b"hello", b'"connect"', b"{}", b'{"id":1,"subscribe":{}}', b'{"id":1,"data":"connect"}', b'{"connect":{}}',
+            b'{"id":1,"connect":1}', b'["connect"]', b'{"id":1,"connect":{}', b"GET /connect HTTP/1.1", b'x {"connect"',
+        ):  # fmt: skip
+            self.assertFalse(starts_connect(line), line)
+
+
+class ReplyTests(SynchronousTestCase):
+    def test_a_reply_and_a_refusal(self) -> None:
+        self.assertEqual(reply(3, "publish"), b'{"id":3,"publish":{}}')
+        self.assertEqual(reply(3, "rpc", b'{"data":1}'), b'{"id":3,"rpc":{"data":1}}')
+        self.assertEqual(
+            json.loads(error_reply(4, CommandError(ALREADY_SUBSCRIBED, channel='c"é'))),
+            {"id": 4, "error": {"code": 105, "message": 'already in c"é'}},
+        )
+        self.assertEqual(
+            json.loads(error_reply(4, CommandError(INTERNAL)))["error"],
+            {"code": 100, "message": "internal error; try again", "temporary": True},
+        )
+
+    def test_a_refusal_can_name_what_has_no_utf8(self) -> None:
+        """JSON can spell half a character; what echoes it must still be text."""
+        error_reply(4, CommandError(ALREADY_SUBSCRIBED, channel="\ud800")).decode()
+
+    def test_zero_fields_are_left_out(self) -> None:
+        self.assertEqual(fields(a=0, b="", c=False, d=b"", e=None), b"{}")
+        self.assertEqual(fields(a=1, b="x", c=True, d=b"[]"), b'{"a":1,"b":"x","c":true,"d":[]}')
+
+    def test_who_it_was(self) -> None:
+        self.assertEqual(json.loads(info_json(ANN)), {"client": "id-1", "conn_info": {"name": "ann"}})
+        self.assertEqual(
+            json.loads(info_json(USER)),
+            {"user": "42", "client": "id-2", "conn_info": {"name": "Bo"}, "chan_info": {"role": "host"}},
+        )
+        self.assertEqual(info_json(Info("")), b"{}")
+
+    def test_a_publication(self) -> None:
+        self.assertEqual(
+            json.loads(publication_json(SAID)),
+            {
+                "data": "hé\n",
+                "info": {"client": "id-1", "conn_info": {"name": "ann"}},
+                "offset": 7,
+                "time": 1_700_000_000_250,
+            },
+        )
+        self.assertIn(b'"data":{"a":1.50}', publication_json(VALUE))
+        unkept = Publication("room", "ep", 0, Data.of_text("x"), ANN, 0.0)
+        self.assertNotIn(b"offset", publication_json(unkept))
+
+    def result(self, **arguments: Any) -> Any:
+        values: dict[str, Any] = {"recovering": False, "recoverable": True, "positioned": True}
+        history = History([SAID, VALUE], Position("ep", 8), arguments.pop("recovered", True))
+        return json.loads(subscribe_result(history, **(values | arguments)))
+
+    def test_the_result_of_a_subscribe(self) -> None:
+        stands = {"recoverable": True, "positioned": True, "epoch": "ep", "offset": 8}
+        self.assertEqual(self.result(), stands)
+        recovered = self.result(recovering=True)
+        self.assertEqual([each["offset"] for each in recovered.pop("publications")], [7, 8])
+        self.assertEqual(recovered, stands | {"was_recovering": True, "recovered": True})
+        self.assertEqual(self.result(expires=True, ttl=30), stands | {"expires": True, "ttl": 30})
+        lost = self.result(recovering=True, recovered=False)
+        self.assertEqual((lost["was_recovering"], "recovered" in lost), (True, False))
+        self.assertEqual(self.result(recoverable=False, positioned=False), {})
+        self.assertEqual(self.result(recoverable=False), {"positioned": True, "epoch": "ep", "offset": 8})
+
+    def test_presence(self) -> None:
+        self.assertEqual(
+            json.loads(presence_result([ANN, USER])),
+            {"presence": {"id-1": json.loads(info_json(ANN)), "id-2": json.loads(info_json(USER))}},
+        )
+        self.assertEqual(json.loads(presence_result([])), {"presence": {}})
+
+
+class PushTests(SynchronousTestCase):
+    def test_a_push(self) -> None:
+        self.assertEqual(push(b'"c\\""', "pub", b"{}"), b'{"push":{"channel":"c\\"","pub":{}}}')
+
+    def test_a_disconnect_advises_whether_to_come_back(self) -> None:
+        self.assertEqual(
+            json.loads(disconnect_push(SHUTDOWN)),
+            {"push": {"disconnect": {"code": 3001, "reason": "shutdown", "reconnect": True}}},
+        )
+        self.assertNotIn("reconnect", json.loads(disconnect_push(FORCE_DISCONNECT))["push"]["disconnect"])
+
+    def pushes(self, events: list[Event], join_leave: bool = True, channel: str = "room") -> list[Any]:
+        written = StructuredFormat(lines, join_leave).encode(channel, events)
+        return [json.loads(each)["push"] for each in written.splitlines()]
+
+    def test_a_batch_is_one_frame(self) -> None:
+        for frame, split in (
+            (lines, lambda data: data.splitlines()),
+            (text_frame, lambda data: data[4:].split(b"\n")),
+            (stream_lines, lambda data: data.split(b"\r\n")[1].splitlines()),
+            (stream_events, lambda data: [each[6:] for each in data.split(b"\r\n")[1].splitlines() if each]),
+        ):
+            written = StructuredFormat(frame, False).encode('r"oom', [SAID, VALUE])
+            values = [json.loads(each)["push"] for each in split(written)]
+            self.assertEqual(
+                [(each["channel"], each["pub"]["offset"]) for each in values], [('r"oom', 7), ('r"oom', 8)]
+            )
+
+    def test_comings_and_goings_only_where_they_were_asked_for(self) -> None:
+        events: list[Event] = [Join(ANN), SAID, Rename("ann", Info("bob", "id-1")), Leave(ANN), Counts(200, 3)]
+        self.assertEqual([list(each)[1] for each in self.pushes(events)], ["join", "pub", "leave", "join", "leave"])
+        renamed = self.pushes(events)[2:4]
+        names = [each[kind]["info"]["conn_info"]["name"] for each, kind in zip(renamed, ("leave", "join"), strict=True)]
+        self.assertEqual(names, ["ann", "bob"])
+        self.assertEqual([list(each)[1] for each in self.pushes(events, join_leave=False)], ["pub"])
+
+    def test_nothing_to_tell_is_no_frame(self) -> None:
+        for frame in (lines, text_frame, stream_lines, stream_events):
+            self.assertEqual(StructuredFormat(frame, False).encode("room", [Join(ANN), Counts(1, 2)]), b"")
+            self.assertEqual(StructuredFormat(frame, True).encode("room", []), b"")
+
+    def test_formats_of_one_kind_are_one(self) -> None:
+        """A channel encodes a batch once for each format: equal ones must count as one."""
+        self.assertEqual(len({StructuredFormat(lines, True), StructuredFormat(lines, True)}), 1)
+        self.assertEqual(len({StructuredFormat(lines, True), StructuredFormat(lines, False)}), 2)
+        self.assertEqual(len({StructuredFormat(lines, True), StructuredFormat(text_frame, True)}), 2)
+
+    def test_no_line_end_is_ever_inside_an_object(self) -> None:
+        odd = Publication("room", "ep", 9, Data.of_json(b'{"a":\n[1,\r\n2]}'), Info("a\nb", "i\n"), 0.0)
+        for each in (publication_json(odd), publication_json(SAID), presence_result([odd.info])):
+            self.assertNotIn(b"\n", each)
+            self.assertNotIn(b"\r", each)

@@ -1,0 +1,159 @@
+"""Whose pages may use the server: the pure rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from longconn.core.settings import Settings
+from longconn.wire.origin import Caller, Refusal, Rules, is_loopback
+
+
+def check(
+    host: str = "chat.example.org",
+    origin: str | None = None,
+    origins: tuple[str, ...] = (),
+    hosts: tuple[str, ...] = (),
+    harmless: bool = False,
+    **caller: Any,
+) -> Refusal | None:
+    rules = Rules(Settings(allowed_origin=origins, allowed_host=hosts))
+    return rules.check(Caller(hosts=(host,), origins=() if origin is None else (origin,), **caller), harmless)
+
+
+class OriginTests(SynchronousTestCase):
+    def passes(self, **caller: Any) -> None:
+        self.assertIsNone(check(**caller), caller)
+
+    def fails(self, **caller: Any) -> str:
+        refusal = check(**caller)
+        assert refusal is not None, caller
+        self.assertEqual(refusal.status, 403)
+        return refusal.message
+
+    def test_no_browser(self) -> None:
+        self.passes()
+        self.passes(local=True, host="localhost:9999")
+
+    def test_same_origin(self) -> None:
+        self.passes(host="a.org:9999", origin="http://a.org:9999")
+        self.passes(host="A.org:9999", origin="http://a.ORG:9999")
+        self.passes(host="a.org", origin="http://a.org")
+        self.passes(host="a.org:80", origin="http://a.org")
+        self.passes(host="a.org:443", origin="https://a.org", secure=True)
+        self.passes(host="[2001:db8::1]:9999", origin="http://[2001:db8::1]:9999")
+        # A proxy ends TLS before us.
+        self.passes(host="a.org", origin="https://a.org")
+
+    def test_other_origin(self) -> None:
+        for host, origin in (
+            ("a.org:9999", "http://a.org"),
+            ("a.org:9999", "http://a.org:9998"),
+            ("a.org", "http://b.org"),
+            ("a.org", "http://a.org.evil.example"),
+            ("a.org", "http://evil.example/a.org"),
+            ("a.org", "http://evil.example#a.org"),
+            ("a.org", "http://u@a.org"),
+            ("a.org", "ftp://a.org"),
+            ("a.org", "a.org"),
+            ("a.org", ""),
+            ("", "http://"),
+            ("a.org", "http://localhost"),
+            ("a.org:443", "http://a.org:443x"),
+        ):
+            self.fails(host=host, origin=origin)
+        self.fails(host="a.org", origin="http://a.org", secure=True)
+
+    def test_message_says_what_to_do(self) -> None:
+        self.assertIn("--allowed-origin=https://evil.example ", self.fails(origin="https://evil.example"))
+        self.assertIn("--allowed-origin=null ", self.fails(origin="null"))
+        self.assertLess(len(self.fails(origin="http://" + "x" * 9999)), 600)
+
+    def test_allowed(self) -> None:
+        for origin in ("https://b.org", "https://B.org:443", "HTTPS://b.org"):
+            self.passes(origin=origin, origins=("https://b.org",))
+        self.passes(origin="https://b.org", origins=("https://B.org:443",))
+        self.passes(origin="null", origins=("null",))
+        self.passes(origin="moz-extension://abc", origins=("moz-extension://abc",))
+        self.fails(origin="https://b.org:8443", origins=("https://b.org",))
+        self.fails(origin="http://b.org", origins=("https://b.org",))
+        for origin in ("null", "http://x.org", "nonsense"):
+            self.passes(origin=origin, origins=("*",))
+
+    def test_localhost_origin(self) -> None:
+        for origin in (
+            "http://localhost", "http://localhost:3000", "https://localhost:3000", "http://app.localhost:1",
+            "http://127.0.0.1:8000", "http://127.9.9.9", "http://[::1]:8000", "tauri://localhost",
+        ):  # fmt: skip
+            self.passes(host="localhost:9999", origin=origin, local=True)
+            self.fails(host="a.org", origin=origin)
+        for origin in ("http://localhost.evil.example", "http://xlocalhost", "http://128.0.0.1", "null"):
+            self.fails(host="localhost:9999", origin=origin, local=True)
+
+    def test_fetch_metadata(self) -> None:
+        self.fails(fetch_site="cross-site")
+        self.fails(fetch_site="cross-site", fetch_mode="no-cors", harmless=True)
+        self.fails(fetch_site="cross-site", fetch_mode="navigate")
+        self.passes(fetch_site="cross-site", fetch_mode="navigate", harmless=True)
+        for site in ("same-origin", "same-site", "none", ""):
+            self.passes(fetch_site=site)
+        self.passes(fetch_site="cross-site", origin="https://b.org", origins=("https://b.org",))
+        self.passes(fetch_site="cross-site", host="localhost", origin="http://127.0.0.1:8000", local=True)
+        self.passes(fetch_site="cross-site", origins=("*",))
+        self.fails(fetch_site="same-origin", origin="https://b.org")
+
+    def test_two_origins(self) -> None:
+        refusal = Rules(Settings()).check(Caller(hosts=("a",), origins=("http://a", "http://b")))
+        assert refusal is not None
+        self.assertEqual(refusal.status, 400)
+
+
+class HostTests(SynchronousTestCase):
+    def test_on_loopback(self) -> None:
+        for host in (
+            "localhost", "localhost:9999", "LOCALHOST.", "a.localhost:1", "127.0.0.1:9999", "[::1]:9999", "192.0.2.1",
+        ):  # fmt: skip
+            self.assertIsNone(check(host=host, local=True), host)
+        for host in ("evil.example", "evil.example:9999", "localhost.evil.example", "", "127.0.0.1.evil.example"):
+            refusal = check(host=host, local=True)
+            assert refusal is not None, host
+            self.assertEqual(refusal.status, 403)
+            self.assertIn("--allowed-host", refusal.message)
+
+    def test_elsewhere_any_host(self) -> None:
+        self.assertIsNone(check(host="whatever.example"))
+
+    def test_allowed_hosts(self) -> None:
+        self.assertIsNone(check(host="Chat.example:9999", local=True, hosts=("chat.example",)))
+        self.assertIsNone(check(host="chat.example", local=True, origins=("https://chat.example:8443",)))
+        self.assertIsNone(check(host="chat.example", local=True, origins=("*",)))
+        self.assertIsNotNone(check(host="other.example", local=True, hosts=("chat.example",)))
+
+    def test_a_rebound_page(self) -> None:
+        # Its origin is its host: only the host gives it away.
+        refusal = check(host="evil.example:9999", origin="http://evil.example:9999", local=True)
+        assert refusal is not None
+        self.assertEqual(refusal.status, 403)
+
+    def test_number_of_hosts(self) -> None:
+        rules = Rules(Settings())
+        for hosts, must, passes in (
+            ((), True, False), ((), False, True), (("a",), True, True),
+            (("a", "a"), True, False), (("a", "b"), False, False),
+        ):  # fmt: skip
+            refusal = rules.check(Caller(hosts=hosts, must_name_host=must))
+            self.assertEqual(refusal is None, passes, (hosts, must))
+            self.assertTrue(refusal is None or refusal.status == 400)
+
+    def test_malformed(self) -> None:
+        for host in ("a b", "a/b", "a@b", "[::1", "a:b", "a:99999", "a,b:1:2", "a\x00"):
+            refusal = check(host=host)
+            assert refusal is not None, host
+            self.assertEqual(refusal.status, 400)
+
+    def test_loopback_addresses(self) -> None:
+        for address in ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"):
+            self.assertTrue(is_loopback(address), address)
+        for address in ("128.0.0.1", "::2", "::ffff:10.0.0.1", "localhost", "", "0.0.0.0"):
+            self.assertFalse(is_loopback(address), address)
