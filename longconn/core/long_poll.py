@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from longconn.core.hub import Hub
 
 
-class Poll:
+class LongPoll:
     """Calls `done` once: when there is something after `since`, when that is lost, or at `expire`.
 
     It keeps the channel subscribed at the broker meanwhile and asks for history again when

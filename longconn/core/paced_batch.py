@@ -21,7 +21,7 @@ TURN_BYTES = 64 * 1024
 PAUSE = 0.01
 
 
-class Paced(Generic[_T]):
+class PacedBatch(Generic[_T]):
     """Makes `calls`, a pair each of a weight in bytes and what to call, and answers with their results in order.
 
     Each is made when the one before was answered; with `parallel` without waiting for that. A call that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longconn.core.hub import Hub
-from longconn.protocols.centrifugo.tcp import StructuredLines
+from longconn.protocols.centrifugo.tcp import CentrifugoTCP
 from longconn.protocols.websocket.connection import WebSocketFactory
 
 
@@ -12,6 +12,6 @@ def websocket_factory(hub: Hub) -> WebSocketFactory:
     return WebSocketFactory(hub)
 
 
-def structured_lines(hub: Hub) -> StructuredLines:
+def structured_lines(hub: Hub) -> CentrifugoTCP:
     """What a chat connection becomes whose first line asks for the structured protocol."""
-    return StructuredLines(hub)
+    return CentrifugoTCP(hub)

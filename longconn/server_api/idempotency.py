@@ -27,7 +27,7 @@ class _Answer:
         self.waiting: list[Done[Position]] = []
 
 
-class Once:
+class IdempotencyCache:
     """Remembers answers by channel and idempotency key."""
 
     def __init__(self, clock: Clock) -> None:

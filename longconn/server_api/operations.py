@@ -22,10 +22,10 @@ from longconn.core.client import Client
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, Disconnect
 from longconn.core.errors import ALREADY_SUBSCRIBED, NOT_AVAILABLE, CommandError
 from longconn.core.names import check_channel
-from longconn.core.paced_batch import Paced
+from longconn.core.paced_batch import PacedBatch
 from longconn.core.publication import Data, History, Info, Position
 from longconn.core.tokens import SubscriptionToken
-from longconn.server_api.idempotency import Once
+from longconn.server_api.idempotency import IdempotencyCache
 
 if TYPE_CHECKING:
     from longconn.core.hub import Hub
@@ -80,9 +80,9 @@ class API:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._once = Once(hub.clock)
+        self._once = IdempotencyCache(hub.clock)
         self._since = hub.clock.seconds()
-        self._running: set[Paced[Any]] = set()
+        self._running: set[PacedBatch[Any]] = set()
         #: calls that came over the network since the start, by method, and how many were refused
         self.calls: Counter[str] = Counter()
         self.refused = 0
@@ -99,13 +99,13 @@ class API:
         done: Callable[[list[_T | CommandError]], None],
         parallel: bool = False,
     ) -> None:
-        """Make many calls, never too many in one turn: see `Paced`."""
+        """Make many calls, never too many in one turn: see `PacedBatch`."""
 
         def all_done(results: list[_T | CommandError]) -> None:
             self._running.discard(paced)
             done(results)
 
-        paced = Paced(self._hub.clock, calls, all_done, parallel)
+        paced = PacedBatch(self._hub.clock, calls, all_done, parallel)
         self._running.add(paced)
         paced.go()
 

@@ -264,7 +264,7 @@ def stream_events(objects: Sequence[bytes]) -> bytes:
 
 
 @dataclass(frozen=True)
-class StructuredFormat:
+class CentrifugoFormat:
     """A channel's events as pushes, in one frame a batch. Comings and goings only where they were asked for."""
 
     frame: Frame

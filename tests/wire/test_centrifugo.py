@@ -11,8 +11,8 @@ from longconn.core.publication import Counts, Data, Event, History, Info, Join, 
 from longconn.wire import centrifugo as structured
 from longconn.wire.centrifugo import (
     METHODS,
+    CentrifugoFormat,
     MalformedError,
-    StructuredFormat,
     disconnect_push,
     error_reply,
     fields,
@@ -241,7 +241,7 @@ class PushTests(SynchronousTestCase):
         self.assertNotIn("reconnect", json.loads(disconnect_push(FORCE_DISCONNECT))["push"]["disconnect"])
 
     def pushes(self, events: list[Event], join_leave: bool = True, channel: str = "room") -> list[Any]:
-        written = StructuredFormat(lines, join_leave).encode(channel, events)
+        written = CentrifugoFormat(lines, join_leave).encode(channel, events)
         return [json.loads(each)["push"] for each in written.splitlines()]
 
     def test_a_batch_is_one_frame(self) -> None:
@@ -251,7 +251,7 @@ class PushTests(SynchronousTestCase):
             (stream_lines, lambda data: data.split(b"\r\n")[1].splitlines()),
             (stream_events, lambda data: [each[6:] for each in data.split(b"\r\n")[1].splitlines() if each]),
         ):
-            written = StructuredFormat(frame, False).encode('r"oom', [SAID, VALUE])
+            written = CentrifugoFormat(frame, False).encode('r"oom', [SAID, VALUE])
             values = [json.loads(each)["push"] for each in split(written)]
             self.assertEqual(
                 [(each["channel"], each["pub"]["offset"]) for each in values], [('r"oom', 7), ('r"oom', 8)]
@@ -267,14 +267,14 @@ class PushTests(SynchronousTestCase):
 
     def test_nothing_to_tell_is_no_frame(self) -> None:
         for frame in (lines, text_frame, stream_lines, stream_events):
-            self.assertEqual(StructuredFormat(frame, False).encode("room", [Join(ANN), Counts(1, 2)]), b"")
-            self.assertEqual(StructuredFormat(frame, True).encode("room", []), b"")
+            self.assertEqual(CentrifugoFormat(frame, False).encode("room", [Join(ANN), Counts(1, 2)]), b"")
+            self.assertEqual(CentrifugoFormat(frame, True).encode("room", []), b"")
 
     def test_formats_of_one_kind_are_one(self) -> None:
         """A channel encodes a batch once for each format: equal ones must count as one."""
-        self.assertEqual(len({StructuredFormat(lines, True), StructuredFormat(lines, True)}), 1)
-        self.assertEqual(len({StructuredFormat(lines, True), StructuredFormat(lines, False)}), 2)
-        self.assertEqual(len({StructuredFormat(lines, True), StructuredFormat(text_frame, True)}), 2)
+        self.assertEqual(len({CentrifugoFormat(lines, True), CentrifugoFormat(lines, True)}), 1)
+        self.assertEqual(len({CentrifugoFormat(lines, True), CentrifugoFormat(lines, False)}), 2)
+        self.assertEqual(len({CentrifugoFormat(lines, True), CentrifugoFormat(text_frame, True)}), 2)
 
     def test_no_line_end_is_ever_inside_an_object(self) -> None:
         odd = Publication("room", "ep", 9, Data.of_json(b'{"a":\n[1,\r\n2]}'), Info("a\nb", "i\n"), 0.0)

@@ -26,7 +26,7 @@ _PROTOBUF = "application/octet-stream"
 _MOST_WAITING = 256 * 1024
 
 
-class Down:
+class DownStream:
     """The response of one session. Reading cannot be stopped here: what is too much is refused at `/emulation`."""
 
     def __init__(self, exchange: Exchange, kind: str) -> None:
@@ -70,7 +70,7 @@ def http_stream(exchange: Exchange) -> None:
     """Open a session over a streamed response. Raises CommandError or Refused."""
     if media_type(exchange.header("content-type")) == _PROTOBUF:  # who sends it could not read an answer in JSON
         raise Refused(415, "the structured protocol is spoken in JSON here, not in Protobuf")
-    Down(exchange, "http_stream").open(exchange.body())
+    DownStream(exchange, "http_stream").open(exchange.body())
 
 
 def sse(exchange: Exchange) -> None:
@@ -83,7 +83,7 @@ def sse(exchange: Exchange) -> None:
         commands = exchange.body().decode("utf-8", "replace")
     if not commands:
         raise Refused(400, "the first commands are expected in ?cf_connect=")
-    Down(exchange, "sse").open(commands.encode("utf-8", "replace"))
+    DownStream(exchange, "sse").open(commands.encode("utf-8", "replace"))
 
 
 def emulation(exchange: Exchange) -> None:

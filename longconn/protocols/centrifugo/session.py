@@ -17,15 +17,15 @@ from longconn.core.namespaces import may_recover
 from longconn.core.publication import History, Position
 from longconn.core.tokens import Granted, SubscriptionToken
 from longconn.protocols.centrifugo.commands import COMMANDS
-from longconn.protocols.connection.command_queue import UNTIL_TOLD, Intake, Reader
+from longconn.protocols.connection.command_queue import UNTIL_TOLD, CommandQueue, Reader
 from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.replies import Replies
 from longconn.wire.centrifugo import (
     PING,
+    CentrifugoFormat,
     Command,
     Frame,
     MalformedError,
-    StructuredFormat,
     error_reply,
     fields,
     flag,
@@ -59,7 +59,7 @@ class Carrier(Reader, Protocol):
     protocol: str
 
 
-class Session(Intake[bytes]):
+class Session(CommandQueue[bytes]):
     """One client that speaks the structured protocol; `receive` gets its commands, one a line.
 
     The first command is `connect`; until it came in time, nothing else is answered. Replies of one
@@ -317,7 +317,7 @@ class Session(Intake[bytes]):
         since = Position(text(body, "epoch"), number(body, "offset")) if recovering else None
         refuses_loss = bool(number(body, "flag") & _REJECT_UNRECOVERED)
         join_leave = flag(body, "join_leave") or options.force_push_join_leave
-        format = StructuredFormat(self._carrier.frame, options.join_leave and join_leave)
+        format = CentrifugoFormat(self._carrier.frame, options.join_leave and join_leave)
         expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
         # Not only to who asks for it: without it a client could not come back without a gap.
         recoverable = options.keeps and may_recover(channel, options, self.client.user)

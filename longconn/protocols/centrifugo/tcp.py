@@ -17,7 +17,7 @@ from longconn.protocols.connection.peer import peer_of
 from longconn.wire.centrifugo import Frame, disconnect_push, error_reply, lines
 
 
-class StructuredLines(Protocol):
+class CentrifugoTCP(Protocol):
     """One client. The chat protocol hands its connection over when the first line asks for it."""
 
     frame: Frame = staticmethod(lines)

@@ -12,7 +12,7 @@ from longconn.core.errors import NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Position, Publication
-from longconn.protocols.connection.command_queue import UNTIL_TOLD, Intake, Reader
+from longconn.protocols.connection.command_queue import UNTIL_TOLD, CommandQueue, Reader
 from longconn.protocols.connection.outlet import Outlet
 from longconn.wire.chat import COMMANDS, ChatFormat, parse, safe
 
@@ -22,7 +22,7 @@ _HISTORY_MOST = 100
 _LISTED = 200
 
 
-class Conversation(Intake[bytes]):
+class Conversation(CommandQueue[bytes]):
     """Turns one client's lines into commands, in their order and within its rates."""
 
     __slots__ = ("_busy", "_leaving", "channel", "client", "due", "format", "heard", "outlet")

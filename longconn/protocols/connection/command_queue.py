@@ -24,7 +24,7 @@ class Reader(Protocol):
     def resume_reading(self) -> None: ...
 
 
-class Intake(Generic[_T]):
+class CommandQueue(Generic[_T]):
     """Items that may not be acted on yet wait, and with them all behind them; meanwhile nothing is read.
 
     So what waits is never more than what one read brought. Subclasses say in `act` what an

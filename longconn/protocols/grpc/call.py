@@ -20,12 +20,12 @@ from longconn.core.hub import Hub, log
 from longconn.core.timers import Call as DelayedCall
 from longconn.protocols.grpc.receiving import Inbox, Opening
 from longconn.protocols.grpc.sending import Sender
-from longconn.protocols.grpc.stream_outlet import CallOutlet
+from longconn.protocols.grpc.stream_outlet import StreamOutlet
 from longconn.wire.grpc import Metadata, StatusCode, StatusError, closing, frame, refusal
 from longconn.wire.grpc_request import Request
 from longconn.wire.http2 import ErrorCode
 
-__all__ = ["Call", "CallOutlet", "Handler", "Services", "StatusCode", "StatusError"]
+__all__ = ["Call", "Handler", "Services", "StatusCode", "StatusError", "StreamOutlet"]
 
 _LATE = StatusError(StatusCode.DEADLINE_EXCEEDED, "the message did not come in time")
 _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
@@ -86,7 +86,7 @@ class Call:
         #: ended by somebody else than the handler; and ended at all
         self.cancelled = False
         self.over = False
-        self.outlet = CallOutlet(hub, self, connection.sender, stream_id, stream)
+        self.outlet = StreamOutlet(hub, self, connection.sender, stream_id, stream)
         self._connection = connection
         self._inbox = Inbox(connection, stream_id, request.encoding, half_closed)
         self._status: StatusError | None = None

@@ -11,7 +11,7 @@ from zope.interface import implementer
 from longconn.core.hub import Hub, log
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.connection import GrpcProtocol
-from longconn.protocols.grpc.http2_connection import Lifetime
+from longconn.protocols.grpc.http2_connection import HTTP2Connection
 from longconn.protocols.grpc.receiving import Budget
 from longconn.protocols.grpc.sending import Turns
 from longconn.protocols.grpc.services import services as served
@@ -39,7 +39,7 @@ class GrpcFactory(_Factory):
     def __init__(self, hub: Hub, services: Services | None = None) -> None:
         self.hub = hub
         self.services = services if services is not None else served(hub)
-        self.connections: set[Lifetime] = set()
+        self.connections: set[HTTP2Connection] = set()
         self.turns = Turns(hub.clock)
         #: as for the bodies of HTTP
         self.budget = Budget(hub.settings.max_body_total)

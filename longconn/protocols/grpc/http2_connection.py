@@ -37,7 +37,7 @@ _LONGEST = 200
 _DRAINING, _ALIVE = b"draining", b"longconn"
 
 
-class Lifetime(Protocol):
+class HTTP2Connection(Protocol):
     """What a connection is and has, but for what it reads. `calls` are those under way, by stream."""
 
     factory: GrpcFactory

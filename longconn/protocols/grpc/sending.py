@@ -51,7 +51,7 @@ class Turns:
 
 
 class Waiting(Protocol):
-    """A call in which something waits (`longconn.protocols.grpc.stream_outlet.CallOutlet`)."""
+    """A call in which something waits (`longconn.protocols.grpc.stream_outlet.StreamOutlet`)."""
 
     def give(self) -> bool: ...
 

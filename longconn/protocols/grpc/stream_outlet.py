@@ -56,7 +56,7 @@ class _Ended:
 _ENDED = _Ended()
 
 
-class CallOutlet:
+class StreamOutlet:
     """A call's writable end, for a call that is a client of the hub (`longconn.core.client.Outlet`).
 
     Set `client` after `hub.connect(call.outlet, …)`: `client.gone()` is called when the call ends. What is

@@ -11,7 +11,7 @@ from h2 import events
 
 from longconn.core.hub import log
 from longconn.protocols.grpc.call import Call
-from longconn.protocols.grpc.http2_connection import Lifetime
+from longconn.protocols.grpc.http2_connection import HTTP2Connection
 from longconn.protocols.grpc.limits import MAX_STREAMS
 from longconn.wire.grpc import ACCEPT_ENCODING, Metadata, StatusCode, StatusError, trailers, write_metadata
 from longconn.wire.grpc_request import NotGRPC, read_request
@@ -29,7 +29,7 @@ _SHARE = 4
 _LONGEST_PATH = 200
 
 
-class Streams(Lifetime):
+class Streams(HTTP2Connection):
     """A connection, but for the reading of frames (`longconn.protocols.grpc.connection.GrpcProtocol`)."""
 
     # What the library tells.

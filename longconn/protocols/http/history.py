@@ -6,7 +6,7 @@ import json
 import re
 
 from longconn.core.errors import BAD_REQUEST, LIMIT_EXCEEDED, CommandError
-from longconn.core.long_poll import Poll
+from longconn.core.long_poll import LongPoll
 from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position
 from longconn.protocols.http.exchange import Exchange
@@ -79,7 +79,7 @@ class _Waiting:
         self._exchange = exchange
         self._channel = channel
         self._since = since
-        self.poll = Poll(exchange.hub, channel, since, self._on_answer)
+        self.poll = LongPoll(exchange.hub, channel, since, self._on_answer)
 
     def start(self, wait: float) -> None:
         self._exchange.watch(self._stop)

@@ -7,7 +7,7 @@ from typing import Protocol
 from longconn.core.client import Client
 from longconn.protocols.centrifugo.session import Session
 from longconn.protocols.chat.session import Conversation
-from longconn.protocols.connection.command_queue import Intake, Reader
+from longconn.protocols.connection.command_queue import CommandQueue, Reader
 from longconn.protocols.connection.outlet import Outlet
 from longconn.wire.websocket import frame
 
@@ -21,7 +21,7 @@ class Socket(Reader, Protocol):
     def sendCloseFrame(self, code: int | None, reasonUtf8: bytes | None) -> None: ...
 
 
-class Echo(Intake[tuple[bytes, bool]]):
+class Echo(CommandQueue[tuple[bytes, bool]]):
     """Sends every message back as it came, within the client's rate."""
 
     __slots__ = ("_client", "_outlet")
