@@ -1,0 +1,81 @@
+"""JSON texts (RFC 8259) that peers send: read into typed structs by msgspec, which keeps `Raw` members as written.
+
+Its errors become `MalformedJSONError` and `WrongTypeError` here. Both are ValueErrors with one line for people.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from longconn.core.errors import LongConnError
+
+_T = TypeVar("_T")
+
+#: An escape of JSON: a pair of surrogates, half of one, or any other.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+#: msgspec's words for types, and how an error names a value that is of none of them.
+_KINDS = {
+    "str": "no string",
+    "int": "no whole number",
+    "bool": "neither true nor false",
+    "object": "no object",
+    "array": "no array",
+}
+_WRONG_TYPE = re.compile(
+    r"Expected `(\w+)(?: \| null)?`(?: (?:>=|<=) (?P<bound>-?\d+))?.*?(?: - at `\$\.?(?P<path>.*)`)?"
+)
+
+
+class JSONError(LongConnError, ValueError):
+    """A text cannot be read; the exception's text says why in one line."""
+
+
+class MalformedJSONError(JSONError):
+    """A text is not JSON in UTF-8, or nests deeper than the parser goes."""
+
+
+class LoneSurrogateError(MalformedJSONError):
+    """A string of a text has half of a surrogate pair, which has no form in UTF-8 (RFC 7493, section 2.1).
+
+    `repaired` is the text with U+0000 in the place of each.
+    """
+
+    def __init__(self, repaired: bytes) -> None:
+        super().__init__("a string has a lone surrogate")
+        self.repaired = repaired
+
+
+class WrongTypeError(JSONError):
+    """A member has another type than its struct says."""
+
+
+def read(decoder: msgspec.json.Decoder[_T], text: bytes) -> _T:
+    """The value of a JSON text. Raises MalformedJSONError or WrongTypeError."""
+    try:
+        if not text.isascii():
+            text.decode()  # msgspec does not look into the strings of members that it keeps raw or skips
+        return decoder.decode(text)
+    except msgspec.ValidationError as error:
+        raise WrongTypeError(_explained(str(error))) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        repaired = _without_lone_surrogates(text)
+        if repaired != text:
+            raise LoneSurrogateError(repaired) from None
+        raise MalformedJSONError("not JSON") from None
+
+
+def _explained(message: str) -> str:
+    match = _WRONG_TYPE.fullmatch(message)
+    if match is None or match[1] not in _KINDS:
+        return message
+    kind = f"no number from {match['bound']}" if match["bound"] else _KINDS[match[1]]
+    return f"{match['path'] or 'the value'} is {kind}"
+
+
+def _without_lone_surrogates(text: bytes) -> bytes:
+    return _ESCAPE.sub(lambda match: rb"\u0000" if match[1] else match[0], text)
