@@ -47,8 +47,8 @@ class Link:
         self.count = 0
         self._data = b""
         self._tail = b""
-        windows = {4: http2.HIGHEST, 2: 0}
-        more = http2.HIGHEST - http2.WINDOW
+        windows = {4: http2.MAX_STREAM_ID, 2: 0}
+        more = http2.MAX_STREAM_ID - http2.DEFAULT_WINDOW
         self.sock.sendall(http2.PREFACE + http2.settings(windows) + http2.window_update(0, more))
 
     def call(self, method: bytes, message: bytes) -> None:
@@ -81,15 +81,15 @@ class Link:
         """Settings and pings; a call that ends, or a GOAWAY, is the end of the benchmark for a subscriber."""
         data = self._data + data
         at, end = 0, len(data)
-        while end - at >= http2.HEAD:
+        while end - at >= http2.FRAME_HEADER_SIZE:
             length, kind, flags = int.from_bytes(data[at : at + 3], "big"), data[at + 3], data[at + 4]
-            after = at + http2.HEAD + length
+            after = at + http2.FRAME_HEADER_SIZE + length
             if after > end:
                 break
             if kind == http2.SETTINGS and not flags & http2.ACK:
                 self.sock.sendall(http2.frame(http2.SETTINGS, http2.ACK, 0, b""))
             elif kind == http2.PING and not flags & http2.ACK:
-                self.sock.sendall(http2.ping(data[at + http2.HEAD : after], ack=True))
+                self.sock.sendall(http2.ping(data[at + http2.FRAME_HEADER_SIZE : after], ack=True))
             elif kind in (http2.GOAWAY, http2.RST_STREAM):
                 raise common.BenchError(f"the server ended a call: {data[at:after]!r}")
             at = after

@@ -12,29 +12,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable
 
-from longconn.wire.grpc_status import Metadata, StatusCode, StatusError, closing, refusal
-
-__all__ = [
-    "ACCEPT_ENCODING",
-    "ENCODINGS",
-    "PREFIX",
-    "PUSHBACK",
-    "Messages",
-    "Metadata",
-    "StatusCode",
-    "StatusError",
-    "closing",
-    "frame",
-    "is_reserved",
-    "percent_decoded",
-    "percent_encoded",
-    "read_metadata",
-    "read_timeout",
-    "refusal",
-    "trailers",
-    "write_metadata",
-    "write_timeout",
-]
+from longconn.wire.grpc_status import Metadata, StatusCode, StatusError
 
 # Messages ("Length-Prefixed-Message").
 
@@ -57,7 +35,7 @@ def frame(message: bytes, gzip: bool = False) -> bytes:
     return b"\0%b%b" % (len(message).to_bytes(4, "big"), message)
 
 
-class Messages:
+class MessageReader:
     """Cuts what a peer sends into messages of at most `limit` bytes, before and after decompression.
 
     `take` raises StatusError for what breaks the form: INTERNAL, and RESOURCE_EXHAUSTED for what is over

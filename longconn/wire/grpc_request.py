@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longconn.core.errors import LongConnError
-from longconn.wire.grpc import ENCODINGS, StatusCode, StatusError, read_metadata, read_timeout
+from longconn.wire.grpc import ENCODINGS, read_metadata, read_timeout
+from longconn.wire.grpc_status import StatusCode, StatusError
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class GrpcRequest:
     """What a call is for: `timeout` in seconds; `accepts_gzip` says whether an answer may be compressed."""
 
     path: str
@@ -29,7 +30,7 @@ class NotGRPC(LongConnError):
         self.headers = headers
 
 
-def read_request(headers: Iterable[tuple[bytes, bytes]]) -> Request:
+def read_request(headers: Iterable[tuple[bytes, bytes]]) -> GrpcRequest:
     """Raises NotGRPC for what is none of gRPC's, StatusError for what is and cannot be served."""
     headers = list(headers)
     found = dict(headers)
@@ -50,4 +51,4 @@ def read_request(headers: Iterable[tuple[bytes, bytes]]) -> Request:
             raise StatusError(StatusCode.INTERNAL, "grpc-timeout is malformed")
     accepted = [each.strip() for each in found.get(b"grpc-accept-encoding", b"").split(b",")]
     path = found.get(b":path", b"").decode("latin-1")
-    return Request(path, read_metadata(headers), timeout, encoding, b"gzip" in accepted)
+    return GrpcRequest(path, read_metadata(headers), timeout, encoding, b"gzip" in accepted)

@@ -94,28 +94,14 @@ DISCONNECTS: dict[Disconnect, StatusCode] = {
 }
 
 
-def refusal(error: CommandError) -> StatusError:
+def status_of_error(error: CommandError) -> StatusError:
     """A refused command as the end of a call, its number in the trailers."""
     return StatusError(REASONS[error.reason], str(error), ((NUMBER, str(error.reason.code)),))
 
 
-def closing(disconnect: Disconnect) -> StatusError:
+def status_of_disconnect(disconnect: Disconnect) -> StatusError:
     """A closed client as the end of a call; applications' own numbers are UNAVAILABLE or ABORTED."""
     code = DISCONNECTS.get(disconnect)
     if code is None:
         code = StatusCode.UNAVAILABLE if disconnect.reconnect else StatusCode.ABORTED
     return StatusError(code, disconnect.text, ((NUMBER, str(disconnect.code)),))
-
-
-#: What a client makes of an answer without a status of its own (`doc/http-grpc-status-mapping.md`); UNKNOWN otherwise.
-HTTP_STATUSES: dict[int, StatusCode] = {
-    400: StatusCode.INTERNAL,
-    401: StatusCode.UNAUTHENTICATED,
-    403: StatusCode.PERMISSION_DENIED,
-    404: StatusCode.UNIMPLEMENTED,
-    429: StatusCode.UNAVAILABLE,
-    431: StatusCode.INTERNAL,
-    502: StatusCode.UNAVAILABLE,
-    503: StatusCode.UNAVAILABLE,
-    504: StatusCode.UNAVAILABLE,
-}

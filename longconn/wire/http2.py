@@ -16,13 +16,13 @@ from longconn.core.errors import LongConnError
 #: What a client says first (section 3.4).
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: Bytes of a frame's header (section 4.1).
-HEAD: Final = 9
+FRAME_HEADER_SIZE: Final = 9
 #: What a frame may carry unless a SETTINGS frame says otherwise (section 4.2); we never do.
-MAX_FRAME: Final = 16_384
+MAX_FRAME_SIZE: Final = 16_384
 #: A window, of a connection or a stream, unless told otherwise (section 6.9.2).
-WINDOW: Final = 65_535
+DEFAULT_WINDOW: Final = 65_535
 #: The largest identifier of a stream, and the largest window.
-HIGHEST: Final = 2**31 - 1
+MAX_STREAM_ID: Final = 2**31 - 1
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 ACK: Final = 0x1
@@ -61,7 +61,7 @@ _pack = struct.Struct(">IBI").pack
 _unpack = struct.Struct(">IBI").unpack_from
 
 
-def head(length: int, kind: int, flags: int, stream: int) -> bytes:
+def frame_header(length: int, kind: int, flags: int, stream: int) -> bytes:
     """The header of a frame (section 4.1)."""
     return _pack(length << 8 | kind, flags, stream)
 
@@ -116,23 +116,27 @@ def _length(number: int) -> bytes:
     return bytes(parts)
 
 
-def cleaned(kind: int, frame: bytes) -> bytes:
+def without_ignored(kind: int, frame: bytes) -> bytes:
     """A frame without what is to be ignored (sections 6.5.2 and 6.9).
 
     The library keeps settings that nobody knows for as long as the connection lasts, and it would have them all.
     """
-    length = len(frame) - HEAD
+    length = len(frame) - FRAME_HEADER_SIZE
     if kind == SETTINGS and not length % 6:
-        parts = [frame[at : at + 6] for at in range(HEAD, len(frame), 6) if 1 <= frame[at] << 8 | frame[at + 1] <= 6]
+        parts = [
+            frame[at : at + 6]
+            for at in range(FRAME_HEADER_SIZE, len(frame), 6)
+            if 1 <= frame[at] << 8 | frame[at + 1] <= 6
+        ]
         payload = b"".join(parts)
-        return len(payload).to_bytes(3, "big") + frame[3:HEAD] + payload
-    if kind == WINDOW_UPDATE and length == 4 and frame[HEAD] & 0x80:
-        return frame[:HEAD] + bytes((frame[HEAD] & 0x7F,)) + frame[HEAD + 1 :]
+        return len(payload).to_bytes(3, "big") + frame[3:FRAME_HEADER_SIZE] + payload
+    if kind == WINDOW_UPDATE and length == 4 and frame[FRAME_HEADER_SIZE] & 0x80:
+        return frame[:FRAME_HEADER_SIZE] + bytes((frame[FRAME_HEADER_SIZE] & 0x7F,)) + frame[FRAME_HEADER_SIZE + 1 :]
     return frame
 
 
-class Frames:
-    """Cuts what comes in into whole frames. At most one frame, of `MAX_FRAME` bytes, waits for its end.
+class FrameReader:
+    """Cuts what comes in into whole frames. At most one frame, of `MAX_FRAME_SIZE` bytes, waits for its end.
 
     A block of headers has at most `max_block` bytes, over all its CONTINUATION frames, and at most
     `_MAX_CONTINUATIONS` of these. Iterating raises HTTP2Error for what is over a limit; it may be left,
@@ -168,20 +172,20 @@ class Frames:
             self._begun = True
             self._at = len(PREFACE)
             yield -1, 0, 0, PREFACE
-        while len(self._data) - self._at >= HEAD:
+        while len(self._data) - self._at >= FRAME_HEADER_SIZE:
             at = self._at
             word, flags, stream = _unpack(self._data, at)
             length, kind = word >> 8, word & 0xFF
-            if length > MAX_FRAME:
+            if length > MAX_FRAME_SIZE:
                 raise HTTP2Error(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            after = at + HEAD + length
+            after = at + FRAME_HEADER_SIZE + length
             if after > len(self._data):
                 return
             if kind in (HEADERS, CONTINUATION):
                 self._count(kind, length)
                 self.in_block = not flags & END_HEADERS
             self._at = after
-            yield kind, flags, stream & HIGHEST, self._data[at:after]
+            yield kind, flags, stream & MAX_STREAM_ID, self._data[at:after]
 
     def _count(self, kind: int, length: int) -> None:
         """A block of headers has begun, or goes on."""

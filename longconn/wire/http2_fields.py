@@ -25,52 +25,52 @@ _OF_CONNECTIONS: Final = frozenset(
 _DIGITS: Final = 18
 
 
-class MalformedError(LongConnError):
+class HeaderError(LongConnError):
     """A request that breaks a rule: its stream is reset, and nothing else (section 8.1.1)."""
 
 
 def check_request(fields: Sequence[tuple[bytes, bytes]]) -> None:
-    """Raises MalformedError for the fields of a request that cannot be."""
+    """Raises HeaderError for the fields of a request that cannot be."""
     pseudo: dict[bytes, bytes] = {}
     others = False
     for name, value in fields:
         if not name.startswith(b":"):
             others = True
         elif others or name in pseudo or name not in _PSEUDO:
-            raise MalformedError(f"{name!r} where it cannot be")
+            raise HeaderError(f"{name!r} where it cannot be")
         else:
             pseudo[name] = value
         _check(name, value)
     if not all(pseudo.get(name) for name in (b":method", b":scheme", b":path")):
-        raise MalformedError("a method, a scheme or a path is missing")
+        raise HeaderError("a method, a scheme or a path is missing")
 
 
 def check_trailers(fields: Sequence[tuple[bytes, bytes]]) -> None:
-    """Raises MalformedError for the fields after a request that cannot be."""
+    """Raises HeaderError for the fields after a request that cannot be."""
     for name, value in fields:
         if name.startswith(b":"):
-            raise MalformedError(f"{name!r} in trailers")
+            raise HeaderError(f"{name!r} in trailers")
         _check(name, value)
 
 
 def content_length(values: Sequence[bytes]) -> int | None:
     """What the fields `content-length` of a request say, None if there are none (RFC 9110, section 8.6).
 
-    Raises MalformedError for what is no number, or several.
+    Raises HeaderError for what is no number, or several.
     """
     found = {value.strip(b" \t") for value in values}
     if not found:
         return None
     value = found.pop()
     if found or not value.isdigit() or len(value) > _DIGITS:
-        raise MalformedError("the content-length is no number")
+        raise HeaderError("the content-length is no number")
     return int(value)
 
 
 def _check(name: bytes, value: bytes) -> None:
     if not _NAME.fullmatch(name):
-        raise MalformedError(f"a field is called {name!r}")
+        raise HeaderError(f"a field is called {name!r}")
     if _NOT_IN_VALUES.search(value):
-        raise MalformedError(f"the value of {name!r} has a line end, or NUL")
+        raise HeaderError(f"the value of {name!r} has a line end, or NUL")
     if name in _OF_CONNECTIONS or (name == b"te" and value.strip().lower() != b"trailers"):
-        raise MalformedError(f"{name!r} is of HTTP/1")
+        raise HeaderError(f"{name!r} is of HTTP/1")

@@ -9,7 +9,7 @@ from h2 import events
 
 from longconn.testing import WINDOW, MemoryServer
 from longconn.v1 import longconn_pb2 as pb
-from longconn.wire.grpc import Messages, frame
+from longconn.wire.grpc import MessageReader, frame
 from longconn.wire.http2 import ErrorCode
 from tests.behaviour.members import Heard, Member
 from tests.protocols.grpc.http2_kit import LARGE, Peer
@@ -31,7 +31,7 @@ class GrpcClient(Peer):
         self.address = f"{self.connection.local.host}:{self.connection.local.port}"
         self.stream = self._begin(SERVICE + method)
         self.flush()
-        self._reader = Messages(LARGE)
+        self._reader = MessageReader(LARGE)
         self._seen = 0
 
     def ask(self, *requests: Message, end: bool = False) -> None:

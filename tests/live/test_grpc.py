@@ -13,8 +13,9 @@ from twisted.internet.task import deferLater
 
 from longconn import ChatFactory, GrpcFactory, Hub, LiveSite, LongConnService, Settings, SharedPortFactory
 from longconn.core.publication import Data, Info
-from longconn.protocols.grpc.call import Call, Services, StatusCode, StatusError
+from longconn.protocols.grpc.call import GrpcCall, Services
 from longconn.v1 import longconn_pb2 as pb
+from longconn.wire.grpc_status import StatusCode, StatusError
 from tests.live.certificates import write_certificate
 from tests.live.common import Case, reactor, until
 from tests.live.programs import ROOT
@@ -90,21 +91,21 @@ class Tests(Case):
 
     # What is called.
 
-    async def echo(self, call: Call) -> None:
+    async def echo(self, call: GrpcCall) -> None:
         call.write(await call.read_one())
 
-    async def count(self, call: Call) -> None:
+    async def count(self, call: GrpcCall) -> None:
         size = 0
         while (message := await call.read()) is not None:
             size += len(message)
         call.write(b"%d" % size)
 
-    async def many(self, call: Call) -> None:
+    async def many(self, call: GrpcCall) -> None:
         for number in range(int(await call.read_one())):
             call.write(b"%d" % number * 100)
             await call.drained()
 
-    async def both(self, call: Call) -> None:
+    async def both(self, call: GrpcCall) -> None:
         self.open += 1
         self.most = max(self.most, self.open)
         call.on_end(self._closed)
@@ -115,32 +116,32 @@ class Tests(Case):
     def _closed(self) -> None:
         self.open -= 1
 
-    async def seen(self, call: Call) -> None:
+    async def seen(self, call: GrpcCall) -> None:
         call.write(json.dumps([self.open, len(self.factory.connections)]).encode())
 
-    async def metadata(self, call: Call) -> None:
+    async def metadata(self, call: GrpcCall) -> None:
         await call.read_one()
         call.start([("first", "yes")])
         found = [(key, value if isinstance(value, str) else value.hex()) for key, value in call.metadata]
         call.write(json.dumps([each for each in found if each[0] in ("one", "raw-bin")]).encode())
         call.trailing += [("last", "so"), ("last-bin", b"\xff\0")]
 
-    async def refused(self, call: Call) -> None:
+    async def refused(self, call: GrpcCall) -> None:
         raise StatusError(StatusCode.FAILED_PRECONDITION, "not this way: 100 % ä", [("why", "so")])
 
-    async def bug(self, call: Call) -> None:
+    async def bug(self, call: GrpcCall) -> None:
         raise ZeroDivisionError
 
-    async def stall(self, call: Call) -> None:
+    async def stall(self, call: GrpcCall) -> None:
         call.on_end(lambda: self.ends.append(time.time()))
         call.start()
         await call.wait()
 
-    async def ends_it(self, call: Call) -> None:
+    async def ends_it(self, call: GrpcCall) -> None:
         call.write(b"%f" % time.time())
         raise StatusError(StatusCode.ABORTED)
 
-    async def slow(self, call: Call) -> None:
+    async def slow(self, call: GrpcCall) -> None:
         message = await call.read_one()
         await deferLater(reactor, 0.3)
         call.write(message)

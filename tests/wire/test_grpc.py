@@ -10,27 +10,24 @@ from longconn.core.disconnects import DISCONNECTS, SHUTDOWN, Disconnect
 from longconn.core.errors import NAME_TAKEN, CommandError, Reason
 from longconn.wire import grpc_status
 from longconn.wire.grpc import (
-    Messages,
-    StatusCode,
-    StatusError,
-    closing,
+    MessageReader,
     frame,
     percent_decoded,
     percent_encoded,
     read_metadata,
     read_timeout,
-    refusal,
     trailers,
     write_metadata,
     write_timeout,
 )
 from longconn.wire.grpc_request import NotGRPC, read_request
+from longconn.wire.grpc_status import StatusCode, StatusError, status_of_disconnect, status_of_error
 
 REQUEST = {b":method": b"POST", b":path": b"/a.B/C", b"content-type": b"application/grpc"}
 
 
 class MessageTests(SynchronousTestCase):
-    def refusal(self, reader: Messages) -> StatusCode:
+    def refusal(self, reader: MessageReader) -> StatusCode:
         return self.assertRaises(StatusError, reader.take).code
 
     def test_a_frame(self) -> None:
@@ -38,7 +35,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(frame(b""), b"\0\0\0\0\0")
 
     def test_in_pieces_and_many(self) -> None:
-        reader = Messages(100)
+        reader = MessageReader(100)
         for each in frame(b"one") + frame(b""):
             reader.feed(bytes((each,)))
         reader.feed(frame(b"two")[:7])
@@ -53,17 +50,17 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(frame(b"hello", gzip=True), frame(b"hello"))
         noise = bytes((number * number * 7919 >> 5) & 255 for number in range(300))
         self.assertEqual(frame(noise, gzip=True)[0], 0)
-        reader = Messages(1000, "gzip")
+        reader = MessageReader(1000, "gzip")
         reader.feed(data + frame(b"plain"))
         self.assertEqual([reader.take(), reader.take()], [text, b"plain"])
 
     def test_limits_before_and_after_decompression(self) -> None:
-        reader = Messages(10)
+        reader = MessageReader(10)
         reader.feed(frame(b"x" * 10) + frame(b"x" * 11)[:5])
         self.assertEqual(reader.take(), b"x" * 10)
         self.assertIs(self.refusal(reader), StatusCode.RESOURCE_EXHAUSTED)
         for size, fits in ((1000, True), (1001, False)):
-            reader = Messages(1000, "gzip")
+            reader = MessageReader(1000, "gzip")
             reader.feed(b"\1" + frame(gzip.compress(bytes(size)))[1:])
             if fits:
                 self.assertEqual(reader.take(), bytes(size))
@@ -77,7 +74,7 @@ class MessageTests(SynchronousTestCase):
             ("gzip", 1, good + good), ("gzip", 1, good[:-8] + bytes(8)),
         ]  # fmt: skip
         for encoding, flag, data in cases:
-            reader = Messages(1000, encoding)
+            reader = MessageReader(1000, encoding)
             reader.feed(bytes((flag,)) + frame(data)[1:])
             self.assertIs(self.refusal(reader), StatusCode.INTERNAL, (encoding, flag, data))
 
@@ -175,11 +172,11 @@ class StatusTests(SynchronousTestCase):
 
     def test_clients_are_told_to_come_back_by_the_status_that_libraries_retry(self) -> None:
         for each in (SHUTDOWN, Disconnect(4000, "", "x")):
-            self.assertIs(closing(each).code, StatusCode.UNAVAILABLE)
-        self.assertIs(closing(Disconnect(4500, "", "x")).code, StatusCode.ABORTED)
+            self.assertIs(status_of_disconnect(each).code, StatusCode.UNAVAILABLE)
+        self.assertIs(status_of_disconnect(Disconnect(4500, "", "x")).code, StatusCode.ABORTED)
 
     def test_numbers_and_texts(self) -> None:
-        error = refusal(CommandError(NAME_TAKEN, name="ada"))
+        error = status_of_error(CommandError(NAME_TAKEN, name="ada"))
         self.assertEqual(
             trailers(error.code, error.message, error.metadata),
             [(b"grpc-status", b"6"), (b"grpc-message", b"the name ada is taken"), (b"longconn-code", b"153")],

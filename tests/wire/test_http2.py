@@ -1,15 +1,15 @@
-"""Frames of HTTP/2."""
+"""FrameReader of HTTP/2."""
 
 from hpack import Decoder
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.wire import http2
-from longconn.wire.http2 import ErrorCode, Frames, HTTP2Error
+from longconn.wire.http2 import ErrorCode, FrameReader, HTTP2Error
 
 
 class WritingTests(SynchronousTestCase):
     def test_frames(self) -> None:
-        self.assertEqual(http2.head(0x010203, http2.DATA, 1, 5), b"\1\2\3\0\1\0\0\0\5")
+        self.assertEqual(http2.frame_header(0x010203, http2.DATA, 1, 5), b"\1\2\3\0\1\0\0\0\5")
         self.assertEqual(
             http2.goaway(7, ErrorCode.ENHANCE_YOUR_CALM, "no"), b"\0\0\x0a\7\0\0\0\0\0\0\0\0\7\0\0\0\x0bno"
         )
@@ -30,27 +30,27 @@ class WritingTests(SynchronousTestCase):
 
 
 class ReadingTests(SynchronousTestCase):
-    def error(self, reader: Frames, data: bytes) -> ErrorCode:
+    def error(self, reader: FrameReader, data: bytes) -> ErrorCode:
         return self.assertRaises(HTTP2Error, lambda: list(reader.feed(data))).code
 
-    def begun(self, limit: int = 1000) -> Frames:
-        reader = Frames(limit)
+    def begun(self, limit: int = 1000) -> FrameReader:
+        reader = FrameReader(limit)
         list(reader.feed(http2.PREFACE))
         return reader
 
     def test_at_every_cut(self) -> None:
         frames = [http2.ping(b"12345678"), http2.frame(http2.DATA, 1, 3, b"hello"), http2.settings({})]
         data = http2.PREFACE + b"".join(frames)
-        whole = list(Frames(1000).feed(data))
+        whole = list(FrameReader(1000).feed(data))
         self.assertEqual([each[3] for each in whole], [http2.PREFACE, *frames])
         self.assertEqual([each[:3] for each in whole], [(-1, 0, 0), (6, 0, 0), (0, 1, 3), (4, 0, 0)])
         for cut in range(len(data)):
-            reader = Frames(1000)
+            reader = FrameReader(1000)
             self.assertEqual([*reader.feed(data[:cut]), *reader.feed(data[cut:])], whole)
 
     def test_reading_may_be_left_and_goes_on(self) -> None:
         frames = [http2.ping(b"%08d" % number) for number in range(5)]
-        reader = Frames(1000)
+        reader = FrameReader(1000)
         first = next(reader.feed(http2.PREFACE + frames[0] + frames[1][:9]))
         self.assertEqual(first[0], -1)
         self.assertEqual(next(iter(reader))[3], frames[0])
@@ -69,26 +69,28 @@ class ReadingTests(SynchronousTestCase):
 
     def test_what_is_to_be_ignored(self) -> None:
         known = http2.settings({1: 0, 4: 2**31, 6: 7})
-        self.assertEqual(http2.cleaned(http2.SETTINGS, known), known)
+        self.assertEqual(http2.without_ignored(http2.SETTINGS, known), known)
         more = http2.settings({0: 1, 1: 0, 8: 1, 0x104: 9, 4: 2**31, 7: 1, 6: 7, 0xFFFF: 1})
-        self.assertEqual(http2.cleaned(http2.SETTINGS, more), known)
+        self.assertEqual(http2.without_ignored(http2.SETTINGS, more), known)
         for frame in (http2.frame(http2.SETTINGS, 0, 0, bytes(5)), http2.window_update(1, 2**31 - 1)):
-            self.assertEqual(http2.cleaned(frame[3], frame), frame)
+            self.assertEqual(http2.without_ignored(frame[3], frame), frame)
         reserved = http2.frame(http2.WINDOW_UPDATE, 0, 3, b"\x80\0\0\5")
-        self.assertEqual(http2.cleaned(http2.WINDOW_UPDATE, reserved), http2.window_update(3, 5))
+        self.assertEqual(http2.without_ignored(http2.WINDOW_UPDATE, reserved), http2.window_update(3, 5))
 
     def test_the_reserved_bit_is_ignored(self) -> None:
-        ((_, _, stream, _),) = self.begun().feed(http2.head(0, http2.DATA, 0, 0x80000003))
+        ((_, _, stream, _),) = self.begun().feed(http2.frame_header(0, http2.DATA, 0, 0x80000003))
         self.assertEqual(stream, 3)
 
     def test_no_preface(self) -> None:
-        self.assertEqual(self.error(Frames(1000), b"GET"), ErrorCode.PROTOCOL_ERROR)
-        self.assertEqual(self.error(Frames(1000), http2.PREFACE[:-1] + b"x"), ErrorCode.PROTOCOL_ERROR)
+        self.assertEqual(self.error(FrameReader(1000), b"GET"), ErrorCode.PROTOCOL_ERROR)
+        self.assertEqual(self.error(FrameReader(1000), http2.PREFACE[:-1] + b"x"), ErrorCode.PROTOCOL_ERROR)
 
     def test_sizes(self) -> None:
-        largest = http2.frame(http2.DATA, 0, 1, bytes(http2.MAX_FRAME))
+        largest = http2.frame(http2.DATA, 0, 1, bytes(http2.MAX_FRAME_SIZE))
         self.assertEqual(len(list(self.begun().feed(largest))), 1)
-        self.assertEqual(self.error(self.begun(), http2.head(http2.MAX_FRAME + 1, 0, 0, 1)), ErrorCode.FRAME_SIZE_ERROR)
+        self.assertEqual(
+            self.error(self.begun(), http2.frame_header(http2.MAX_FRAME_SIZE + 1, 0, 0, 1)), ErrorCode.FRAME_SIZE_ERROR
+        )
 
     def test_blocks_of_headers(self) -> None:
         reader = self.begun()

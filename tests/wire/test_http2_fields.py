@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from longconn.wire.http2_fields import MalformedError, check_request, check_trailers, content_length
+from longconn.wire.http2_fields import HeaderError, check_request, check_trailers, content_length
 
 REQUEST = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a/B"), (b":authority", b"localhost")]
 
@@ -29,9 +29,9 @@ class FieldTests(SynchronousTestCase):
             (b"connection", b"close"), (b"keep-alive", b"1"), (b"proxy-connection", b"1"),
             (b"transfer-encoding", b"chunked"), (b"upgrade", b"h2c"),
         ):  # fmt: skip
-            with self.assertRaises(MalformedError, msg=field):
+            with self.assertRaises(HeaderError, msg=field):
                 check_request([*REQUEST, field])
-            with self.assertRaises(MalformedError, msg=field):
+            with self.assertRaises(HeaderError, msg=field):
                 check_trailers([field])
 
     def test_pseudo_headers_that_cannot_be(self) -> None:
@@ -40,14 +40,14 @@ class FieldTests(SynchronousTestCase):
             [*REQUEST, REQUEST[0]], [*REQUEST, REQUEST[3]], [*REQUEST, (b":status", b"200")],
             [*REQUEST, (b":test", b"1")], [*REQUEST[:3], (b"x", b"y"), REQUEST[3]],
         ):  # fmt: skip
-            with self.assertRaises(MalformedError, msg=fields):
+            with self.assertRaises(HeaderError, msg=fields):
                 check_request(fields)
-        with self.assertRaises(MalformedError):
+        with self.assertRaises(HeaderError):
             check_trailers([(b"x", b"y"), (b":path", b"/")])
 
     def test_the_length_of_a_body(self) -> None:
         for values, number in (([], None), ([b"0"], 0), ([b"007"], 7), ([b"42", b" 42\t"], 42)):
             self.assertEqual(content_length(values), number)
         for wrong in ([b""], [b"-1"], [b"+1"], [b"1_0"], [b"1", b"2"], [b"x"], [b"\xb2"], [b"1" * 9_000]):
-            with self.assertRaises(MalformedError, msg=wrong):
+            with self.assertRaises(HeaderError, msg=wrong):
                 content_length(wrong)

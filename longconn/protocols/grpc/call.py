@@ -1,6 +1,6 @@
 """One call on the server's side, and the registry of what may be called.
 
-A handler is a coroutine function that is given the `Call`. When it returns, the call has the status
+A handler is a coroutine function that is given the `GrpcCall`. When it returns, the call has the status
 OK; what it raises is the status otherwise. When the call ends before (the client cancels, the deadline
 passes, the connection is lost), the handler is cancelled: what it awaits fails with CancelledError.
 """
@@ -21,11 +21,10 @@ from longconn.core.timers import Call as DelayedCall
 from longconn.protocols.grpc.receiving import Inbox, Opening
 from longconn.protocols.grpc.sending import Sender
 from longconn.protocols.grpc.stream_outlet import StreamOutlet
-from longconn.wire.grpc import Metadata, StatusCode, StatusError, closing, frame, refusal
-from longconn.wire.grpc_request import Request
+from longconn.wire.grpc import frame
+from longconn.wire.grpc_request import GrpcRequest
+from longconn.wire.grpc_status import Metadata, StatusCode, StatusError, status_of_disconnect, status_of_error
 from longconn.wire.http2 import ErrorCode
-
-__all__ = ["Call", "Handler", "Services", "StatusCode", "StatusError", "StreamOutlet"]
 
 _LATE = StatusError(StatusCode.DEADLINE_EXCEEDED, "the message did not come in time")
 _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
@@ -41,14 +40,14 @@ class Connection(Opening, Protocol):
 
     def on_client(self, more: int) -> None: ...
 
-    def send_headers(self, call: Call, metadata: Metadata) -> None: ...
+    def send_headers(self, call: GrpcCall, metadata: Metadata) -> None: ...
 
-    def send_trailers(self, call: Call, error: StatusError) -> None: ...
+    def send_trailers(self, call: GrpcCall, error: StatusError) -> None: ...
 
-    def reset(self, call: Call, code: ErrorCode) -> None: ...
+    def reset(self, call: GrpcCall, code: ErrorCode) -> None: ...
 
 
-class Call:
+class GrpcCall:
     """One RPC.
 
     `path` is `/package.Service/Method`; `metadata` pairs of names and values, bytes for names that end in
@@ -65,7 +64,7 @@ class Call:
     def __init__(
         self,
         connection: Connection,
-        request: Request,
+        request: GrpcRequest,
         stream_id: int,
         stream: H2Stream,
         half_closed: bool,
@@ -179,7 +178,7 @@ class Call:
         if isinstance(error, StatusError):
             self._finish(error)
         elif isinstance(error, CommandError):
-            self._finish(refusal(error))
+            self._finish(status_of_error(error))
         elif isinstance(error, CancelledError) and self.over:
             return
         else:
@@ -213,7 +212,7 @@ class Call:
 
     def close(self, disconnect: Disconnect) -> None:
         """The hub's side ends the call; what waits is sent before, but not to the slow."""
-        error = closing(disconnect)
+        error = status_of_disconnect(disconnect)
         if self.over:
             if self.outlet.ending:  # its status waits to be sent, and that takes too long
                 self._abandon(error)
@@ -310,7 +309,7 @@ class Call:
 
 
 #: What serves a method.
-Handler = Callable[[Call], Coroutine[Any, Any, None]]
+Handler = Callable[[GrpcCall], Coroutine[Any, Any, None]]
 
 
 class Services(dict[str, Handler]):

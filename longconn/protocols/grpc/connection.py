@@ -82,19 +82,19 @@ class GrpcProtocol(Streams):
 
     def _on_frame(self, kind: int, flags: int, stream: int, frame: bytes) -> None:
         if kind >= 0:
-            self._limits.check(kind, flags, len(frame) - http2.HEAD)
+            self._limits.check(kind, flags, len(frame) - http2.FRAME_HEADER_SIZE)
             if not self._settled:
                 if kind != http2.SETTINGS or flags & http2.ACK:
                     raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
                 self._is_settled()
-            if kind == http2.SETTINGS and flags & http2.ACK and len(frame) > http2.HEAD:
+            if kind == http2.SETTINGS and flags & http2.ACK and len(frame) > http2.FRAME_HEADER_SIZE:
                 raise HTTP2Error(ErrorCode.FRAME_SIZE_ERROR, "settings in an acknowledgement")  # section 6.5
             if kind == http2.GOAWAY:
-                _check_goaway(stream, len(frame) - http2.HEAD, self._frames.in_block)
+                _check_goaway(stream, len(frame) - http2.FRAME_HEADER_SIZE, self._frames.in_block)
                 # The peer opens no further streams, and wants none from us. The library would end those that are open.
                 return
             if kind in (http2.SETTINGS, http2.WINDOW_UPDATE):
-                frame = http2.cleaned(kind, frame)
+                frame = http2.without_ignored(kind, frame)
         self._take(frame)
 
 

@@ -12,7 +12,7 @@ from longconn.core.hub import Hub, log
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.connection import GrpcProtocol
 from longconn.protocols.grpc.http2_connection import HTTP2Connection
-from longconn.protocols.grpc.receiving import Budget
+from longconn.protocols.grpc.receiving import ReceiveBudget
 from longconn.protocols.grpc.sending import Turns
 from longconn.protocols.grpc.services import services as served
 
@@ -42,7 +42,7 @@ class GrpcFactory(_Factory):
         self.connections: set[HTTP2Connection] = set()
         self.turns = Turns(hub.clock)
         #: as for the bodies of HTTP
-        self.budget = Budget(hub.settings.max_body_total)
+        self.budget = ReceiveBudget(hub.settings.max_body_total)
         #: a publication as large as the hub takes must fit
         self.max_receive = max(MAX_RECEIVE, hub.settings.max_message + _ENVELOPE)
 

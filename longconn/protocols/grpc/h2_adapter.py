@@ -81,7 +81,7 @@ def server_side(max_head: int) -> tuple[HTTP2, bytes]:
     connection.decoder.max_header_list_size = max_head
     connection.encoder = _Encoder()  # type: ignore[assignment]
     connection.initiate_connection()
-    more = CONNECTION_WINDOW - http2.WINDOW
+    more = CONNECTION_WINDOW - http2.DEFAULT_WINDOW
     connection.increment_flow_control_window(more)
     connection.data_to_send()
     values[SettingCodes.MAX_CONCURRENT_STREAMS] = MAX_STREAMS

@@ -12,14 +12,14 @@ from longconn.core.disconnects import SHUTDOWN, Disconnect
 from longconn.core.hub import Hub, log
 from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.peer import peer_of
-from longconn.protocols.grpc.call import Call
+from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.h2_adapter import server_side
-from longconn.protocols.grpc.limits import Limits
-from longconn.protocols.grpc.receiving import Credit
+from longconn.protocols.grpc.limits import FrameLimits
+from longconn.protocols.grpc.receiving import ConnectionWindow
 from longconn.protocols.grpc.sending import Sender
 from longconn.wire import http2
 from longconn.wire.chat import safe
-from longconn.wire.grpc import closing
+from longconn.wire.grpc_status import status_of_disconnect
 from longconn.wire.http2 import ErrorCode
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class HTTP2Connection(Protocol):
     due = 0
 
     def __init__(self) -> None:
-        self.calls: dict[int, Call] = {}
+        self.calls: dict[int, GrpcCall] = {}
         self._clients = 0
         # Bytes of the heads of calls under way, and of what they keep of messages.
         self._heads = self._kept = 0
@@ -79,10 +79,10 @@ class HTTP2Connection(Protocol):
             transport.setTcpKeepAlive(True)
         self.factory.connections.add(self)
         self._heard = self._idle_since = hub.clock.seconds()
-        self._frames = http2.Frames(hub.settings.max_head)
-        self._limits = Limits(hub.clock.seconds)
+        self._frames = http2.FrameReader(hub.settings.max_head)
+        self._limits = FrameLimits(hub.clock.seconds)
         self._library, greeting = server_side(hub.settings.max_head)
-        self._credit = Credit(self._library, self._pass_on)
+        self._credit = ConnectionWindow(self._library, self._pass_on)
         self.outlet = Outlet(hub, transport, self._on_close)
         self.sender = Sender(self._library, self.outlet, self.factory.turns, self._on_overflow)
         self.sender.append(greeting)
@@ -126,7 +126,7 @@ class HTTP2Connection(Protocol):
         before, self._clients = self._clients, self._clients + more
         self.hub.guests += (not self._clients) - (not before)
 
-    def _forget(self, call: Call) -> None:
+    def _forget(self, call: GrpcCall) -> None:
         """A call is over, and all is sent."""
         if self.calls.pop(call.stream_id, None) is not None:
             self._heads -= call.head_size
@@ -175,14 +175,16 @@ class HTTP2Connection(Protocol):
             return
         if self._draining is None:
             self._draining = now
-            self.sender.append(http2.goaway(http2.HIGHEST, ErrorCode.NO_ERROR, "shutdown") + http2.ping(_DRAINING))
+            self.sender.append(
+                http2.goaway(http2.MAX_STREAM_ID, ErrorCode.NO_ERROR, "shutdown") + http2.ping(_DRAINING)
+            )
         elif now - self._draining >= _ROUND_TRIP:
             self._take_no_more()
         if not self.hub.clients:
             self._alone = now if self._alone is None else self._alone
             if now - self._alone >= _GRACE:
                 for call in list(self.calls.values()):
-                    call.cancel(closing(SHUTDOWN))
+                    call.cancel(status_of_disconnect(SHUTDOWN))
 
     def _take_no_more(self) -> None:
         """The peer knows, and what it had sent before is here: no further calls."""

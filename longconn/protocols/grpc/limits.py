@@ -25,7 +25,7 @@ _PING_INTERVAL: Final = 5.0
 _PING_STRIKES: Final = 2
 
 
-class Limits:
+class FrameLimits:
     """Counts the frames of one connection; `now` is a clock's seconds.
 
     `check` raises HTTP2Error(ENHANCE_YOUR_CALM) for one too many. `resets` is told of streams that were

@@ -9,16 +9,17 @@ from h2.connection import H2Connection
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from longconn.protocols.grpc.h2_adapter import CONNECTION_WINDOW
-from longconn.wire.grpc import Messages, StatusCode, StatusError
-from longconn.wire.http2 import WINDOW
+from longconn.wire.grpc import MessageReader
+from longconn.wire.grpc_status import StatusCode, StatusError
+from longconn.wire.http2 import DEFAULT_WINDOW
 
 #: Bytes that calls may leave unread before the connection gets no more credit for them.
 _UNREAD = 4 * 1024 * 1024
 #: Bytes of a call that were consumed before its sender is given credit for them.
-_CREDIT = WINDOW // 2
+_CREDIT = DEFAULT_WINDOW // 2
 
 
-class Budget:
+class ReceiveBudget:
     """Bytes that all calls of a hub keep of messages that are not whole, or not read: at most `limit`."""
 
     def __init__(self, limit: int) -> None:
@@ -31,7 +32,7 @@ class Budget:
         return self.kept <= self.limit
 
 
-class Credit:
+class ConnectionWindow:
     """The window of a whole connection (RFC 9113, section 5.2), apart from those of its streams.
 
     It opens with what comes, whether that was read or not: a call that stalls has a window of its own, and
@@ -88,7 +89,7 @@ class Inbox:
         self.half_closed = half_closed
         self._connection = connection
         self._stream_id = stream_id
-        self._messages = Messages(connection.max_receive, encoding)
+        self._messages = MessageReader(connection.max_receive, encoding)
         self._reader: Deferred[bytes | None] | None = None
         self._error: StatusError | None = None
         self._stopped = False
@@ -99,7 +100,7 @@ class Inbox:
     # For the handler.
 
     def read(self) -> Deferred[bytes | None]:
-        """See `Call.read`."""
+        """See `GrpcCall.read`."""
         if self._stopped:
             return fail(CancelledError())
         if self._reader is not None:
@@ -198,7 +199,7 @@ class Inbox:
     def stop(self) -> None:
         """The call has ended: nothing is kept."""
         self._stopped = True
-        self._messages = Messages(0)
+        self._messages = MessageReader(0)
         self._recount()
         self._consumed = self._received
         self._credit()

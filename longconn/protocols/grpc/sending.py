@@ -16,7 +16,7 @@ from h2.connection import H2Connection
 from longconn.core.hub import log
 from longconn.core.timers import Clock
 from longconn.protocols.connection.outlet import Outlet
-from longconn.wire.http2 import DATA, head
+from longconn.wire.http2 import DATA, frame_header
 
 #: Bytes that are collected for one write to the connection.
 BATCH = 64 * 1024
@@ -90,7 +90,7 @@ class Sender(Iterator[bytes]):
         """One DATA frame, for which the windows have room: it is counted here."""
         self.http2.outbound_flow_control_window -= size
         self.sent_frames += 1
-        self._parts.append(head(size, DATA, 0, stream))
+        self._parts.append(frame_header(size, DATA, 0, stream))
         self._parts += parts
         self.size += size + 9
         if not self._due:

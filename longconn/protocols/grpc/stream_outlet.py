@@ -18,14 +18,14 @@ from longconn.core.client import Client
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.hub import Hub, log
 from longconn.protocols.grpc.sending import Sender
-from longconn.wire.http2 import MAX_FRAME
+from longconn.wire.http2 import MAX_FRAME_SIZE
 
 #: Bytes of a call that may wait while its handler is told that all is on its way.
 _LOW_WATER = 32 * 1024
 
 
 class Sending(Protocol):
-    """What an outlet knows of its call (`longconn.protocols.grpc.call.Call`)."""
+    """What an outlet knows of its call (`longconn.protocols.grpc.call.GrpcCall`)."""
 
     path: str
     address: str
@@ -120,7 +120,7 @@ class StreamOutlet:
             and sender.size < sender.room
             and size <= stream.outbound_flow_control_window
             and size <= http2.outbound_flow_control_window
-            and size <= MAX_FRAME
+            and size <= MAX_FRAME_SIZE
         ):
             stream.outbound_flow_control_window -= size
             sender.add(size, self._stream_id, data)
@@ -180,7 +180,7 @@ class StreamOutlet:
             return False
         http2, stream = self._sender.http2, self._stream
         # A peer may allow larger frames, but the calls take turns by the frame.
-        room = min(http2.outbound_flow_control_window, stream.outbound_flow_control_window, MAX_FRAME)
+        room = min(http2.outbound_flow_control_window, stream.outbound_flow_control_window, MAX_FRAME_SIZE)
         parts, size, counted = self._take(room)
         if size:
             stream.outbound_flow_control_window -= size

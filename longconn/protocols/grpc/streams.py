@@ -10,13 +10,14 @@ from typing import Any
 from h2 import events
 
 from longconn.core.hub import log
-from longconn.protocols.grpc.call import Call
+from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.http2_connection import HTTP2Connection
 from longconn.protocols.grpc.limits import MAX_STREAMS
-from longconn.wire.grpc import ACCEPT_ENCODING, Metadata, StatusCode, StatusError, trailers, write_metadata
+from longconn.wire.grpc import ACCEPT_ENCODING, trailers, write_metadata
 from longconn.wire.grpc_request import NotGRPC, read_request
+from longconn.wire.grpc_status import Metadata, StatusCode, StatusError
 from longconn.wire.http2 import ErrorCode
-from longconn.wire.http2_fields import MalformedError, check_request, check_trailers, content_length
+from longconn.wire.http2_fields import HeaderError, check_request, check_trailers, content_length
 
 _OK = (b":status", b"200")
 _TYPE = (b"content-type", b"application/grpc")
@@ -59,7 +60,7 @@ class Streams(HTTP2Connection):
             head_size = sum([len(name) + len(value) for name, value in event.headers])
             if self._heads + head_size > _MOST_HEADS:
                 raise StatusError(StatusCode.RESOURCE_EXHAUSTED, "the calls under way have too much metadata")
-        except MalformedError as error:
+        except HeaderError as error:
             self._on_malformed(stream_id, error)
         except NotGRPC as error:
             headers = [(b":status", b"%d" % error.status), *error.headers, (b"content-type", b"text/plain")]
@@ -68,7 +69,7 @@ class Streams(HTTP2Connection):
             self._refuse(stream_id, [_OK, _TYPE, _ACCEPTED, *trailers(error.code, error.message)], event)
         else:
             self._heads += head_size
-            call = Call(self, request, stream_id, self._library.streams[stream_id], ended, head_size)
+            call = GrpcCall(self, request, stream_id, self._library.streams[stream_id], ended, head_size)
             call.to_come = length
             self.calls[stream_id] = call
             call.run(handler)
@@ -86,10 +87,10 @@ class Streams(HTTP2Connection):
             check_trailers(event.headers)
             if call is not None:
                 _check_length(call.to_come, ended=True)
-        except MalformedError as error:
+        except HeaderError as error:
             self._on_malformed(event.stream_id, error)
 
-    def _on_malformed(self, stream_id: int, error: MalformedError) -> None:
+    def _on_malformed(self, stream_id: int, error: HeaderError) -> None:
         log.debug("a request from %s is malformed: %.200s", self.address, error)
         self._break(stream_id, ErrorCode.PROTOCOL_ERROR)
         call = self.calls.get(stream_id)
@@ -113,7 +114,7 @@ class Streams(HTTP2Connection):
             call.to_come -= len(event.data)
             try:
                 _check_length(call.to_come, ended)
-            except MalformedError as error:
+            except HeaderError as error:
                 self._on_malformed(event.stream_id, error)
                 return
         call.on_data(event.data, size, ended)
@@ -159,7 +160,7 @@ class Streams(HTTP2Connection):
         """Bytes more that wait for a handler, or fewer."""
         self._credit.hold(amount)
 
-    def send_headers(self, call: Call, metadata: Metadata) -> None:
+    def send_headers(self, call: GrpcCall, metadata: Metadata) -> None:
         """The response's headers ("Response-Headers")."""
         headers = [_OK, _TYPE, _ACCEPTED]
         if call.compresses:
@@ -168,7 +169,7 @@ class Streams(HTTP2Connection):
         self.sender.sent_frames += 1
         self._pass_on()
 
-    def send_trailers(self, call: Call, error: StatusError) -> None:
+    def send_trailers(self, call: GrpcCall, error: StatusError) -> None:
         """The status ("Trailers", or "Trailers-Only"), and the end of the stream."""
         try:
             headers = trailers(error.code, error.message, (*error.metadata, *call.trailing))
@@ -184,7 +185,7 @@ class Streams(HTTP2Connection):
         self._pass_on()
         self._forget(call)
 
-    def reset(self, call: Call, code: ErrorCode) -> None:
+    def reset(self, call: GrpcCall, code: ErrorCode) -> None:
         """End a stream in the middle of a message."""
         self._library.reset_stream(call.stream_id, code)
         self._pass_on()
@@ -192,9 +193,9 @@ class Streams(HTTP2Connection):
 
 
 def _check_length(to_come: int | None, ended: bool) -> None:
-    """Raises MalformedError for a body that is not what its `content-length` says (RFC 9113, section 8.1.1)."""
+    """Raises HeaderError for a body that is not what its `content-length` says (RFC 9113, section 8.1.1)."""
     if to_come is not None and (to_come < 0 or (ended and to_come)):
-        raise MalformedError("the body is not as long as content-length says")
+        raise HeaderError("the body is not as long as content-length says")
 
 
 _ACTIONS: dict[type, Any] = {

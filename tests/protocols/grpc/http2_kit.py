@@ -12,10 +12,10 @@ from h2.settings import SettingCodes
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import GrpcFactory, Settings
-from longconn.protocols.grpc.call import Call, Services
+from longconn.protocols.grpc.call import GrpcCall, Services
 from longconn.testing import MemoryServer
 from longconn.wire import http2
-from longconn.wire.grpc import Messages, frame, percent_decoded
+from longconn.wire.grpc import MessageReader, frame, percent_decoded
 
 LARGE = 2**31 - 1
 
@@ -36,7 +36,7 @@ class Peer:
             self.h2.increment_flow_control_window(LARGE - 65_535)
         #: number, last stream and text of each
         self.goaways: list[tuple[int, int, str]] = []
-        self._frames = http2.Frames(1 << 20)
+        self._frames = http2.FrameReader(1 << 20)
         for _ in self._frames.feed(http2.PREFACE):
             pass
         self.flush()
@@ -120,7 +120,7 @@ class Peer:
 
     def messages(self, stream: int) -> list[bytes]:
         """Whole messages of a response."""
-        reader = Messages(LARGE, self.headers(stream).get("grpc-encoding", "identity"))
+        reader = MessageReader(LARGE, self.headers(stream).get("grpc-encoding", "identity"))
         reader.feed(self.data(stream))
         found = []
         while (message := reader.take()) is not None:
@@ -154,7 +154,7 @@ class Case(SynchronousTestCase):
         self.addCleanup(self._stop, self.server)
         self.hub = self.server.hub
         self.clock = self.server.clock
-        self.calls: list[Call] = []
+        self.calls: list[GrpcCall] = []
         self.services = Services({"/t/Echo": self.echo, "/t/Both": self.both, "/t/Stall": self.stall})
         self.factory = GrpcFactory(self.hub, self.services)
 
@@ -171,19 +171,19 @@ class Case(SynchronousTestCase):
 
     # Services.
 
-    async def echo(self, call: Call) -> None:
+    async def echo(self, call: GrpcCall) -> None:
         """One message back."""
         self.calls.append(call)
         call.write(await call.read_one())
 
-    async def both(self, call: Call) -> None:
+    async def both(self, call: GrpcCall) -> None:
         """Each message back as it comes."""
         self.calls.append(call)
         while (message := await call.read()) is not None:
             call.write(message)
             await call.drained()
 
-    async def stall(self, call: Call) -> None:
+    async def stall(self, call: GrpcCall) -> None:
         """Nothing is read, nothing is said but the headers."""
         self.calls.append(call)
         call.start()

@@ -16,11 +16,11 @@ from longconn.core.client import Client
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import TOKEN_EXPIRED, CommandError
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError
-from longconn.protocols.grpc.call import StatusCode, StatusError
 from longconn.protocols.grpc.services import services
 from longconn.testing import FakeClock, MemoryServer
 from longconn.v1 import longconn_pb2 as pb
-from longconn.wire.grpc import closing, frame, refusal
+from longconn.wire.grpc import frame
+from longconn.wire.grpc_status import StatusCode, StatusError, status_of_disconnect, status_of_error
 
 M = TypeVar("M", bound=Message)
 
@@ -75,7 +75,7 @@ class Outlet:
 
 
 class FakeCall:
-    """As `longconn.protocols.grpc.call.Call`, for a handler; and its caller's side."""
+    """As `longconn.protocols.grpc.call.GrpcCall`, for a handler; and its caller's side."""
 
     def __init__(self, hub: Hub, path: str, metadata: Sequence[tuple[str, str]], address: str) -> None:
         self.hub = hub
@@ -84,7 +84,7 @@ class FakeCall:
         self.host, self.address = address.rpartition(":")[0], address
         self.trailing: list[tuple[str, str | bytes]] = []
         self.over = False
-        self.outlet = Outlet(lambda disconnect: self._end(closing(disconnect)))
+        self.outlet = Outlet(lambda disconnect: self._end(status_of_disconnect(disconnect)))
         #: how it ended, once it has
         self.status: StatusError | None = None
         self._requests: deque[bytes] = deque()
@@ -134,7 +134,7 @@ class FakeCall:
     def _raised(self, failure: Failure) -> None:
         error = failure.value
         if isinstance(error, CommandError):
-            self._end(refusal(error))
+            self._end(status_of_error(error))
         elif isinstance(error, StatusError):
             self._end(error)
         elif not (isinstance(error, CancelledError) and self.over):

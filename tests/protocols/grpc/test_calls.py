@@ -9,8 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from longconn.core.disconnects import FORCE_RECONNECT, SHUTDOWN
 from longconn.core.errors import PERMISSION_DENIED, CommandError
-from longconn.protocols.grpc.call import Call, StatusCode, StatusError
+from longconn.protocols.grpc.call import GrpcCall
 from longconn.wire.grpc import frame
+from longconn.wire.grpc_status import StatusCode, StatusError
 from tests.protocols.grpc.http2_kit import Case, Peer
 
 MIB = 1024 * 1024
@@ -92,7 +93,7 @@ class StatusTests(Case):
         return peer, peer.call("/t/This", b"")
 
     def test_ok_with_and_without_messages(self) -> None:
-        async def nothing(call: Call) -> None:
+        async def nothing(call: GrpcCall) -> None:
             call.trailing.append(("seen", "all"))
             call.trailing.append(("raw-bin", b"\0\xff"))
 
@@ -106,7 +107,7 @@ class StatusTests(Case):
         self.assertEqual((peer.messages(stream), peer.trailers(stream)), ([b""], {"grpc-status": "0"}))
 
     def test_what_a_handler_raises(self) -> None:
-        async def status(call: Call) -> None:
+        async def status(call: GrpcCall) -> None:
             raise StatusError(StatusCode.ABORTED, "50 % ä\n", [("why", "so")])
 
         peer, stream = self.end(status)
@@ -114,7 +115,7 @@ class StatusTests(Case):
         self.assertEqual(peer.trailers(stream)["grpc-message"], "50 %25 %C3%A4%0A")
         self.assertEqual(peer.trailers(stream)["why"], "so")
 
-        async def command(call: Call) -> None:
+        async def command(call: GrpcCall) -> None:
             call.write(b"first")
             raise CommandError(PERMISSION_DENIED, what="publish", channel="x")
 
@@ -124,7 +125,7 @@ class StatusTests(Case):
         self.assertEqual(peer.trailers(stream)["longconn-code"], "103")
 
     def test_a_bug_is_logged_and_not_told(self) -> None:
-        async def bug(call: Call) -> None:
+        async def bug(call: GrpcCall) -> None:
             raise KeyError("secret")
 
         with self.assertLogs("longconn", logging.ERROR) as logs:
@@ -135,14 +136,14 @@ class StatusTests(Case):
         self.assertNotIn("secret", str(peer.trailers(stream)))
 
     def test_metadata_that_is_reserved_is_a_bug(self) -> None:
-        async def bug(call: Call) -> None:
+        async def bug(call: GrpcCall) -> None:
             call.trailing.append(("grpc-status", "0"))
 
         with self.assertLogs("longconn", logging.ERROR):
             peer, stream = self.end(bug)
         self.assertEqual(peer.trailers(stream)["grpc-status"], "2")
 
-        async def start(call: Call) -> None:
+        async def start(call: GrpcCall) -> None:
             for name, value in (("te", "x"), ("grpc-x", "y"), ("A", "b"), ("a", "ä"), ("a-bin", "b"), ("a", b"b")):
                 self.assertRaises(ValueError, call.start, [(name, value)])
             call.start([("a", "b")])
@@ -154,7 +155,7 @@ class StatusTests(Case):
     def test_a_status_before_the_client_has_said_all(self) -> None:
         """The stream is given back ("Early Server Closure"), and what comes is not minded."""
 
-        async def hasty(call: Call) -> None:
+        async def hasty(call: GrpcCall) -> None:
             raise StatusError(StatusCode.NOT_FOUND)
 
         self.services["/t/This"] = hasty
@@ -274,7 +275,7 @@ class ReceivingTests(Case):
         gate: Deferred[None] = Deferred()
         read: list[bytes] = []
 
-        async def late(call: Call) -> None:
+        async def late(call: GrpcCall) -> None:
             await gate
             while (message := await call.read()) is not None:
                 read.append(message)
@@ -311,7 +312,7 @@ class SendingTests(Case):
     def test_backpressure_of_a_handler_that_awaits(self) -> None:
         written = 0
 
-        async def many(call: Call) -> None:
+        async def many(call: GrpcCall) -> None:
             nonlocal written
             for _ in range(1000):
                 call.write(b"x" * 1000)
@@ -332,7 +333,7 @@ class SendingTests(Case):
     def test_a_handler_that_does_not_await_is_slow(self) -> None:
         self.serve(send_queue=100_000)
 
-        async def many(call: Call) -> None:
+        async def many(call: GrpcCall) -> None:
             self.calls.append(call)
             for _ in range(1000):
                 call.write(b"x" * 1000)
@@ -349,7 +350,7 @@ class SendingTests(Case):
     def test_one_answer_may_be_larger_than_the_queue(self) -> None:
         self.serve(send_queue=1000)
 
-        async def large(call: Call) -> None:
+        async def large(call: GrpcCall) -> None:
             call.write(b"x" * 100_000)
 
         self.services["/t/Large"] = large
@@ -362,11 +363,11 @@ class SendingTests(Case):
             self.server.settle()
         self.assertEqual((peer.messages(stream), peer.status(stream)), ([b"x" * 100_000], (0, "")))
 
-    def client(self, call: Call) -> None:
+    def client(self, call: GrpcCall) -> None:
         call.outlet.client = self.hub.connect(call.outlet, "grpc", call.host, call.address)
         self.calls.append(call)
 
-    async def member(self, call: Call) -> None:
+    async def member(self, call: GrpcCall) -> None:
         self.client(call)
         await call.wait()
 
@@ -515,7 +516,7 @@ class SendingTests(Case):
 
 
 class EndTests(Case):
-    async def watched(self, call: Call) -> None:
+    async def watched(self, call: GrpcCall) -> None:
         self.calls.append(call)
         call.on_end(lambda: self.heard.append("end"))
         try:
@@ -576,7 +577,7 @@ class EndTests(Case):
         gate: Deferred[None] = Deferred()
         done: list[str] = []
 
-        async def stubborn(call: Call) -> None:
+        async def stubborn(call: GrpcCall) -> None:
             try:
                 await call.wait()
             except CancelledError:
@@ -689,7 +690,7 @@ class ShutdownTests(Case):
         self.assertEqual(stream, 1)
 
     def test_calls_that_are_no_clients_have_a_moment_after_the_last_client(self) -> None:
-        async def member(call: Call) -> None:
+        async def member(call: GrpcCall) -> None:
             call.outlet.client = self.hub.connect(call.outlet, "grpc", call.host, call.address)
             await call.wait()
 

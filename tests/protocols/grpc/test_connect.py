@@ -10,10 +10,10 @@ from longconn.core.memory_broker import MemoryBroker
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
-from longconn.protocols.grpc.call import StatusCode
 from longconn.server_api.operations import Target
 from longconn.testing import FakeClock, MemoryServer
 from longconn.v1 import longconn_pb2 as pb
+from longconn.wire.grpc_status import StatusCode
 from tests.protocols.grpc.kit import BRIEF, Case, FakeCall, Keys
 
 NAMED = {

@@ -64,7 +64,7 @@ class Case(Kit):
 
 
 def frames(data: bytes) -> list[tuple[int, int, int, bytes]]:
-    reader = http2.Frames(1 << 20)
+    reader = http2.FrameReader(1 << 20)
     return list(reader.feed(http2.PREFACE + bytes(data)))[1:]
 
 
@@ -101,14 +101,14 @@ class FormTests(Case):
                 http2.frame(WINDOW_UPDATE, 0, 0, b""),
                 head(1) + http2.frame(RST_STREAM, 0, 1, b"12345"),
                 head(1) + http2.frame(PRIORITY, 0, 1, b"1234"),
-                http2.head(16_385, DATA, 0, 1),
-                http2.head(2**24 - 1, HEADERS, 0, 1),
+                http2.frame_header(16_385, DATA, 0, 1),
+                http2.frame_header(2**24 - 1, HEADERS, 0, 1),
             )
         ):
             self.assertEqual(self.error(OPEN + data), FRAME_SIZE_ERROR, number)
 
     def test_a_frame_that_is_too_large_is_not_waited_for(self) -> None:
-        self.assertEqual(self.error(OPEN + http2.head(16_385, DATA, 0, 1)), FRAME_SIZE_ERROR)
+        self.assertEqual(self.error(OPEN + http2.frame_header(16_385, DATA, 0, 1)), FRAME_SIZE_ERROR)
 
     def test_an_order_that_is_wrong(self) -> None:
         cases = {

@@ -7,9 +7,9 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
 
 from longconn.core.namespaces import ChannelOptions, Namespaces
-from longconn.protocols.grpc.call import StatusCode
 from longconn.protocols.grpc.services.standard import message
 from longconn.v1 import longconn_pb2 as pb
+from longconn.wire.grpc_status import StatusCode
 from tests.protocols.grpc.kit import Case, FakeCall, Keys
 
 NAMED = {

@@ -3,9 +3,9 @@
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data, Info
-from longconn.protocols.grpc.call import StatusCode
 from longconn.server_api.operations import Target
 from longconn.v1 import longconn_pb2 as pb
+from longconn.wire.grpc_status import StatusCode
 from tests.protocols.grpc.kit import BRIEF, Case, Keys, publications, subscribed, texts
 
 NAMED = {

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from longconn.core.disconnects import EXPIRED
 from longconn.core.tokens import ConnectionToken
-from longconn.protocols.grpc.call import Call
+from longconn.protocols.grpc.call import GrpcCall
 
 
-class Member:
+class CallClient:
     """What the calls of Subscribe and Connect have in common.
 
     It is also the client's `session`, by which a server can end its subscriptions
@@ -20,7 +20,7 @@ class Member:
     id = ""
     connected = True
 
-    def __init__(self, call: Call, claims: ConnectionToken, name: str) -> None:
+    def __init__(self, call: GrpcCall, claims: ConnectionToken, name: str) -> None:
         """Raises CommandError: LIMIT_EXCEEDED where there are too many clients, BAD_NAME, NAME_TAKEN."""
         self.call = call
         self.hub = call.hub

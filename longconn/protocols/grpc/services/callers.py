@@ -9,11 +9,11 @@ from longconn.core.hub import Hub, log
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action, may
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError
-from longconn.protocols.grpc.call import Call, StatusError
-from longconn.wire.grpc import closing
+from longconn.protocols.grpc.call import GrpcCall
+from longconn.wire.grpc_status import StatusError, status_of_disconnect
 
 
-def identify(call: Call, token: str = "") -> ConnectionToken:
+def identify(call: GrpcCall, token: str = "") -> ConnectionToken:
     """Who calls: by `token`, else by the metadata `authorization: Bearer TOKEN` (RFC 6750, section 2.1).
 
     Raises CommandError: UNAUTHORIZED without one where it is needed, TOKEN_EXPIRED; StatusError(UNAUTHENTICATED)
@@ -33,13 +33,13 @@ def identify(call: Call, token: str = "") -> ConnectionToken:
     return ConnectionToken("")
 
 
-def refused(call: Call, error: TokenError) -> StatusError:
+def refused(call: GrpcCall, error: TokenError) -> StatusError:
     """The end of a call for its token; the log says why."""
     log.info("grpc call from %s refused: %s", call.address, error)
-    return closing(INVALID_TOKEN)
+    return status_of_disconnect(INVALID_TOKEN)
 
 
-def _bearer(call: Call) -> str:
+def _bearer(call: GrpcCall) -> str:
     for name, value in call.metadata:
         if name == "authorization" and isinstance(value, str):
             scheme, _, token = value.strip().partition(" ")

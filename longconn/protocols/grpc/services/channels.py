@@ -8,7 +8,7 @@ from longconn.core.errors import TOO_MANY_REQUESTS, CommandError
 from longconn.core.namespaces import Action
 from longconn.core.publication import History, Info, Position
 from longconn.core.tokens import ConnectionToken
-from longconn.protocols.grpc.call import Call
+from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.callers import check, identify
 from longconn.protocols.grpc.services.messages import (
     answered,
@@ -23,7 +23,7 @@ from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import PUSHBACK
 
 
-async def publish(call: Call) -> None:
+async def publish(call: GrpcCall) -> None:
     """Publish, at the rate of the caller's address."""
     request = parse(pb.PublishRequest, await call.read_one())
     hub, channel = call.hub, request.channel
@@ -41,20 +41,20 @@ async def publish(call: Call) -> None:
     call.write(pb.PublishResponse(position=position_message(position)).SerializeToString())
 
 
-def _info(call: Call, claims: ConnectionToken, request: pb.PublishRequest) -> Info:
+def _info(call: GrpcCall, claims: ConnectionToken, request: pb.PublishRequest) -> Info:
     granted = claims.subs.get(request.channel)
     name = request.name or call.hub.assigned_name(call.address)
     return Info(name, "", claims.user, claims.info, granted.info if granted is not None else b"")
 
 
-async def presence(call: Call) -> None:
+async def presence(call: GrpcCall) -> None:
     """Who is subscribed now."""
     request = parse(pb.PresenceRequest, await call.read_one())
     check(call.hub, Action.PRESENCE, request.channel, identify(call))
     call.write(presence_message(call.hub.presence(request.channel)).SerializeToString())
 
 
-async def history(call: Call) -> None:
+async def history(call: GrpcCall) -> None:
     """What is kept."""
     request = parse(pb.HistoryRequest, await call.read_one())
     check(call.hub, Action.HISTORY, request.channel, identify(call))

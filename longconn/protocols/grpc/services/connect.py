@@ -14,14 +14,15 @@ from longconn.core.publication import History, Position
 from longconn.core.timers import Bucket, Clock
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken
 from longconn.protocols.connection.replies import Replies
-from longconn.protocols.grpc.call import Call, StatusCode, StatusError
-from longconn.protocols.grpc.services.call_client import Member
+from longconn.protocols.grpc.call import GrpcCall
+from longconn.protocols.grpc.services.call_client import CallClient
 from longconn.protocols.grpc.services.callers import identify
 from longconn.protocols.grpc.services.commands import COMMANDS
 from longconn.protocols.grpc.services.messages import parse, subscribed_message
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import frame
 from longconn.wire.grpc_messages import PUSHES, backlog
+from longconn.wire.grpc_status import StatusCode, StatusError
 
 #: Subscribes and histories of one client that may be under way.
 _AT_ONCE = 8
@@ -29,7 +30,7 @@ _AT_ONCE = 8
 _SUBSCRIPTION_EXPIRED = 2501
 
 
-async def connect(call: Call) -> None:
+async def connect(call: GrpcCall) -> None:
     """Commands until the caller closes its side; what they said is answered, and then the call is over."""
     first = parse(pb.ConnectRequest, await _first(call))
     if first.WhichOneof("command") != "connect":
@@ -43,7 +44,7 @@ async def connect(call: Call) -> None:
         conversation.write_replies()
 
 
-async def _first(call: Call) -> bytes:
+async def _first(call: GrpcCall) -> bytes:
     timeout = call.hub.settings.handshake_timeout
     timer = call.hub.clock.callLater(timeout, call.outlet.close, IDLE) if timeout else None
     try:
@@ -56,10 +57,10 @@ async def _first(call: Call) -> bytes:
     return data
 
 
-class Conversation(Member):
+class Conversation(CallClient):
     """The client of one call. Commands are not read while one of them has to wait."""
 
-    def __init__(self, call: Call, claims: ConnectionToken, first: pb.ConnectRequest) -> None:
+    def __init__(self, call: GrpcCall, claims: ConnectionToken, first: pb.ConnectRequest) -> None:
         super().__init__(call, claims, first.connect.name)
         settings = self.hub.settings
         self._replies = Replies(self.hub, call.outlet, b"".join, self._tell)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longconn.protocols.grpc.call import Call
+from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.messages import parse
 from longconn.protocols.grpc.services.standard import message
 
@@ -10,7 +10,7 @@ _Request = message("helloworld.HelloRequest")
 _Reply = message("helloworld.HelloReply")
 
 
-async def say_hello(call: Call) -> None:
+async def say_hello(call: GrpcCall) -> None:
     """`Hello NAME!`."""
     request = parse(_Request, await call.read_one())
     call.write(_Reply(message=f"Hello {request.name}!").SerializeToString())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from longconn.core.hub import Hub
-from longconn.protocols.grpc.call import Call, Services, StatusCode, StatusError
+from longconn.protocols.grpc.call import GrpcCall, Services
 from longconn.protocols.grpc.services.messages import parse
 from longconn.protocols.grpc.services.standard import message
+from longconn.wire.grpc_status import StatusCode, StatusError
 
 _Request = message("grpc.health.v1.HealthCheckRequest")
 _Response = message("grpc.health.v1.HealthCheckResponse")
@@ -18,14 +19,14 @@ class Health:
         self._hub = hub
         self._services = services
 
-    async def check(self, call: Call) -> None:
+    async def check(self, call: GrpcCall) -> None:
         """The state now. Raises StatusError(NOT_FOUND) for an unknown service."""
         service = parse(_Request, await call.read_one()).service
         if not self._known(service):
             raise StatusError(StatusCode.NOT_FOUND, "unknown service")
         call.write(self._state(service))
 
-    async def watch(self, call: Call) -> None:
+    async def watch(self, call: GrpcCall) -> None:
         """The state now, and whenever it changes."""
         service = parse(_Request, await call.read_one()).service
 

@@ -12,8 +12,8 @@ from longconn.core.broker import Done
 from longconn.core.client import check_size
 from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.publication import Data, History, Info, Position, Publication
-from longconn.protocols.grpc.call import StatusCode, StatusError
 from longconn.v1 import longconn_pb2 as pb
+from longconn.wire.grpc_status import StatusCode, StatusError
 
 _M = TypeVar("_M", bound=Message)
 _T = TypeVar("_T")

@@ -7,9 +7,10 @@ from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor
 
-from longconn.protocols.grpc.call import Call, Services, StatusCode
+from longconn.protocols.grpc.call import GrpcCall, Services
 from longconn.protocols.grpc.services.messages import parse
 from longconn.protocols.grpc.services.standard import POOL, message
+from longconn.wire.grpc_status import StatusCode
 
 
 class Reflection:
@@ -20,7 +21,7 @@ class Reflection:
         self._request = message(f"grpc.reflection.{version}.ServerReflectionRequest")
         self._response = message(f"grpc.reflection.{version}.ServerReflectionResponse")
 
-    async def info(self, call: Call) -> None:
+    async def info(self, call: GrpcCall) -> None:
         """Answers each request in turn."""
         while (data := await call.read()) is not None:
             request = parse(self._request, data)

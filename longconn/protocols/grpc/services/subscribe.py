@@ -8,8 +8,8 @@ from longconn.core.broker import Done
 from longconn.core.disconnects import FORCE_DISCONNECT, SUBSCRIPTION_EXPIRED
 from longconn.core.publication import History
 from longconn.core.tokens import ConnectionToken, SubscriptionToken, TokenError
-from longconn.protocols.grpc.call import Call
-from longconn.protocols.grpc.services.call_client import Member
+from longconn.protocols.grpc.call import GrpcCall
+from longconn.protocols.grpc.services.call_client import CallClient
 from longconn.protocols.grpc.services.callers import grant, identify, refused
 from longconn.protocols.grpc.services.messages import answered, parse, since_of, subscribed_message
 from longconn.v1 import longconn_pb2 as pb
@@ -17,17 +17,17 @@ from longconn.wire.grpc import frame
 from longconn.wire.grpc_messages import MESSAGES, backlog
 
 
-async def subscribe(call: Call) -> None:
+async def subscribe(call: GrpcCall) -> None:
     """The answer, what was missed, and then each publication, until the caller goes."""
     request = parse(pb.SubscribeRequest, await call.read_one())
     await Subscriber(call, identify(call), request).enter()
     await call.wait()
 
 
-class Subscriber(Member):
+class Subscriber(CallClient):
     """The client of one call."""
 
-    def __init__(self, call: Call, claims: ConnectionToken, request: pb.SubscribeRequest) -> None:
+    def __init__(self, call: GrpcCall, claims: ConnectionToken, request: pb.SubscribeRequest) -> None:
         super().__init__(call, claims, request.name)
         self._request = request
         self._channel_expires_at: float | None = None
