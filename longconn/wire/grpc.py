@@ -11,6 +11,7 @@ import zlib
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from longconn.wire.grpc_status import Metadata, StatusCode, StatusError
 
@@ -106,25 +107,13 @@ def read_timeout(text: str) -> float | None:
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
-def write_timeout(seconds: float) -> str:
-    """Seconds as `grpc-timeout`, rounded up to what eight digits can say; never less than a nanosecond."""
-    for unit, size in (("n", 1e-9), ("u", 1e-6), ("m", 1e-3), ("S", 1.0), ("M", 60.0)):
-        amount = max(1, -int(-seconds / size // 1))
-        if amount < 10**8:
-            return f"{amount}{unit}"
-    return f"{min(-int(-seconds // 3600), 10**8 - 1)}H"
+#: Printable ASCII, except "%".
+_UNQUOTED = bytes(range(0x20, 0x7F)).replace(b"%", b"")
 
 
 def percent_encoded(text: str) -> bytes:
     """A text for `grpc-message` ("Percent-Encoded")."""
-    data = text.encode("utf-8", "replace")
-    return b"".join(b"%c" % each if 0x20 <= each <= 0x7E and each != 0x25 else b"%%%02X" % each for each in data)
-
-
-def percent_decoded(data: bytes) -> str:
-    """The text of a `grpc-message`; what is malformed stays as it is, or is replaced ("Status-Message")."""
-    plain = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes((int(match[1], 16),)), data)
-    return plain.decode("utf-8", "replace")
+    return quote(text, _UNQUOTED, errors="replace").encode()
 
 
 # Metadata ("Custom-Metadata").

@@ -12,13 +12,11 @@ from longconn.wire import grpc_status
 from longconn.wire.grpc import (
     MessageReader,
     frame,
-    percent_decoded,
     percent_encoded,
     read_metadata,
     read_timeout,
     trailers,
     write_metadata,
-    write_timeout,
 )
 from longconn.wire.grpc_request import NotGRPC, read_request
 from longconn.wire.grpc_status import StatusCode, StatusError, status_of_disconnect, status_of_error
@@ -86,27 +84,9 @@ class TextTests(SynchronousTestCase):
         for text in ("", "S", "1", "1s", "1h", "-1S", "+1S", "1.0S", "123456789S", " 1S", "1S ", "\u0661S", "1S\n"):
             self.assertIsNone(read_timeout(text), text)
 
-    def test_timeouts_written_are_never_less(self) -> None:
-        for seconds in (0, 1e-9, 0.0001, 0.099, 0.1, 1, 12.345678901, 3600, 1e6, 1e9, 3.6e11, 1e15):
-            text = write_timeout(seconds)
-            self.assertLessEqual(len(text), 9)
-            read = read_timeout(text)
-            assert read is not None
-            self.assertGreater(read, 0)
-            if seconds < 3e11:
-                self.assertGreaterEqual(read * 1.000001, seconds)
-                self.assertLessEqual(read, seconds * 1.00001 + 1e-9)
-        self.assertEqual(write_timeout(0.5), "500000u")
-
     def test_percent_encoding(self) -> None:
         for text, data in ((" ~", b" ~"), ("50%", b"50%25"), ("a\r\nb", b"a%0D%0Ab"), ("ä€", b"%C3%A4%E2%82%AC")):
             self.assertEqual(percent_encoded(text), data)
-            self.assertEqual(percent_decoded(data), text)
-
-    def test_what_is_malformed_is_kept(self) -> None:
-        self.assertEqual(percent_decoded(b"a%2"), "a%2")
-        self.assertEqual(percent_decoded(b"%zz%41%"), "%zzA%")
-        self.assertEqual(percent_decoded(b"%ff"), "\N{REPLACEMENT CHARACTER}")
         self.assertEqual(percent_encoded("\ud800"), b"?")
 
     def test_metadata_there_and_back(self) -> None:

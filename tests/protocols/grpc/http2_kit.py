@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from typing import Any
+from urllib.parse import unquote
 
 from h2 import events
 from h2.config import H2Configuration
@@ -15,7 +16,7 @@ from longconn import GrpcFactory, Settings
 from longconn.protocols.grpc.call import GrpcCall, Services
 from longconn.testing import MemoryServer
 from longconn.wire import http2
-from longconn.wire.grpc import MessageReader, frame, percent_decoded
+from longconn.wire.grpc import MessageReader, frame
 
 LARGE = 2**31 - 1
 
@@ -137,7 +138,7 @@ class Peer:
         found = self.trailers(stream)
         if "grpc-status" not in found:
             return None
-        return int(found["grpc-status"]), percent_decoded(found.get("grpc-message", "").encode())
+        return int(found["grpc-status"]), unquote(found.get("grpc-message", ""))
 
     def resets(self, stream: int) -> list[int]:
         return [int(each.error_code) for each in self.of(events.StreamReset, stream)]
