@@ -27,7 +27,9 @@ class Turn:
         self._first: deque[Callable[[], None]] = deque()
         self._dirty: deque[Batched] = deque()
         self._answers: deque[Callable[[], None]] = deque()
+        self._last: deque[Callable[[], object]] = deque()
         self._end: Any = None
+        self._ending = False
 
     def flush_later(self, channel: Batched) -> None:
         """Flush `channel` when this turn ends."""
@@ -47,6 +49,14 @@ class Turn:
         self._first.append(write)
         self._end_later()
 
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when this turn ends, after everything else: it sees what channels and answers have written.
+
+        A callback that is added by another one is called when the next turn ends.
+        """
+        self._last.append(callback)
+        self._end_later()
+
     def write_first(self) -> None:
         """Write the answers that go before what is about to be flushed."""
         while self._first:
@@ -54,18 +64,19 @@ class Turn:
 
     def stop(self) -> None:
         """Forget all, and leave no delayed call behind."""
-        for each in (self._first, self._dirty, self._answers):
+        for each in (self._first, self._dirty, self._answers, self._last):
             each.clear()
         if self._end is not None:
             self._end.cancel()
             self._end = None
 
     def _end_later(self) -> None:
-        if self._end is None:
+        if self._end is None and not self._ending:
             self._end = self._clock.callLater(0, self._send)
 
     def _send(self) -> None:
         self._end = None
+        self._ending = True
         self._wheel.now = self._clock.seconds()
         try:
             self.write_first()
@@ -77,6 +88,9 @@ class Turn:
                 channel.flush()
             for _ in range(answers):
                 self._answers.popleft()()
+            for _ in range(len(self._last)):
+                self._last.popleft()()
         finally:
-            if self._first or self._dirty or self._answers:
+            self._ending = False
+            if self._first or self._dirty or self._answers or self._last:
                 self._end_later()

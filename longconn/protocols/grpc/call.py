@@ -223,7 +223,7 @@ class GrpcCall:
         else:
             self._say(error)
         # Not now: perhaps the handler itself has written too much.
-        self._connection.sender.turns.soon(self._cancel_handler)
+        self.hub.turn.soon(self._cancel_handler)
 
     def cancel(self, error: StatusError) -> None:
         """End the call with a status that is not the handler's; what waits is dropped."""

@@ -65,7 +65,7 @@ class GrpcProtocol(Streams):
         transport: Any = self.transport
         self._resting = True
         transport.pauseProducing()
-        self.factory.turns.soon(self._go_on)
+        self.hub.turn.soon(self._go_on)
 
     def _go_on(self) -> None:
         self._resting = False

@@ -13,7 +13,6 @@ from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.connection import GrpcProtocol
 from longconn.protocols.grpc.http2_connection import HTTP2Connection
 from longconn.protocols.grpc.receiving import ReceiveBudget
-from longconn.protocols.grpc.sending import Turns
 from longconn.protocols.grpc.services import services as served
 
 #: Bytes of a message that is received, as the libraries of gRPC have it by default.
@@ -40,7 +39,6 @@ class GrpcFactory(_Factory):
         self.hub = hub
         self.services = services if services is not None else served(hub)
         self.connections: set[HTTP2Connection] = set()
-        self.turns = Turns(hub.clock)
         #: as for the bodies of HTTP
         self.budget = ReceiveBudget(hub.settings.max_body_total)
         #: a publication as large as the hub takes must fit

@@ -84,7 +84,7 @@ class HTTP2Connection(Protocol):
         self._library, greeting = server_side(hub.settings.max_head)
         self._credit = ConnectionWindow(self._library, self._pass_on)
         self.outlet = Outlet(hub, transport, self._on_close)
-        self.sender = Sender(self._library, self.outlet, self.factory.turns, self._on_overflow)
+        self.sender = Sender(self._library, self.outlet, self.hub.turn, self._on_overflow)
         self.sender.append(greeting)
         self.sender.flush()
         hub.wheel.set(self, hub.settings.handshake_timeout or 3600)
@@ -133,7 +133,7 @@ class HTTP2Connection(Protocol):
         if not self.calls:
             self._idle_since = self.hub.clock.seconds()
             if self._last is not None:
-                self.factory.turns.soon(self._leave)
+                self.hub.turn.soon(self._leave)
 
     # Time.
 

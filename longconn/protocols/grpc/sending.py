@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from h2.connection import H2Connection
 
-from longconn.core.hub import log
-from longconn.core.timers import Clock
+from longconn.core.turn import Turn
 from longconn.protocols.connection.outlet import Outlet
 from longconn.wire.http2 import DATA, frame_header
 
@@ -24,30 +23,6 @@ BATCH = 64 * 1024
 _FILL = 16 * 1024
 #: Bytes of frames that are not flow-controlled and wait: a peer that makes us answer and reads nothing.
 _MOST_CONTROL = 512 * 1024
-
-
-class Turns:
-    """Sends what each turn of the reactor collected, of all connections, by one delayed call."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._waiting: list[Callable[[], Any]] = []
-        self._call: Any = None
-
-    def soon(self, callback: Callable[[], Any]) -> None:
-        """Call `callback` when this turn is over."""
-        self._waiting.append(callback)
-        if self._call is None:
-            self._call = self._clock.callLater(0, self._end)
-
-    def _end(self) -> None:
-        self._call = None
-        waiting, self._waiting = self._waiting, []
-        for callback in waiting:
-            try:
-                callback()
-            except Exception:  # one connection's must not keep the others from sending
-                log.exception("a gRPC connection could not be written to")
 
 
 class Waiting(Protocol):
@@ -62,9 +37,9 @@ class Sender(Iterator[bytes]):
     `on_overflow` is called when too much waits that is not flow-controlled.
     """
 
-    def __init__(self, http2: H2Connection, outlet: Outlet, turns: Turns, on_overflow: Callable[[], None]) -> None:
+    def __init__(self, http2: H2Connection, outlet: Outlet, turn: Turn, on_overflow: Callable[[], None]) -> None:
         self.http2 = http2
-        self.turns = turns
+        self._turn = turn
         #: bytes that are collected, and below which calls may add theirs: 0 while the kernel takes no more
         self.size = 0
         self.room = BATCH
@@ -82,7 +57,7 @@ class Sender(Iterator[bytes]):
         self.size += len(frames)
         if not self._due:
             self._due = True
-            self.turns.soon(self.flush)
+            self._turn.soon(self.flush)
         if self.size > _MOST_CONTROL:
             self._on_overflow()
 
@@ -95,7 +70,7 @@ class Sender(Iterator[bytes]):
         self.size += size + 9
         if not self._due:
             self._due = True
-            self.turns.soon(self.flush)
+            self._turn.soon(self.flush)
         elif self.size >= BATCH and self.room:
             self.flush()
 
@@ -104,7 +79,7 @@ class Sender(Iterator[bytes]):
         self._ready.append(outlet)
         if not self._due:
             self._due = True
-            self.turns.soon(self.flush)
+            self._turn.soon(self.flush)
 
     def hold(self) -> None:
         """Collect until `flush` is called: it will be."""

@@ -190,7 +190,7 @@ class StreamOutlet:
             self.queued -= counted
             self.hub.on_queued(self, -counted)
             if self._drains and self.queued <= _LOW_WATER:
-                self._sender.turns.soon(self._tell_drained)
+                self.hub.turn.soon(self._tell_drained)
         if not self._queue and self._rest is None:
             self._all_sent()
             return False

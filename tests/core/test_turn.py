@@ -1,0 +1,60 @@
+"""The end of a reactor turn."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from longconn.core.timers import Wheel
+from longconn.core.turn import Turn
+from longconn.testing import FakeClock
+
+
+class Channel:
+    """A channel that writes down its flush, and then asks for `after`."""
+
+    dirty = True
+
+    def __init__(self, turn: Turn, seen: list[str]) -> None:
+        self._turn = turn
+        self._seen = seen
+
+    def flush(self) -> None:
+        self._seen.append("flush")
+        self._turn.soon(lambda: self._seen.append("after the flush"))
+
+
+class TurnTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = FakeClock()
+        self.turn = Turn(self.clock, Wheel(self.clock))
+        self.addCleanup(self.turn.stop)
+        self.seen: list[str] = []
+
+    def test_callbacks_follow_channels_and_answers_of_the_same_turn(self) -> None:
+        self.turn.soon(lambda: self.seen.append("first asked"))
+        self.turn.flush_later(Channel(self.turn, self.seen))
+        self.turn.answer(lambda: self.seen.append("answer"))
+        self.clock.turn()
+        self.assertEqual(self.seen, ["flush", "answer", "first asked", "after the flush"])
+        self.assertEqual(self.clock.calls, [])
+
+    def test_a_callback_of_a_callback_waits_for_the_next_turn(self) -> None:
+        self.turn.soon(lambda: self.turn.soon(lambda: self.seen.append("second")))
+        self.clock.turn()
+        self.assertEqual(self.seen, [])
+        self.clock.turn()
+        self.assertEqual(self.seen, ["second"])
+
+    def test_an_exception_does_not_keep_the_others_from_being_called(self) -> None:
+        self.turn.soon(lambda: self.seen.append("before"))
+        self.turn.soon(lambda: 1 // 0)
+        self.turn.soon(lambda: self.seen.append("behind"))
+        self.assertRaises(ZeroDivisionError, self.clock.turn)
+        self.clock.settle()
+        self.assertEqual(self.seen, ["before", "behind"])
+
+    def test_stop_leaves_nothing(self) -> None:
+        self.turn.soon(lambda: self.seen.append("never"))
+        self.turn.stop()
+        self.assertEqual(self.clock.calls, [])
+        self.turn.flush_later(Channel(self.turn, self.seen))
+        self.clock.settle()
+        self.assertEqual(self.seen, ["flush", "after the flush"])
