@@ -1,7 +1,7 @@
-"""gRPC as bytes: messages in their frames, metadata, deadlines, texts. No HTTP/2 in here.
+"""gRPC's wire format above HTTP/2: framed messages, metadata, deadlines, response headers and trailers.
 
-The sections named are those of `doc/PROTOCOL-HTTP2.md` in grpc/grpc; `doc/compression.md` has the
-encodings. `longconn.wire.grpc_status` has the statuses, which may be had from here too.
+The sections named are those of `doc/PROTOCOL-HTTP2.md` in grpc/grpc; `doc/compression.md` has the encodings. The
+statuses are in `longconn.wire.grpc_status`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from longconn.wire.grpc_status import Metadata, StatusCode, StatusError
 
 #: Bytes in front of a message: a flag and its length.
 PREFIX = 5
-#: The encodings that are understood (`doc/compression.md`); the value of `grpc-accept-encoding`.
+#: The message encodings that are understood (`doc/compression.md`).
 ENCODINGS = ("identity", "gzip")
-ACCEPT_ENCODING = b"identity,gzip"
-#: Smaller messages are not worth compressing.
-_WORTH = 256
+#: Bytes below which compressing a message is not worth the time.
+_MIN_GZIP = 256
 
 
 def frame(message: bytes, gzip: bool = False) -> bytes:
-    """A message in its frame; with `gzip` compressed, if that makes it smaller."""
-    if gzip and len(message) >= _WORTH:
+    """Return a message in its frame; with `gzip` compressed, if that makes it smaller."""
+    if gzip and len(message) >= _MIN_GZIP:
         compressor = zlib.compressobj(wbits=31)
         small = compressor.compress(message) + compressor.flush()
         if len(small) < len(message):
@@ -37,10 +36,10 @@ def frame(message: bytes, gzip: bool = False) -> bytes:
 
 
 class MessageReader:
-    """Cuts what a peer sends into messages of at most `limit` bytes, before and after decompression.
+    """Cuts the bytes of one stream into messages of at most `limit` bytes, before and after decompression.
 
-    `take` raises StatusError for what breaks the form: INTERNAL, and RESOURCE_EXHAUSTED for what is over
-    the limit, as soon as its length is known.
+    `take` raises StatusError: INTERNAL for a malformed frame, RESOURCE_EXHAUSTED for a message over the limit, as soon
+    as its length is known.
     """
 
     __slots__ = ("_data", "_encoding", "_limit")
@@ -55,11 +54,11 @@ class MessageReader:
         return len(self._data)
 
     def feed(self, data: bytes) -> None:
-        """What came in."""
+        """Add bytes that came."""
         self._data += data
 
     def take(self) -> bytes | None:
-        """The next message; None if it is not whole."""
+        """Return the next message, or None if it is not complete."""
         data = self._data
         if len(data) < PREFIX:
             return None
@@ -94,25 +93,23 @@ class MessageReader:
         return StatusError(StatusCode.RESOURCE_EXHAUSTED, f"a message {what}; at most {self._limit} are received")
 
 
-# Texts in headers.
+# Deadlines and texts.
 
 #: Seconds for each unit ("TimeoutUnit").
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])", re.ASCII)
-
-
-def read_timeout(text: str) -> float | None:
-    """Seconds from `grpc-timeout` ("Timeout"); None if it is malformed."""
-    match = _TIMEOUT.fullmatch(text)
-    return int(match[1]) * _UNITS[match[2]] if match else None
-
-
 #: Printable ASCII, except "%".
 _UNQUOTED = bytes(range(0x20, 0x7F)).replace(b"%", b"")
 
 
+def read_timeout(text: str) -> float | None:
+    """Return the seconds of a `grpc-timeout` ("Timeout"); None if it is malformed."""
+    match = _TIMEOUT.fullmatch(text)
+    return int(match[1]) * _UNITS[match[2]] if match else None
+
+
 def percent_encoded(text: str) -> bytes:
-    """A text for `grpc-message` ("Percent-Encoded")."""
+    """Return a text as the value of `grpc-message` ("Percent-Encoded")."""
     return quote(text, _UNQUOTED, errors="replace").encode()
 
 
@@ -120,22 +117,22 @@ def percent_encoded(text: str) -> bytes:
 
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
-#: Headers that are HTTP's or gRPC's own; everything else that starts with `grpc-` is reserved.
-_OWN = frozenset(("te", "content-type", "content-length", "host"))
+#: Headers that belong to HTTP. Names that start with `grpc-` are reserved as well.
+_HTTP_NAMES = frozenset(("te", "content-type", "content-length", "host"))
 #: Milliseconds after which a caller may try again, in trailing metadata (gRFC A6, "Server Pushback").
 PUSHBACK = "grpc-retry-pushback-ms"
 
 
 def is_reserved(name: str) -> bool:
     """Whether applications may not use a name."""
-    return name in _OWN or (name.startswith(("grpc-", ":")) and name != PUSHBACK)
+    return name in _HTTP_NAMES or (name.startswith(("grpc-", ":")) and name != PUSHBACK)
 
 
 def read_metadata(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str | bytes], ...]:
-    """The metadata among a request's or an answer's headers, values of `-bin` names decoded.
+    """Return the metadata among the headers of a request or a response; values of `-bin` names are decoded.
 
-    What HTTP allows and gRPC does not ("ASCII-Value") is left out, so that all of it may be sent again.
-    Raises StatusError(INTERNAL) for a value that should be base64.
+    Fields that HTTP allows and gRPC does not ("ASCII-Value") are left out, so that `write_metadata` accepts the result.
+    Raises StatusError(INTERNAL) for a `-bin` value that is not base64.
     """
     found: list[tuple[str, str | bytes]] = []
     for raw, value in headers:
@@ -143,7 +140,7 @@ def read_metadata(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, st
         if is_reserved(name) or not _NAME.fullmatch(name):
             continue
         if name.endswith("-bin"):
-            # Values may have been joined on the way; padding is optional.
+            # A proxy may have joined several values; padding is optional.
             found += [(name, _base64(each.strip())) for each in value.split(b",")]
         else:
             text = value.decode("latin-1").strip()
@@ -160,7 +157,7 @@ def _base64(value: bytes) -> bytes:
 
 
 def write_metadata(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """Metadata as headers. Raises ValueError for a name or a value that cannot be, or is reserved."""
+    """Return metadata as headers. Raises ValueError for a name or a value that is not allowed."""
     headers = []
     for name, value in metadata:
         if not _NAME.fullmatch(name) or is_reserved(name):
@@ -176,8 +173,24 @@ def write_metadata(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     return headers
 
 
+# Responses.
+
+
+_RESPONSE = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", ",".join(ENCODINGS).encode()),
+)
+
+
+def response_headers(gzip: bool = False, metadata: Metadata = ()) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response ("Response-Headers"). Raises ValueError as `write_metadata`."""
+    encoding = [(b"grpc-encoding", b"gzip")] if gzip else []
+    return [*_RESPONSE, *encoding, *write_metadata(metadata)]
+
+
 def trailers(code: StatusCode, message: str = "", metadata: Metadata = ()) -> list[tuple[bytes, bytes]]:
-    """How a call ends ("Trailers"). Raises ValueError as `write_metadata`."""
+    """Return the trailers of a response ("Trailers"). Raises ValueError as `write_metadata`."""
     headers = [(b"grpc-status", b"%d" % code)]
     if message:
         headers.append((b"grpc-message", percent_encoded(message)))

@@ -1,9 +1,9 @@
-"""gRPC over HTTP/2, under any reactor (design, section 9).
+"""gRPC over HTTP/2, under any reactor.
 
-factory      connections for a hub          sending       what a connection sends, by turns
-connection   reads the frames of one        receiving     messages, credit, and how much is kept
-streams      what they are to calls         limits        what a peer may not do too often
-lifetime     its start, pings and end       call_outlet   a call's queue and its window
-call         one call, and its handler      services      what may be called
-library      how `h2` is used
+factory        makes connections for a hub
+connection     one connection: reading, keepalive, the end      limits         rules for inbound frames
+streams        its streams: requests become calls               h2_adapter     how the `h2` library is used
+call           one call and its handler                         shutdown       GOAWAY in two steps
+stream_outlet  a call's responses: queue and window             receiving      a call's requests: messages, windows
+sending        the frames of all streams, in turns              services       the methods that may be called
 """

@@ -1,14 +1,16 @@
-"""One call on the server's side, and the registry of what may be called.
+"""One call on the server's side, and the registry of the methods that may be called.
 
-A handler is a coroutine function that is given the `GrpcCall`. When it returns, the call has the status
-OK; what it raises is the status otherwise. When the call ends before (the client cancels, the deadline
-passes, the connection is lost), the handler is cancelled: what it awaits fails with CancelledError.
+A handler is a coroutine function that is given the `GrpcCall`. When it returns, the call has the status OK; an
+exception gives another status. When the call ends first (the client cancels, the deadline passes, the connection is
+lost), the handler is cancelled: what it awaits fails with CancelledError.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from h2.stream import H2Stream
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -18,77 +20,78 @@ from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call as DelayedCall
-from longconn.protocols.grpc.receiving import Inbox, Opening
+from longconn.protocols.grpc.receiving import ConnectionWindow, Inbox
 from longconn.protocols.grpc.sending import Sender
 from longconn.protocols.grpc.stream_outlet import StreamOutlet
-from longconn.wire.grpc import frame
+from longconn.wire.grpc import frame, trailers
 from longconn.wire.grpc_request import GrpcRequest
 from longconn.wire.grpc_status import Metadata, StatusCode, StatusError, status_of_disconnect, status_of_error
 from longconn.wire.http2 import ErrorCode
 
-_LATE = StatusError(StatusCode.DEADLINE_EXCEEDED, "the message did not come in time")
+_TOO_LATE = StatusError(StatusCode.DEADLINE_EXCEEDED, "the message did not come in time")
 _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
 
-class Connection(Opening, Protocol):
-    """What a call asks of its connection (`longconn.protocols.grpc.streams.Streams`)."""
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What the calls of one connection share. `host` and `address` are the peer's.
+
+    `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it is one no more; `on_sent`
+    with a call whose last frame was sent.
+    """
 
     hub: Hub
     host: str
     address: str
     sender: Sender
-
-    def on_client(self, more: int) -> None: ...
-
-    def send_headers(self, call: GrpcCall, metadata: Metadata) -> None: ...
-
-    def send_trailers(self, call: GrpcCall, error: StatusError) -> None: ...
-
-    def reset(self, call: GrpcCall, code: ErrorCode) -> None: ...
+    window: ConnectionWindow
+    on_client: Callable[[int], None]
+    on_sent: Callable[[GrpcCall], None]
 
 
 class GrpcCall:
     """One RPC.
 
-    `path` is `/package.Service/Method`; `metadata` pairs of names and values, bytes for names that end in
-    `-bin`; `host` and `address` are the peer's, as of other protocols; `deadline` is a time of the hub's
-    clock. `trailing` is sent with the status, whatever that is: a handler may add to it.
+    `path` is `/package.Service/Method`; `metadata` are pairs of names and values, bytes for names that end in `-bin`;
+    `host` and `address` are the peer's; `deadline` is a time of the hub's clock. `trailing` is metadata that is sent
+    with the status, whatever the status is: a handler may add to it.
     """
 
     __slots__ = (
-        "_connection", "_handler", "_inbox", "_on_end", "_status", "_timer", "address", "cancelled", "compresses",
-        "deadline", "head_size", "host", "hub", "metadata", "outlet", "over", "path", "stream_id", "to_come",
-        "trailing",
+        "_context", "_gzip", "_handler", "_inbox", "_on_end", "_timer", "address", "body_left", "cancelled", "deadline",
+        "head_size", "host", "hub", "metadata", "outlet", "over", "path", "stream_id", "trailing",
     )  # fmt: skip
 
     def __init__(
         self,
-        connection: Connection,
+        context: CallContext,
         request: GrpcRequest,
-        stream_id: int,
         stream: H2Stream,
         half_closed: bool,
-        head_size: int = 0,
+        head_size: int,
+        body_left: int | None,
     ) -> None:
-        #: bytes of the request's headers, and of its body that are still to come, if `content-length` says so
-        self.head_size = head_size
-        self.to_come: int | None = None
-        self.hub = hub = connection.hub
+        self.hub = hub = context.hub
+        self.host = context.host
+        self.address = context.address
         self.path = request.path
         self.metadata = request.metadata
-        self.host = connection.host
-        self.address = connection.address
-        #: who sends compressed messages, and takes them, gets them
-        self.compresses = request.encoding == "gzip" and request.accepts_gzip
-        self.stream_id = stream_id
         self.trailing: list[tuple[str, str | bytes]] = []
-        #: ended by somebody else than the handler; and ended at all
-        self.cancelled = False
+        self.stream_id: int = stream.stream_id
+        #: bytes of the request's headers
+        self.head_size = head_size
+        #: bytes of the request's body that are still to come, if the request has a `content-length`
+        self.body_left = body_left
+        #: whether the call has ended, and whether something else than its handler ended it
         self.over = False
-        self.outlet = StreamOutlet(hub, self, connection.sender, stream_id, stream)
-        self._connection = connection
-        self._inbox = Inbox(connection, stream_id, request.encoding, half_closed)
-        self._status: StatusError | None = None
+        self.cancelled = False
+        # A client that sends compressed messages, and accepts them, is sent compressed messages.
+        self._gzip = request.encoding == "gzip" and request.accepts_gzip
+        self.outlet = StreamOutlet(
+            hub, context.sender, stream, self._gzip, context.on_client, self._on_close, self._on_sent
+        )
+        self._context = context
+        self._inbox = Inbox(context.window, context.sender, self.stream_id, request.encoding, half_closed)
         self._handler: Deferred[None] | None = None
         self._on_end: list[Callable[[], None]] = []
         self._timer: DelayedCall | None = None
@@ -100,20 +103,20 @@ class GrpcCall:
     # For handlers: reading.
 
     def read(self) -> Deferred[bytes | None]:
-        """The next whole message, decompressed; None when the client has half-closed.
+        """Return the next complete message, decompressed, or None when the client has half-closed.
 
-        Fails with StatusError for a message that is malformed or too large, and with CancelledError when
-        the call has ended. One read at a time. The client may send on only as far as is read here.
+        Fails with StatusError for a message that is malformed or too large, and with CancelledError when the call has
+        ended. One read at a time. Flow control stops the client when messages are not read.
         """
         return self._inbox.read()
 
     async def read_one(self) -> bytes:
-        """The only message of a request. Raises StatusError(UNIMPLEMENTED) if there is none, or a second.
+        """Return the only message of a request. Raises StatusError(UNIMPLEMENTED) if there is none, or a second.
 
-        One that does not come within `http_idle_timeout` ends the call.
+        The call ends if the message does not come within `http_idle_timeout`.
         """
         limit = self.hub.settings.http_idle_timeout
-        timer = self.hub.clock.callLater(limit, self.cancel, _LATE) if limit else None
+        timer = self.hub.clock.callLater(limit, self.cancel, _TOO_LATE) if limit else None
         try:
             message = await self.read()
             if message is None or await self.read() is not None:
@@ -126,32 +129,31 @@ class GrpcCall:
     # For handlers: writing.
 
     def start(self, metadata: Metadata = ()) -> None:
-        """Send the response's headers now, with initial metadata; the first message would, without.
+        """Send the response's headers now, with initial metadata. Otherwise the first message sends them, without.
 
-        Raises ValueError for metadata that cannot be, RuntimeError if they were sent.
+        Raises ValueError for metadata that is not allowed, RuntimeError if the headers were sent.
         """
         if self.over:
             return
         if self.outlet.started:
             raise RuntimeError("the headers were sent")
-        self._connection.send_headers(self, metadata)
-        self.outlet.started = True
+        self.outlet.start(metadata)
 
     def write(self, message: bytes) -> None:
-        """Send one message, or queue it. A queue over `send_queue` ends the call as slow: await `drained`."""
+        """Send one message, or queue it. A queue over `send_queue` bytes ends the call as slow: await `drained`."""
         if not self.over:
-            self.outlet.write_message(frame(message, self.compresses))
+            self.outlet.write_message(frame(message, self._gzip))
 
     def drained(self) -> Deferred[None]:
-        """Fires when what was written is on its way, but for a little."""
+        """Fires when few of the written bytes wait."""
         return fail(CancelledError()) if self.over else self.outlet.drained()
 
     def wait(self) -> Deferred[None]:
-        """For a handler that has nothing more to do while its call lasts: fails at the end, never fires."""
+        """Wait for the end of the call, for a handler that has nothing more to do: never fires, fails at the end."""
         return fail(CancelledError()) if self.over else Deferred()
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, when the call has ended for whatever reason; now if it has."""
+        """Call `callback` once, when the call has ended for whatever reason; at once if it has."""
         if self.over:
             callback()
         else:
@@ -160,7 +162,7 @@ class GrpcCall:
     # For the connection.
 
     def run(self, handler: Handler) -> None:
-        """Let `handler` begin; its end is the call's."""
+        """Start `handler`; its end is the call's."""
         running = Deferred.fromCoroutine(handler(self))
         running.addCallbacks(self._returned, self._raised)
         if not running.called:
@@ -185,105 +187,105 @@ class GrpcCall:
             log.error(
                 "the handler of %s failed", self.path, exc_info=error.with_traceback(failure.getTracebackObject())
             )
-            # The codes' table has UNKNOWN for an application that throws. What it was is nobody's business.
+            # UNKNOWN is the code for an application that throws (`doc/statuscodes.md`). The peer is not told what
+            # happened.
             self._finish(StatusError(StatusCode.UNKNOWN, "internal error"))
 
-    def on_data(self, data: bytes, size: int, last: bool) -> None:
-        """A part of the stream came, that counts as `size` bytes in its window; perhaps the last."""
-        self._inbox.on_data(data, size, last)
+    def on_data(self, data: bytes, size: int, ended: bool) -> None:
+        """A DATA frame came, of `size` bytes in the stream's window; `ended` if it half-closes the stream."""
+        self._inbox.on_data(data, size, ended)
 
     def on_half_close(self) -> None:
         """The client sends nothing more."""
         self._inbox.on_half_close()
-
-    @property
-    def half_closed(self) -> bool:
-        """Whether the client has half-closed."""
-        return self._inbox.half_closed
-
-    # The end.
-
-    def _on_deadline(self) -> None:
-        self._timer = None
-        if self.over and self.outlet.ending:  # what the handler said waits to be sent, and nobody waits for it
-            self._abandon(_DEADLINE)
-        else:
-            self.cancel(_DEADLINE)
-
-    def close(self, disconnect: Disconnect) -> None:
-        """The hub's side ends the call; what waits is sent before, but not to the slow."""
-        error = status_of_disconnect(disconnect)
-        if self.over:
-            if self.outlet.ending:  # its status waits to be sent, and that takes too long
-                self._abandon(error)
-            return
-        self._end(cancelled=True)
-        if disconnect in (SLOW, WRITE_TIMEOUT):
-            self._abandon(error)
-        else:
-            self._say(error)
-        # Not now: perhaps the handler itself has written too much.
-        self.hub.turn.soon(self._cancel_handler)
-
-    def cancel(self, error: StatusError) -> None:
-        """End the call with a status that is not the handler's; what waits is dropped."""
-        if not self.over:
-            self._end(cancelled=True)
-            self._abandon(error)
-            self._cancel_handler()
 
     def lost(self) -> None:
         """The client has reset the stream, or the connection is lost: nothing more can be sent."""
         ended = self.over
         if not ended:
             self._end(cancelled=True)
-        self._forget_deadline()
+        self._stop_timer()
         self.outlet.stop()
         if not ended:
             self._cancel_handler()
 
-    def _forget_deadline(self) -> None:
-        """Nothing more is to be sent."""
+    # The end.
+
+    def _on_deadline(self) -> None:
+        self._timer = None
+        if self.over and self.outlet.finishing:  # the status waits behind messages that nobody waits for any more
+            self._abandon(_DEADLINE)
+        else:
+            self.cancel(_DEADLINE)
+
+    def _on_close(self, disconnect: Disconnect) -> None:
+        """The core ends the call, or the outlet does. What waits is sent first, except to a slow client."""
+        slow = disconnect in (SLOW, WRITE_TIMEOUT)
+        if slow:
+            self._log_slow(disconnect)
+        status = status_of_disconnect(disconnect)
+        if self.over:
+            if self.outlet.finishing:  # the status waits to be sent, and that takes too long
+                self._abandon(status)
+            return
+        self._end(cancelled=True)
+        if slow:
+            self._abandon(status)
+        else:
+            self.outlet.finish(self._trailers(status))
+        # Not now: the handler itself may have written too much, and is running.
+        self.hub.turn.soon(self._cancel_handler)
+
+    def _log_slow(self, disconnect: Disconnect) -> None:
+        client = self.outlet.client
+        if client is not None:
+            level, who = logging.WARNING, f"client {client.name}"
+        else:  # a connection may have a thousand calls that wait for the same window
+            level, who = logging.DEBUG, f"call {self.path}"
+        log.log(
+            level, "grpc %s from %s is disconnected (%d %s) with %d bytes waiting",
+            who, self.address, disconnect.code, disconnect.text, self.outlet.queued,
+        )  # fmt: skip
+
+    def cancel(self, status: StatusError) -> None:
+        """End the call with a status that is not the handler's; what waits is dropped."""
+        if not self.over:
+            self._end(cancelled=True)
+            self._abandon(status)
+            self._cancel_handler()
+
+    def _finish(self, status: StatusError) -> None:
+        """The handler has ended the call: send the status after what waits."""
+        if not self.over:
+            self._end(cancelled=False)
+            self.outlet.finish(self._trailers(status))
+
+    def _abandon(self, status: StatusError) -> None:
+        """Drop what waits. Inside a message there is no place for a status, and the stream is reset.
+
+        ("Errors": CANCEL for an incomplete payload; libraries read ENHANCE_YOUR_CALM as RESOURCE_EXHAUSTED.)
+        """
+        exhausted = status.code is StatusCode.RESOURCE_EXHAUSTED
+        self.outlet.abandon(self._trailers(status), ErrorCode.ENHANCE_YOUR_CALM if exhausted else ErrorCode.CANCEL)
+
+    def _trailers(self, status: StatusError) -> list[tuple[bytes, bytes]]:
+        try:
+            return trailers(status.code, status.message, (*status.metadata, *self.trailing))
+        except ValueError as error:
+            log.error("the trailing metadata of %s: %s", self.path, error)
+            return trailers(StatusCode.UNKNOWN, "internal error")
+
+    def _on_sent(self) -> None:
+        self._stop_timer()
+        self._context.on_sent(self)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _finish(self, error: StatusError) -> None:
-        """The handler has said how the call ends."""
-        if not self.over:
-            self._end(cancelled=False)
-            self._say(error)
-
-    def _say(self, error: StatusError) -> None:
-        """Send the status after what waits."""
-        self._status = error
-        self.outlet.finish()
-
-    def sent(self) -> None:
-        """All is out but the status."""
-        error, self._status = self._status, None
-        if error is not None:
-            self._forget_deadline()
-            self.outlet.stop()
-            self._connection.send_trailers(self, error)
-
-    def _abandon(self, error: StatusError) -> None:
-        """Drop what waits. Between two messages there is still a status to send; within one, only a reset.
-
-        ("Errors": CANCEL for an incomplete payload; ENHANCE_YOUR_CALM is read as RESOURCE_EXHAUSTED.)
-        """
-        torn = self.outlet.torn
-        self._forget_deadline()
-        self.outlet.stop()
-        self._status = None
-        if torn:
-            exhausted = error.code is StatusCode.RESOURCE_EXHAUSTED
-            self._connection.reset(self, ErrorCode.ENHANCE_YOUR_CALM if exhausted else ErrorCode.CANCEL)
-        else:
-            self._connection.send_trailers(self, error)
-
     def _end(self, cancelled: bool) -> None:
-        """Whatever the reason: tell those who want to know, once."""
+        """The call has ended, for whatever reason: tell the client and the callbacks, once."""
         self.over = True
         self.cancelled = cancelled
         self._inbox.stop()
@@ -295,20 +297,15 @@ class GrpcCall:
             try:
                 callback()
             except Exception:
-                log.exception("what is to be done at the end of %s failed", self.path)
+                log.exception("a callback at the end of %s failed", self.path)
 
     def _cancel_handler(self) -> None:
         handler, self._handler = self._handler, None
         if handler is not None and not handler.called:
             handler.cancel()
 
-    def on_client(self, more: int) -> None:
-        """The call has become a client of the hub, or is none any more."""
-        if more:
-            self._connection.on_client(more)
 
-
-#: What serves a method.
+#: Serves a method.
 Handler = Callable[[GrpcCall], Coroutine[Any, Any, None]]
 
 

@@ -1,8 +1,8 @@
-"""One HTTP/2 connection that carries calls of gRPC (RFC 9113): its frames are read by slices, and within limits.
+"""One HTTP/2 connection that carries gRPC calls (RFC 9113): how it begins, what it reads, and how it ends.
 
-The `h2` library has the states of streams, the settings and the compression of headers. Frames are
-cut, counted and in part written by `longconn.wire.http2`: what the library has no form for (a GOAWAY
-after which calls go on), and what it would be slow at (DATA).
+The `h2` library has the states of streams, the settings and the compression of headers. `longconn.wire.http2` cuts
+inbound bytes into frames, so that limits apply before the library parses anything, and writes what the library has no
+form for (a GOAWAY after which calls go on) and what it would be slow at (DATA).
 """
 
 from __future__ import annotations
@@ -10,106 +10,277 @@ from __future__ import annotations
 from typing import Any
 
 from h2.exceptions import ProtocolError
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 
-from longconn.core.hub import log
-from longconn.protocols.grpc.h2_adapter import explained
-from longconn.protocols.grpc.streams import Streams
+from longconn.core.disconnects import Disconnect
+from longconn.core.hub import Hub, log
+from longconn.protocols.connection.outlet import Outlet
+from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.grpc.call import Services
+from longconn.protocols.grpc.h2_adapter import describe_error, server_h2
+from longconn.protocols.grpc.limits import FrameLimits
+from longconn.protocols.grpc.receiving import ConnectionWindow, ReceiveBudget
+from longconn.protocols.grpc.sending import Sender
+from longconn.protocols.grpc.shutdown import PING as SHUTDOWN_PING
+from longconn.protocols.grpc.shutdown import GracefulShutdown
+from longconn.protocols.grpc.streams import GrpcStreams
 from longconn.wire import http2
-from longconn.wire.http2 import ErrorCode, HTTP2Error
+from longconn.wire.chat import safe
+from longconn.wire.http2 import FRAME_HEADER_SIZE, ErrorCode, FrameReader, HTTP2Error
 
-#: What is read in one turn of the reactor, so that others have theirs: some milliseconds' work. A frame counts as
-#: one; of data, that somebody may act on, as more; one that may begin a call as more still, by its size.
-_SLICE = 512
-_OF_DATA = 4
-_OF_HEADERS = 16
-_BYTES_FOR_ONE = 4
+#: What one connection may read in one turn of the reactor: some milliseconds of work. A frame costs 1; DATA, on which a
+#: handler may act, costs more; a header block, which may begin a call, costs still more, and by its size.
+_READ_COST = 512
+_DATA_COST = 4
+_HEADERS_COST = 16
+_BYTES_PER_COST = 4
+#: Seconds in which a peer that broke a rule may read the GOAWAY that says why.
+_READ_GOAWAY = 1.0
+#: Characters of a reason, in the log and in a GOAWAY.
+_MAX_REASON = 200
+#: The payload of keepalive pings (RFC 9113, section 6.7).
+_KEEPALIVE_PING = b"longconn"
 
 
-class GrpcProtocol(Streams):
-    """The server's side of a connection."""
+class GrpcConnection(Protocol):
+    """The server's side of one connection.
+
+    `connections` has all connections of the factory while they last. Without a client of the hub among its calls, the
+    connection counts as a guest of the hub.
+    """
+
+    #: belongs to the wheel
+    due = 0
+
+    def __init__(
+        self,
+        hub: Hub,
+        services: Services,
+        budget: ReceiveBudget,
+        max_message: int,
+        connections: set[GrpcConnection],
+    ) -> None:
+        self._hub = hub
+        self._services = services
+        self._budget = budget
+        self._max_message = max_message
+        self._connections = connections
+        self._clients = 0
+        #: whether nothing is read any more
+        self.ended = False
+        # Whether reading is paused until the next turn, because very much came at once.
+        self._reading_paused = False
+        # When something was received last; when the last call ended; when a ping was sent that is not answered.
+        self._heard_at = self._unused_since = 0.0
+        self._pinged_at: float | None = None
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        hub, settings = self._hub, self._hub.settings
+        host, self._address = peer_of(transport, hub.numbers)
+        hub.guests += 1
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        self._connections.add(self)
+        self._heard_at = self._unused_since = hub.clock.seconds()
+        self._frames = FrameReader(settings.max_head)
+        self._limits = FrameLimits(hub.clock.seconds)
+        self._h2, greeting = server_h2(settings.max_head)
+        self._outlet = Outlet(hub, transport, self._on_write_timeout)
+        self._sender = Sender(self._h2, self._outlet, hub.turn, self._on_overflow)
+        self._streams = GrpcStreams(
+            hub,
+            (host, self._address),
+            self._services,
+            self._sender,
+            ConnectionWindow(self._sender, self._budget, self._max_message),
+            self._limits,
+            self._count_clients,
+            self._on_no_calls,
+        )
+        self._shutdown = GracefulShutdown(hub, self._sender, self._streams, self._close_if_unused)
+        self._sender.append(greeting)
+        self._sender.flush()
+        hub.wheel.set(self, settings.handshake_timeout or 3600)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end()
+        self._sender.stop()
+        self._outlet.stop()
+        self._connections.discard(self)
+        if not self._clients:
+            self._hub.guests -= 1
+
+    def _count_clients(self, change: int) -> None:
+        before, self._clients = self._clients, self._clients + change
+        self._hub.guests += (not self._clients) - (not before)
+
+    def _on_no_calls(self) -> None:
+        self._unused_since = self._hub.clock.seconds()
+        if self._streams.last_stream is not None:
+            self._hub.turn.soon(self._close_if_unused)
+
+    # Reading.
 
     def dataReceived(self, data: bytes) -> None:
-        if self._over:
+        if self.ended:
             return
-        self._heard = self.hub.clock.seconds()
+        self._heard_at = self._hub.clock.seconds()
         self._frames.feed(data)
-        if not self._resting:
+        if not self._reading_paused:
             self._read()
 
     def _read(self) -> None:
-        """Act on what came, up to a limit."""
-        self.sender.hold()
-        self._allow_for_sent()
-        left = _SLICE
+        """Act on the frames that came, up to the cost that one turn allows."""
+        sender = self._sender
+        sender.hold()
+        sent, sender.sent_frames = sender.sent_frames, 0
+        if sent:
+            self._limits.allow_for(sent)
+        cost = 0
         try:
             for kind, flags, stream, frame in self._frames:
                 self._on_frame(kind, flags, stream, frame)
-                if self._over:
+                if self.ended:
                     return
-                left -= _cost(kind, len(frame))
-                if left <= 0:
-                    self._rest()
+                if kind in (http2.HEADERS, http2.CONTINUATION):
+                    cost += _HEADERS_COST + len(frame) // _BYTES_PER_COST
+                else:
+                    cost += _DATA_COST if kind == http2.DATA else 1
+                if cost >= _READ_COST:
+                    self._pause_reading()
                     break
         except HTTP2Error as error:
             self._fail(error.code, str(error))
         except ProtocolError as error:
-            self._fail(*explained(error), "HTTP/2 does not allow that")
-        except Exception:  # of the library, for what nobody thought of
-            log.exception("what came from %s could not be read as HTTP/2", self.address)
+            self._fail(*describe_error(error), "HTTP/2 does not allow that")
+        except Exception:  # the library's, for input that its authors did not think of
+            log.exception("what came from %s could not be read as HTTP/2", self._address)
             self._fail(ErrorCode.INTERNAL_ERROR, "internal error")
         else:
-            self.sender.flush()
-
-    def _rest(self) -> None:
-        """Read no further until others had their turn."""
-        transport: Any = self.transport
-        self._resting = True
-        transport.pauseProducing()
-        self.hub.turn.soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self._resting = False
-        if not self._over:
-            self._read()
-        if not self._resting:
-            transport: Any = self.transport
-            transport.resumeProducing()
-
-    def _allow_for_sent(self) -> None:
-        sent, self.sender.sent_frames = self.sender.sent_frames, 0
-        if sent:
-            self._limits.sent(sent)
+            sender.flush()
 
     def _on_frame(self, kind: int, flags: int, stream: int, frame: bytes) -> None:
-        if kind >= 0:
-            self._limits.check(kind, flags, len(frame) - http2.FRAME_HEADER_SIZE)
-            if not self._settled:
-                if kind != http2.SETTINGS or flags & http2.ACK:
-                    raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-                self._is_settled()
-            if kind == http2.SETTINGS and flags & http2.ACK and len(frame) > http2.FRAME_HEADER_SIZE:
-                raise HTTP2Error(ErrorCode.FRAME_SIZE_ERROR, "settings in an acknowledgement")  # section 6.5
+        if kind >= 0:  # not the preface
+            was_settled = self._limits.settled
+            self._limits.check(kind, flags, stream, frame, self._frames.in_block)
+            if not was_settled:
+                self._set_keepalive()
             if kind == http2.GOAWAY:
-                _check_goaway(stream, len(frame) - http2.FRAME_HEADER_SIZE, self._frames.in_block)
-                # The peer opens no further streams, and wants none from us. The library would end those that are open.
+                # The peer opens no more streams. The library would end those that are open.
                 return
             if kind in (http2.SETTINGS, http2.WINDOW_UPDATE):
                 frame = http2.without_ignored(kind, frame)
-        self._take(frame)
+        self._streams.receive(frame)
+        if kind == http2.PING and flags & http2.ACK and frame[FRAME_HEADER_SIZE:] == SHUTDOWN_PING:
+            self._shutdown.on_pong()
 
+    def _pause_reading(self) -> None:
+        """Read no further until the other connections had their turn."""
+        transport: Any = self.transport
+        self._reading_paused = True
+        transport.pauseProducing()
+        self._hub.turn.soon(self._resume_reading)
 
-def _cost(kind: int, size: int) -> int:
-    """What a frame counts against `_SLICE`."""
-    if kind in (http2.HEADERS, http2.CONTINUATION):
-        return _OF_HEADERS + size // _BYTES_FOR_ONE
-    return _OF_DATA if kind == http2.DATA else 1
+    def _resume_reading(self) -> None:
+        self._reading_paused = False
+        if not self.ended:
+            self._read()
+        if not self._reading_paused:
+            transport: Any = self.transport
+            transport.resumeProducing()
 
+    # Time.
 
-def _check_goaway(stream: int, length: int, in_block: bool) -> None:
-    """Raises HTTP2Error for one that cannot be (RFC 9113, sections 4.3 and 6.8)."""
-    if in_block:
-        raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "GOAWAY within a block of headers")
-    if stream:
-        raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
-    if length < 8:
-        raise HTTP2Error(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY is too short")
+    def on_due(self, now: float) -> None:
+        """The wheel calls this when the handshake, a ping's answer or the next ping is due."""
+        settings = self._hub.settings
+        if self.ended:
+            self._outlet.finish(b"", self._outlet.lose)
+        elif not self._limits.settled:
+            if settings.handshake_timeout:
+                self._fail(ErrorCode.PROTOCOL_ERROR, "no settings in time")
+        elif (
+            self._pinged_at is not None
+            and settings.pong_timeout
+            and self._heard_at < self._pinged_at
+            and self._sender.room  # a peer that does not read cannot answer; `write_timeout` ends that
+        ):
+            log.info("grpc connection from %s closed: no answer to a ping", self._address)
+            self._abort()
+        elif not self._streams.calls and settings.idle_timeout and now - self._unused_since >= settings.idle_timeout:
+            self._close_if_unused()
+        else:
+            self._set_keepalive()
+
+    def _set_keepalive(self) -> None:
+        """Ping the peer if nothing came from it for long, and be called when the answer or the next ping is due."""
+        settings = self._hub.settings
+        now = self._hub.clock.seconds()
+        self._pinged_at = None
+        delay = settings.ping_interval
+        if delay and now - self._heard_at >= delay - 1 and self._sender.room:
+            self._pinged_at = now
+            self._sender.append(http2.ping(_KEEPALIVE_PING))
+            delay = settings.pong_timeout or delay
+        self._hub.wheel.set(self, delay or settings.idle_timeout or 3600)
+
+    # The end.
+
+    def drain(self, now: float) -> None:
+        """The server shuts down. To be called until the connection is closed."""
+        if not self.ended:
+            self._shutdown.drain(now)
+
+    def _close_if_unused(self) -> None:
+        """Close the connection if no call is under way."""
+        if not self._streams.calls and not self.ended:
+            if self._streams.last_stream is None:
+                self._send_goaway(ErrorCode.NO_ERROR, "idle")
+            self._sender.flush()
+            self._end()
+            self._outlet.finish(b"", self._outlet.lose)
+
+    def _fail(self, code: int, text: str, public_text: str | None = None) -> None:
+        """The peer broke a rule or a limit (RFC 9113, section 5.4.1): log `text`, and send it or `public_text`."""
+        if self.ended:
+            return
+        # The text may contain what the peer sent.
+        log.info("grpc connection from %s closed: %s", self._address, safe(text[:_MAX_REASON]))
+        self._h2.clear_outbound_data_buffer()
+        # The calls end before the GOAWAY is sent: the library lets them send nothing in this state.
+        self._end()
+        self._sender.forget_streams()
+        self._send_goaway(ErrorCode(code), text if public_text is None else public_text)
+        self._sender.flush()
+        # What the peer has sent meanwhile is read and dropped. A socket that is closed with unread bytes would send
+        # RST, and the peer would not read the GOAWAY.
+        self._hub.wheel.set(self, _READ_GOAWAY)
+        self._outlet.finish(b"")
+
+    def _send_goaway(self, code: ErrorCode, text: str) -> None:
+        self._sender.append(http2.goaway(self._h2.highest_inbound_stream_id, code, text[:_MAX_REASON]))
+
+    def _on_write_timeout(self, disconnect: Disconnect) -> None:
+        """The outlet could send nothing for too long."""
+        log.warning("grpc connection from %s is disconnected (%d %s)", self._address, disconnect.code, disconnect.text)
+        self._abort()
+
+    def _on_overflow(self) -> None:
+        """The peer makes the server answer and does not read the answers."""
+        if not self.ended:
+            log.warning("grpc connection from %s closed: it does not read what it asks for", self._address)
+            self._abort()
+
+    def _abort(self) -> None:
+        self._end()
+        self._outlet.abort()
+
+    def _end(self) -> None:
+        """Read nothing any more, and end all calls."""
+        self.ended = True
+        self._hub.wheel.clear(self)
+        self._streams.lose_all()

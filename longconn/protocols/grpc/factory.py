@@ -10,54 +10,51 @@ from zope.interface import implementer
 
 from longconn.core.hub import Hub, log
 from longconn.protocols.grpc.call import Services
-from longconn.protocols.grpc.connection import GrpcProtocol
-from longconn.protocols.grpc.http2_connection import HTTP2Connection
+from longconn.protocols.grpc.connection import GrpcConnection
 from longconn.protocols.grpc.receiving import ReceiveBudget
-from longconn.protocols.grpc.services import services as served
+from longconn.protocols.grpc.services import services as all_services
 
-#: Bytes of a message that is received, as the libraries of gRPC have it by default.
+#: Bytes of a message that is received: the default of gRPC's own libraries.
 MAX_RECEIVE = 4 * 1024 * 1024
-#: What one publication's message may have beside its data.
+#: Bytes of a publication's message beside its data.
 _ENVELOPE = 64 * 1024
 
 if TYPE_CHECKING:
-    _Factory = ServerFactory["GrpcProtocol"]
+    _Factory = ServerFactory[GrpcConnection]
 else:  # Twisted before 26 has no type parameter at run time
     _Factory = ServerFactory
 
 
 @implementer(IProtocolNegotiationFactory)
 class GrpcFactory(_Factory):
-    """Calls of gRPC for `hub`'s clients, by peers that speak HTTP/2 from the first byte (prior knowledge).
+    """Serves gRPC to peers that speak HTTP/2 from the first byte (prior knowledge).
 
-    `services` are all of ours unless given.
+    `services` are all of longconn's unless given.
     """
 
     noisy = False
 
     def __init__(self, hub: Hub, services: Services | None = None) -> None:
         self.hub = hub
-        self.services = services if services is not None else served(hub)
-        self.connections: set[HTTP2Connection] = set()
-        #: as for the bodies of HTTP
+        self.services = services if services is not None else all_services(hub)
+        self.connections: set[GrpcConnection] = set()
+        #: the bound is that of HTTP bodies
         self.budget = ReceiveBudget(hub.settings.max_body_total)
-        #: a publication as large as the hub takes must fit
+        #: bytes of a message; a publication as large as the hub accepts must fit
         self.max_receive = max(MAX_RECEIVE, hub.settings.max_message + _ENVELOPE)
 
-    def buildProtocol(self, addr: IAddress | None) -> GrpcProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> GrpcConnection | None:
         if self.hub.full:
             log.info("connection from %s closed: too many connections", addr)
             return None
-        protocol = GrpcProtocol()
-        protocol.factory = self
-        return protocol
+        return GrpcConnection(self.hub, self.services, self.budget, self.max_receive, self.connections)
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS with ALPN (RFC 7301)."""
         return [b"h2"]
 
     def drain(self) -> None:
-        """The server shuts down: take no more calls, and close what has none. To be called until all are gone."""
+        """The server shuts down: accept no more calls, close unused connections. To be called until all are closed."""
         now = self.hub.clock.seconds()
         for connection in list(self.connections):
             connection.drain(now)

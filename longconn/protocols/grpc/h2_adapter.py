@@ -1,4 +1,4 @@
-"""The `h2` library's connection as it is used here: states of streams, windows, settings, header blocks that come."""
+"""The `h2` library's connection as this server uses it: states of streams, windows, settings, inbound header blocks."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from longconn.protocols.grpc.limits import MAX_STREAMS
 from longconn.wire import http2
 from longconn.wire.http2 import ErrorCode
 
-#: The window of a connection: of all its calls together.
+#: Bytes of the receive window of a connection, which all its streams share.
 CONNECTION_WINDOW = 1024 * 1024
-#: How the library writes bytes that it did not copy.
+#: How the library prints bytes that it did not copy.
 _MEMORY = re.compile(r"<memory at 0x\w+>")
 
 
 class _Decoder(Decoder):
-    """The library does not see a `content-length`: for one that is wrong it would end the whole connection."""
+    """Hides `content-length` from the library, which would end the whole connection for a wrong one."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: those of the block that was read last
+        #: the values of `content-length` in the last block
         self.lengths: list[bytes] = []
 
     def decode(self, data: bytes, raw: bool = False) -> Any:
@@ -36,32 +36,32 @@ class _Decoder(Decoder):
         return [each for each in fields if each[0] != b"content-length"] if self.lengths else fields
 
 
-class HTTP2(H2Connection):
-    """What it remembers of closed streams is bounded more tightly."""
+class _Encoder:
+    """Replaces the library's encoder: header blocks without state (`longconn.wire.http2.encode_headers`)."""
+
+    def __init__(self) -> None:
+        self.header_table_size = 4096
+        self._prefix = b"\x20"  # RFC 7541, section 6.3: the dynamic table has size 0
+
+    def encode(self, headers: Any, huffman: bool = True) -> bytes:
+        prefix, self._prefix = self._prefix, b""
+        return prefix + http2.encode_headers(headers)
+
+
+class ServerH2(H2Connection):
+    """The library's connection, with a tighter bound on the closed streams that it remembers."""
 
     MAX_CLOSED_STREAMS = 4 * MAX_STREAMS
     decoder: _Decoder
 
     @property
-    def lengths(self) -> list[bytes]:
-        """The fields `content-length` of the headers that came last: they are in no event."""
+    def content_lengths(self) -> list[bytes]:
+        """The values of `content-length` in the last header block; the library's events do not have them."""
         return self.decoder.lengths
 
 
-class _Encoder:
-    """In the place of the library's: header blocks without state (`longconn.wire.http2.encode_headers`)."""
-
-    def __init__(self) -> None:
-        self.header_table_size = 4096
-        self._first = b"\x20"  # RFC 7541, section 6.3: no dynamic table, whatever size it may have
-
-    def encode(self, headers: Any, huffman: bool = True) -> bytes:
-        first, self._first = self._first, b""
-        return first + http2.encode_headers(headers)
-
-
-def server_side(max_head: int) -> tuple[HTTP2, bytes]:
-    """A connection that has begun, and what is to be sent first (RFC 9113, section 3.4).
+def server_h2(max_head: int) -> tuple[ServerH2, bytes]:
+    """Make the server's side of a connection. Returns it and the first bytes to send (RFC 9113, section 3.4).
 
     `max_head` bounds a list of headers, in bytes as section 6.5.2 counts them.
     """
@@ -70,11 +70,12 @@ def server_side(max_head: int) -> tuple[HTTP2, bytes]:
         header_encoding=None,
         validate_outbound_headers=False,
         normalize_outbound_headers=False,
-        validate_inbound_headers=False,  # `longconn.wire.http2_fields` does, for a stream alone
+        validate_inbound_headers=False,  # `longconn.wire.http2_fields` resets the stream, not the connection
         normalize_inbound_headers=False,
     )
-    connection = HTTP2(config)
-    # A stream more than we allow is refused by us; the library would end the connection.
+    connection = ServerH2(config)
+    # The library ends the connection for one stream too many. It allows twice as many as the peer is told, so that
+    # `longconn.protocols.grpc.streams` can refuse a stream alone.
     values = {SettingCodes.MAX_CONCURRENT_STREAMS: 2 * MAX_STREAMS, SettingCodes.MAX_HEADER_LIST_SIZE: max_head}
     connection.local_settings = Settings(client=False, initial_values=values)
     connection.decoder = _Decoder()
@@ -88,11 +89,11 @@ def server_side(max_head: int) -> tuple[HTTP2, bytes]:
     return connection, http2.settings({int(key): value for key, value in values.items()}) + http2.window_update(0, more)
 
 
-def explained(error: ProtocolError) -> tuple[ErrorCode, str]:
-    """What an error of the library's is for the peer, and a text for the log."""
+def describe_error(error: ProtocolError) -> tuple[ErrorCode, str]:
+    """The error code for the peer and a text for the log."""
     code = ErrorCode(error.error_code)
     if isinstance(error.__context__, HPACKError) and code is ErrorCode.PROTOCOL_ERROR:
         code = ErrorCode.COMPRESSION_ERROR  # RFC 9113, section 4.3
-    # Of some errors the text is no more than the number of a stream.
+    # The text of some errors is only the number of a stream.
     name, text = type(error).__name__, _MEMORY.sub("bytes", str(error))
     return code, text if text.startswith(name) else f"{name}: {text}"

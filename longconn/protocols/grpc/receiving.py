@@ -1,100 +1,99 @@
-"""What a connection has received: messages for handlers, credit for the sender, and how much may be kept."""
+"""Receives the messages of calls: the messages themselves, the receive windows, and the bytes that may be kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
-from h2.connection import H2Connection
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from longconn.protocols.grpc.h2_adapter import CONNECTION_WINDOW
+from longconn.protocols.grpc.sending import Sender
 from longconn.wire.grpc import MessageReader
 from longconn.wire.grpc_status import StatusCode, StatusError
 from longconn.wire.http2 import DEFAULT_WINDOW
 
-#: Bytes that calls may leave unread before the connection gets no more credit for them.
-_UNREAD = 4 * 1024 * 1024
-#: Bytes of a call that were consumed before its sender is given credit for them.
+#: Bytes that the calls of a connection may leave unread before the connection's window stops opening.
+_MAX_UNREAD = 4 * 1024 * 1024
+#: Bytes that a call consumes before the window of its stream is opened by as much.
 _CREDIT = DEFAULT_WINDOW // 2
+#: One connection may keep at most this part of the whole budget (1 / _SHARE).
+_SHARE = 4
 
 
 class ReceiveBudget:
-    """Bytes that all calls of a hub keep of messages that are not whole, or not read: at most `limit`."""
+    """Bytes that all calls of a hub keep, of messages that are not complete or not read: at most `limit`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.kept = 0
 
     def keep(self, amount: int) -> bool:
-        """`amount` bytes more are kept (or fewer, if negative); False if that is too much."""
+        """Count `amount` more bytes (negative: fewer). False if the sum is over the limit."""
         self.kept += amount
         return self.kept <= self.limit
 
 
 class ConnectionWindow:
-    """The window of a whole connection (RFC 9113, section 5.2), apart from those of its streams.
+    """What one connection receives: its window (RFC 9113, section 5.2) and its part of the budget.
 
-    It opens with what comes, whether that was read or not: a call that stalls has a window of its own, and
-    must not hold up the others. Only when very much is unread, the connection has to wait.
+    The window opens as data comes, whether a handler has read the data or not. A call that stalls has a window of its
+    own and must not hold up the others. The connection waits only while more than `_MAX_UNREAD` bytes are unread.
     """
 
-    def __init__(self, library: H2Connection, send: Callable[[], None]) -> None:
-        self._library = library
-        self._send = send
+    def __init__(self, sender: Sender, budget: ReceiveBudget, max_message: int) -> None:
+        #: bytes of a message
+        self.max_message = max_message
+        self._sender = sender
+        self._budget = budget
+        self._max_kept = max(budget.limit // _SHARE, max_message)
+        self._kept = 0
+        # Bytes that came and were not given back to the sender, and bytes that wait for handlers.
         self._owed = 0
         self._unread = 0
 
-    def received(self, amount: int) -> None:
-        """`amount` bytes counted against the window."""
+    def on_received(self, amount: int) -> None:
+        """`amount` bytes came that count against the window."""
         self._owed += amount
         self._open()
 
     def hold(self, amount: int) -> None:
-        """`amount` bytes more (or fewer, if negative) wait for a handler."""
+        """`amount` more bytes (negative: fewer) wait for a handler."""
         self._unread += amount
         if amount < 0:
             self._open()
 
+    def keep(self, amount: int) -> bool:
+        """Calls keep `amount` more bytes in memory (negative: fewer). False if they are over a limit."""
+        self._kept += amount
+        return self._budget.keep(amount) and self._kept <= self._max_kept
+
     def _open(self) -> None:
-        due = self._owed - max(0, self._unread - _UNREAD)
+        due = self._owed - max(0, self._unread - _MAX_UNREAD)
         if due >= CONNECTION_WINDOW // 2:
             self._owed -= due
-            self._library.increment_flow_control_window(due)
-            self._send()
-
-
-class Opening(Protocol):
-    """What an inbox asks of its connection (`longconn.protocols.grpc.streams.Streams`)."""
-
-    max_receive: int
-
-    def open_window(self, stream_id: int, amount: int) -> None: ...
-
-    def keep(self, amount: int) -> bool: ...
-
-    def hold(self, amount: int) -> None: ...
+            self._sender.open_window(due)
 
 
 class Inbox:
-    """What came in one call, as messages for one handler."""
+    """The messages that one call receives, for one reader: the call's handler."""
 
     __slots__ = (
-        "_connection", "_consumed", "_credited", "_error", "_held", "_kept", "_messages", "_reader", "_received",
-        "_stopped", "_stream_id", "half_closed",
+        "_consumed", "_credited", "_error", "_held", "_kept", "_messages", "_reader", "_received",
+        "_sender", "_stopped", "_stream_id", "_window", "half_closed",
     )  # fmt: skip
 
-    def __init__(self, connection: Opening, stream_id: int, encoding: str, half_closed: bool) -> None:
-        #: whether the client sends nothing more
+    def __init__(
+        self, window: ConnectionWindow, sender: Sender, stream_id: int, encoding: str, half_closed: bool
+    ) -> None:
+        #: whether the client has half-closed: it sends nothing more
         self.half_closed = half_closed
-        self._connection = connection
+        self._window = window
+        self._sender = sender
         self._stream_id = stream_id
-        self._messages = MessageReader(connection.max_receive, encoding)
+        self._messages = MessageReader(window.max_message, encoding)
         self._reader: Deferred[bytes | None] | None = None
         self._error: StatusError | None = None
         self._stopped = False
-        # Bytes of the stream: that came, that the handler has or waits for, that were given credit for;
-        # and those that the connection was told to hold, and to keep.
+        # Bytes of the stream: received, consumed (the handler has them or waits for them), credited (the stream's
+        # window was opened by them). And bytes that the connection's window counts as held and as kept.
         self._received = self._consumed = self._credited = self._held = self._kept = 0
 
     # For the handler.
@@ -111,16 +110,15 @@ class Inbox:
             return fail(error)
         if message is not None or self.half_closed:
             return succeed(message)
-        reader: Deferred[bytes | None] = Deferred(self._on_read_cancelled)
-        self._reader = reader
-        self._credit()
-        return reader
+        self._reader = Deferred(self._on_read_cancelled)
+        self._update_windows()
+        return self._reader
 
     def _on_read_cancelled(self, reader: object) -> None:
         self._reader = None
 
     def _next(self) -> bytes | None:
-        """A message that is whole already."""
+        """Return the next message if it is complete. Raises StatusError."""
         if self._error is not None:
             raise self._error
         try:
@@ -131,58 +129,57 @@ class Inbox:
             self._error = error
             raise
         finally:
-            self._recount()
+            self._count_kept()
         if message is not None:
             self._consumed = max(self._consumed, self._received - len(self._messages))
-            self._credit()
+            self._update_windows()
         return message
 
-    def _credit(self) -> None:
-        """Let the client send as much more as the handler has taken, or waits for.
+    def _update_windows(self) -> None:
+        """Open the stream's window by what the handler has consumed, or waits for.
 
-        So a handler that stalls stops its sender within one window (RFC 9113, section 5.2).
+        A handler that stalls stops its sender within one window (RFC 9113, section 5.2).
         """
         if self._reader is not None:
             self._consumed = self._received
         held = self._received - self._consumed
         if held != self._held:
             more, self._held = held - self._held, held
-            self._connection.hold(more)
+            self._window.hold(more)
         due = self._consumed - self._credited
         if due >= _CREDIT and not self.half_closed and not self._stopped:
             self._credited = self._consumed
-            self._connection.open_window(self._stream_id, due)
+            self._sender.open_window(due, self._stream_id)
 
-    def _recount(self) -> bool:
-        """Tell how much is kept here; False if it is too much, with all others."""
+    def _count_kept(self) -> bool:
         before, self._kept = self._kept, len(self._messages)
-        return self._connection.keep(self._kept - before)
+        return self._window.keep(self._kept - before)
 
     # For the connection.
 
-    def on_data(self, data: bytes, size: int, last: bool) -> None:
-        """A part of the stream came, that counts as `size` bytes in its window; perhaps the last."""
-        self.half_closed = last
+    def on_data(self, data: bytes, size: int, ended: bool) -> None:
+        """A DATA frame came; `size` is its data and padding, which the window counts."""
+        self.half_closed = ended
         self._received += size
-        self._consumed += size - len(data)  # padding is nobody's to read
+        self._consumed += size - len(data)  # padding needs no reader
         if self._stopped or self._error is not None:
             self._consumed = self._received
             return
         self._messages.feed(data)
-        if not self._recount():
+        if not self._count_kept():
             self._error = StatusError(StatusCode.RESOURCE_EXHAUSTED, "too much is being received; try again later")
-        self._wake()
+        self._wake_reader()
 
     def on_half_close(self) -> None:
         """The client sends nothing more."""
         self.half_closed = True
-        self._wake()
+        self._wake_reader()
 
-    def _wake(self) -> None:
-        """Give the handler that waits a message, or the end of them."""
+    def _wake_reader(self) -> None:
+        """Give the handler that waits the next message, the end of messages, or an error."""
         reader = self._reader
         if reader is None:
-            self._credit()
+            self._update_windows()
             return
         try:
             message = self._next()
@@ -191,15 +188,15 @@ class Inbox:
             reader.errback(error)
             return
         if message is None and not self.half_closed:
-            self._credit()
+            self._update_windows()
             return
         self._reader = None
         reader.callback(message)
 
     def stop(self) -> None:
-        """The call has ended: nothing is kept."""
+        """The call has ended: keep nothing."""
         self._stopped = True
         self._messages = MessageReader(0)
-        self._recount()
+        self._count_kept()
         self._consumed = self._received
-        self._credit()
+        self._update_windows()

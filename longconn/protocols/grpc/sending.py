@@ -1,94 +1,118 @@
-"""What a connection sends: frames of all its calls, in turns, within the windows of HTTP/2.
+"""Sends the frames of one connection: the frames of all its streams take turns, within the flow-control windows.
 
-Every byte of a connection goes through its `Sender`, and from there to the connection's `Outlet`,
-which asks for more as the kernel takes it. What the windows (RFC 9113, section 5.2) or the kernel do
-not take waits in the calls (`longconn.protocols.grpc.stream_outlet`).
+Every byte of a connection goes through its `Sender` and from there to the connection's `Outlet`, which asks for more
+as the kernel takes it. What the windows (RFC 9113, section 5.2) or the kernel do not take waits in the streams
+(`longconn.protocols.grpc.stream_outlet`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
-
-from h2.connection import H2Connection
 
 from longconn.core.turn import Turn
 from longconn.protocols.connection.outlet import Outlet
-from longconn.wire.http2 import DATA, frame_header
+from longconn.protocols.grpc.h2_adapter import ServerH2
+from longconn.wire.http2 import DATA, FRAME_HEADER_SIZE, ErrorCode, frame_header
 
 #: Bytes that are collected for one write to the connection.
 BATCH = 64 * 1024
-#: Bytes taken from the calls at a time when the connection asks for more.
+#: Bytes taken from the streams at a time when the connection asks for more.
 _FILL = 16 * 1024
-#: Bytes of frames that are not flow-controlled and wait: a peer that makes us answer and reads nothing.
-_MOST_CONTROL = 512 * 1024
-
-
-class Waiting(Protocol):
-    """A call in which something waits (`longconn.protocols.grpc.stream_outlet.StreamOutlet`)."""
-
-    def give(self) -> bool: ...
+#: Bytes of frames without flow control that may wait. More wait only if a peer makes the server answer and does not
+#: read the answers.
+_MAX_CONTROL = 512 * 1024
 
 
 class Sender(Iterator[bytes]):
-    """The frames that one connection sends, in their order: the source that its outlet asks.
+    """The frames that one connection sends, in their order. It is a backlog of the connection's outlet.
 
-    `on_overflow` is called when too much waits that is not flow-controlled.
+    `on_overflow` is called when too many bytes wait that are not subject to flow control.
     """
 
-    def __init__(self, http2: H2Connection, outlet: Outlet, turn: Turn, on_overflow: Callable[[], None]) -> None:
-        self.http2 = http2
-        self._turn = turn
-        #: bytes that are collected, and below which calls may add theirs: 0 while the kernel takes no more
+    def __init__(self, h2: ServerH2, outlet: Outlet, turn: Turn, on_overflow: Callable[[], None]) -> None:
+        self.h2 = h2
+        #: bytes that are collected
         self.size = 0
+        #: streams may add frames while `size` is below this; 0 while the kernel takes no more
         self.room = BATCH
-        #: frames that were sent, since it was last asked, to which a peer may answer by a PING or a WINDOW_UPDATE
+        #: frames of DATA and HEADERS since the last reset of this number; a peer may answer each
         self.sent_frames = 0
         self._outlet = outlet
+        self._turn = turn
         self._on_overflow = on_overflow
         self._parts: list[bytes | memoryview] = []
-        self._ready: deque[Waiting] = deque()
-        self._due = False
+        # For each stream that has something to send and room in its window: a callable that sends one frame and
+        # returns whether the stream can send another one.
+        self._ready: deque[Callable[[], bool]] = deque()
+        self._flush_due = False
+
+    # Frames.
 
     def append(self, frames: bytes) -> None:
-        """Frames that are not flow-controlled; they go after what was collected before."""
+        """Send frames that are not subject to flow control, after the frames that were collected before."""
         self._parts.append(frames)
         self.size += len(frames)
-        if not self._due:
-            self._due = True
-            self._turn.soon(self.flush)
-        if self.size > _MOST_CONTROL:
+        self._flush_soon()
+        if self.size > _MAX_CONTROL:
             self._on_overflow()
 
-    def add(self, size: int, stream: int, *parts: bytes | memoryview) -> None:
-        """One DATA frame, for which the windows have room: it is counted here."""
-        self.http2.outbound_flow_control_window -= size
+    def append_pending(self) -> None:
+        """Send the frames that the library has made."""
+        frames = self.h2.data_to_send()
+        if frames:
+            self.append(frames)
+
+    def send_headers(self, stream: int, headers: list[tuple[bytes, bytes]], end_stream: bool = False) -> None:
+        """Send a block of headers or trailers."""
+        self.h2.send_headers(stream, headers, end_stream=end_stream)
+        self.sent_frames += 1
+        self.append_pending()
+
+    def reset(self, stream: int, code: ErrorCode) -> None:
+        """Send RST_STREAM."""
+        self.h2.reset_stream(stream, code)
+        self.append_pending()
+
+    def open_window(self, amount: int, stream: int | None = None) -> None:
+        """Send WINDOW_UPDATE for a stream, or for the connection."""
+        self.h2.increment_flow_control_window(amount, stream)
+        self.sent_frames += 1
+        self.append_pending()
+
+    def add_data(self, size: int, stream: int, *parts: bytes | memoryview) -> None:
+        """Send one DATA frame of `size` bytes, for which both windows have room. The connection's is counted here."""
+        self.h2.outbound_flow_control_window -= size
         self.sent_frames += 1
         self._parts.append(frame_header(size, DATA, 0, stream))
         self._parts += parts
-        self.size += size + 9
-        if not self._due:
-            self._due = True
+        self.size += size + FRAME_HEADER_SIZE
+        if not self._flush_due:
+            self._flush_due = True
             self._turn.soon(self.flush)
         elif self.size >= BATCH and self.room:
             self.flush()
 
-    def ready(self, outlet: Waiting) -> None:
-        """A call has something to send, and room in its window."""
-        self._ready.append(outlet)
-        if not self._due:
-            self._due = True
-            self._turn.soon(self.flush)
+    def add_ready(self, send_frame: Callable[[], bool]) -> None:
+        """Let a stream that has something waiting take turns with the others."""
+        self._ready.append(send_frame)
+        self._flush_soon()
+
+    # Writing to the connection.
 
     def hold(self) -> None:
-        """Collect until `flush` is called: it will be."""
-        self._due = True
+        """Collect until the caller calls `flush`."""
+        self._flush_due = True
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._turn.soon(self.flush)
 
     def flush(self) -> None:
-        """Send what was collected, as far as the connection takes it."""
-        self._due = False
-        # Without room the outlet has this source already, and asks when it can.
+        """Write what was collected, as far as the connection takes it."""
+        self._flush_due = False
+        # Without room the outlet already has this backlog, and asks when it can write more.
         if self.room and (self._parts or self._ready):
             self.room = 0
             self._outlet.write_backlog(self)
@@ -104,19 +128,19 @@ class Sender(Iterator[bytes]):
         return b"".join(parts)
 
     def _fill(self) -> None:
-        """Let the calls that wait have their turns."""
-        # Nothing is to be sent from within.
-        due, self._due = self._due, True
+        """Take frames from the streams that wait, one frame a turn."""
+        # A flush from within would write to the outlet while the outlet asks for more.
+        due, self._flush_due = self._flush_due, True
         for _ in range(len(self._ready)):
-            if self.size >= _FILL or self.http2.outbound_flow_control_window <= 0:
+            if self.size >= _FILL or self.h2.outbound_flow_control_window <= 0:
                 break
-            outlet = self._ready.popleft()
-            if outlet.give():
-                self._ready.append(outlet)
-        self._due = due
+            send_frame = self._ready.popleft()
+            if send_frame():
+                self._ready.append(send_frame)
+        self._flush_due = due
 
-    def drop(self) -> None:
-        """No call sends any more."""
+    def forget_streams(self) -> None:
+        """Streams send nothing more; only control frames may follow."""
         self._ready.clear()
 
     def stop(self) -> None:

@@ -1,94 +1,80 @@
-"""The writable end of one call: its messages, within its window and its bound.
+"""The writable end of one stream: response headers, messages and trailers, within the window and a bounded queue.
 
-Messages are handed on at once if nothing waits. What the windows of HTTP/2 (RFC 9113, section 5.2) or
-the kernel do not take waits here. So the queue that is too long, or does not move, has a name.
+A message is sent at once if nothing waits. What the windows of HTTP/2 (RFC 9113, section 5.2) or the kernel do not take
+waits here, for each stream apart. A queue that is too long, or that makes no progress, ends its call and not the
+connection.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from h2.stream import H2Stream
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from longconn.core.client import Client
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.protocols.grpc.sending import Sender
-from longconn.wire.http2 import MAX_FRAME_SIZE
+from longconn.wire.grpc import response_headers
+from longconn.wire.grpc_status import Metadata
+from longconn.wire.http2 import MAX_FRAME_SIZE, ErrorCode
 
-#: Bytes of a call that may wait while its handler is told that all is on its way.
+#: `drained` fires when no more bytes than these wait.
 _LOW_WATER = 32 * 1024
 
 
-class Sending(Protocol):
-    """What an outlet knows of its call (`longconn.protocols.grpc.call.GrpcCall`)."""
-
-    path: str
-    address: str
-
-    def start(self) -> None: ...
-
-    def on_client(self, more: int) -> None: ...
-
-    def close(self, disconnect: Disconnect) -> None: ...
-
-    def sent(self) -> None: ...
-
-
-class _Ended:
-    """In the place of a call that has ended, so that no cycle keeps it in memory."""
-
-    path = address = ""
-
-    def start(self) -> None: ...
-
-    def on_client(self, more: int) -> None: ...
-
-    def close(self, disconnect: Disconnect) -> None: ...
-
-    def sent(self) -> None: ...
-
-
-_ENDED = _Ended()
-
-
 class StreamOutlet:
-    """A call's writable end, for a call that is a client of the hub (`longconn.core.client.Outlet`).
+    """A stream's writable end. For a call that is a client of the hub it is the client's outlet.
 
-    Set `client` after `hub.connect(call.outlet, …)`: `client.gone()` is called when the call ends. What is
-    written are whole messages in their frames (`longconn.wire.grpc.frame`), one or many.
+    Set `client` after `hub.connect(call.outlet, …)`: `client.gone()` is called when the call ends. `write` takes whole
+    messages in their frames (`longconn.wire.grpc.frame`), one or several.
+
+    `on_client` is called with 1 when `client` is set and with -1 when it is taken away; `on_close` when the call is to
+    end for a numbered reason; `on_sent` when the last frame of the stream was sent.
     """
 
     __slots__ = (
-        "_call", "_client", "_drains", "_is_ready", "_queue", "_rest", "_rest_counts", "_sender", "_sent_at",
-        "_stream", "_stream_id", "closing", "due", "ending", "hub", "queued", "started",
+        "_client", "_drains", "_gzip", "_is_ready", "_on_client", "_on_close", "_on_sent", "_queue", "_rest",
+        "_rest_counts", "_sender", "_sent_at", "_stream", "_stream_id", "_trailers", "closing", "due", "hub", "queued",
+        "started",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, call: Sending, sender: Sender, stream_id: int, stream: H2Stream) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        sender: Sender,
+        stream: H2Stream,
+        gzip: bool,
+        on_client: Callable[[int], None],
+        on_close: Callable[[Disconnect], None],
+        on_sent: Callable[[], None],
+    ) -> None:
         self.hub = hub
         #: bytes that wait and count against the bound
         self.queued = 0
-        #: the wheel's
+        #: belongs to the wheel
         self.due = 0
-        #: nothing more is taken
+        #: whether no more messages are taken
         self.closing = False
-        #: whether the response's headers were sent, and whether `sent` is to be called when all is out
+        #: whether the response's headers were sent
         self.started = False
-        self.ending = False
-        self._call = call
         self._client: Client | None = None
         self._sender = sender
-        self._stream_id = stream_id
-        # The library's: its window of this stream is counted here too.
+        # The library's object: the stream's window is counted down here as well.
         self._stream = stream
+        self._stream_id: int = stream.stream_id
+        self._gzip = gzip
+        self._on_client = on_client
+        self._on_close = on_close
+        self._on_sent = on_sent
         self._queue: deque[bytes | Iterator[bytes]] | None = None
-        #: what is left of a part that was begun, and whether that counts
+        # The rest of a part that was sent in part, and whether it counts against the bound.
         self._rest: memoryview | None = None
         self._rest_counts = False
+        self._trailers: list[tuple[bytes, bytes]] | None = None
         self._is_ready = False
         self._sent_at = 0.0
         self._drains: list[Deferred[None]] = []
@@ -99,59 +85,69 @@ class StreamOutlet:
 
     @client.setter
     def client(self, client: Client | None) -> None:
-        self._call.on_client((client is not None) - (self._client is not None))
+        change = (client is not None) - (self._client is not None)
         self._client = client
+        if change:
+            self._on_client(change)
 
     @property
-    def torn(self) -> bool:
-        """Whether a message may have been sent in part, and its rest waits."""
-        return self._rest is not None
+    def finishing(self) -> bool:
+        """Whether the trailers wait to be sent."""
+        return self._trailers is not None
+
+    # Writing.
+
+    def start(self, metadata: Metadata = ()) -> None:
+        """Send the response's headers. Raises ValueError for metadata that is not allowed."""
+        self._sender.send_headers(self._stream_id, response_headers(self._gzip, metadata))
+        self.started = True
 
     def write(self, data: bytes) -> None:
-        """Send `data` now, or let it wait within the bound; over it, the client is disconnected."""
+        """Send `data` now, or let it wait within the bound; over it, the call is closed as slow."""
         if self.closing or not data:
             return
         if not self.started:
-            self._call.start()
+            self.start()
         sender, stream, size = self._sender, self._stream, len(data)
-        http2 = sender.http2
         if (
             self._queue is None
             and sender.size < sender.room
             and size <= stream.outbound_flow_control_window
-            and size <= http2.outbound_flow_control_window
+            and size <= sender.h2.outbound_flow_control_window
             and size <= MAX_FRAME_SIZE
         ):
             stream.outbound_flow_control_window -= size
-            sender.add(size, self._stream_id, data)
+            sender.add_data(size, self._stream_id, data)
             return
         self._wait(data)
         if self.queued > self.hub.settings.send_queue:
             self.close(SLOW)
 
     def write_message(self, data: bytes) -> None:
-        """As `write`, for a handler that awaits `drained`: one message may be larger than the bound."""
+        """As `write`, for a handler that awaits `drained`: a single message may be larger than the bound."""
         if not self.queued and len(data) > self.hub.settings.send_queue and not self.closing:
             if not self.started:
-                self._call.start()
+                self.start()
             self._wait(data)
         else:
             self.write(data)
 
     def write_backlog(self, source: Iterator[bytes]) -> None:
-        """Send what `source` yields, asking for more as it goes out; it does not count as waiting."""
+        """Send what `source` yields, and ask it for more as that goes out. It does not count against the bound."""
         if not self.closing:
             if not self.started:
-                self._call.start()
+                self.start()
             self._enqueue(source)
 
     def drained(self) -> Deferred[None]:
-        """Fires when little is left that waits; fails with CancelledError at the end of the call."""
+        """Fires when few bytes wait; fails with CancelledError at the end of the call."""
         if self.queued <= _LOW_WATER:
             return succeed(None)
         drain: Deferred[None] = Deferred()
         self._drains.append(drain)
         return drain
+
+    # The queue.
 
     def _wait(self, data: bytes) -> None:
         self.queued += len(data)
@@ -165,26 +161,26 @@ class StreamOutlet:
             self._sent_at = self.hub.clock.seconds()
             self.hub.wheel.set(self, self.hub.settings.write_timeout or 3600)
         self._queue.append(part)
-        self.wake()
+        self.on_window()
 
-    def wake(self) -> None:
-        """There may be room in the stream's window, where there was none."""
+    def on_window(self) -> None:
+        """The stream's window may have opened."""
         if self._queue is not None and not self._is_ready and self._stream.outbound_flow_control_window > 0:
             self._is_ready = True
-            self._sender.ready(self)
+            self._sender.add_ready(self._send_frame)
 
-    def give(self) -> bool:
-        """Send a frame of what waits; whether there is more, and room for it. For the sender."""
+    def _send_frame(self) -> bool:
+        """The sender's turn for this stream: send one frame. True if more waits and the window has room for it."""
         self._is_ready = False
         if self._queue is None:
             return False
-        http2, stream = self._sender.http2, self._stream
-        # A peer may allow larger frames, but the calls take turns by the frame.
-        room = min(http2.outbound_flow_control_window, stream.outbound_flow_control_window, MAX_FRAME_SIZE)
+        stream, connection = self._stream, self._sender.h2
+        # A peer may allow larger frames, but streams take turns by the frame.
+        room = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window, MAX_FRAME_SIZE)
         parts, size, counted = self._take(room)
         if size:
             stream.outbound_flow_control_window -= size
-            self._sender.add(size, self._stream_id, *parts)
+            self._sender.add_data(size, self._stream_id, *parts)
             self._sent_at = self.hub.wheel.now
         if counted:
             self.queued -= counted
@@ -192,13 +188,17 @@ class StreamOutlet:
             if self._drains and self.queued <= _LOW_WATER:
                 self.hub.turn.soon(self._tell_drained)
         if not self._queue and self._rest is None:
-            self._all_sent()
+            self._queue = None
+            self.hub.waiting.discard(self)
+            self.hub.wheel.clear(self)
+            if self._trailers is not None:
+                self._end_stream(self._trailers)
             return False
         self._is_ready = stream.outbound_flow_control_window > 0
         return self._is_ready
 
     def _take(self, room: int) -> tuple[list[bytes | memoryview], int, int]:
-        """At most `room` bytes of what waits: in parts, how many, and how many of them count."""
+        """Take at most `room` bytes off the queue. Returns the parts, their bytes, and how many of these count."""
         parts: list[bytes | memoryview] = []
         size = counted = 0
         while size < room:
@@ -220,7 +220,7 @@ class StreamOutlet:
         return parts, size, counted
 
     def _next(self) -> tuple[bytes | None, bool]:
-        """A part of what waits, and whether it counts; None if there is none."""
+        """Take the next part off the queue. Returns it, or None at the end, and whether it counts."""
         while self._queue:
             first = self._queue[0]
             if isinstance(first, bytes):
@@ -232,13 +232,6 @@ class StreamOutlet:
             self._queue.popleft()
         return None, False
 
-    def _all_sent(self) -> None:
-        self._queue = None
-        self.hub.waiting.discard(self)
-        self.hub.wheel.clear(self)
-        if self.ending:
-            self._call.sent()
-
     def _tell_drained(self) -> None:
         drains, self._drains = self._drains, []
         for each in drains:
@@ -246,7 +239,7 @@ class StreamOutlet:
                 each.callback(None)
 
     def on_due(self, now: float) -> None:
-        """Nothing went out for as long as the wheel was set to, or something did meanwhile."""
+        """Close the call if nothing went out for `write_timeout` seconds, or look again later."""
         limit = self.hub.settings.write_timeout
         stalled = now - self._sent_at
         if limit and stalled >= limit:
@@ -257,32 +250,43 @@ class StreamOutlet:
     # The end.
 
     def close(self, disconnect: Disconnect) -> None:
-        """End the call for a numbered reason. What waits is sent before, but not to the slow."""
-        if self.closing and disconnect not in (SLOW, WRITE_TIMEOUT):
-            return
-        if disconnect in (SLOW, WRITE_TIMEOUT):
-            if self._client is not None:
-                level, who = logging.WARNING, f"client {self._client.name}"
-            else:  # a connection may have a thousand of these, and all may wait for the same window
-                level, who = logging.DEBUG, f"call {self._call.path}"
-            log.log(
-                level, "grpc %s from %s is disconnected (%d %s) with %d bytes waiting",
-                who, self._call.address, disconnect.code, disconnect.text, self.queued,
-            )  # fmt: skip
-        self._call.close(disconnect)
+        """End the call for a numbered reason. What waits is sent first, except to a slow client."""
+        if not self.closing or disconnect in (SLOW, WRITE_TIMEOUT):
+            self._on_close(disconnect)
 
-    def finish(self) -> None:
-        """Take nothing more; the call's `sent` is called when all is out, which may be now."""
+    def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """Take no more messages, and end the stream with `trailers` after those that wait."""
         self.closing = True
-        self.ending = True
+        self._trailers = trailers
         if self._queue is None:
-            self._call.sent()
+            self._end_stream(trailers)
+
+    def abandon(self, trailers: list[tuple[bytes, bytes]], code: ErrorCode) -> None:
+        """Drop what waits and end the stream now: with `trailers`, or inside a message by RST_STREAM with `code`."""
+        if self._rest is None:
+            self._end_stream(trailers)
+        else:
+            on_sent = self._on_sent
+            self.stop()
+            self._sender.reset(self._stream_id, code)
+            on_sent()
+
+    def _end_stream(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        on_sent = self._on_sent
+        self.stop()
+        headers = trailers if self.started else response_headers() + trailers  # "Trailers-Only"
+        self._sender.send_headers(self._stream_id, headers, end_stream=True)
+        if not self._stream.closed:
+            # "Early Server Closure": the client has not half-closed, and need not send the rest.
+            self._sender.reset(self._stream_id, ErrorCode.NO_ERROR)
+        on_sent()
 
     def stop(self) -> None:
-        """Forget what waits: the call has ended, or the connection."""
-        self._call = _ENDED
+        """Forget what waits, and the call, so that no cycle keeps it in memory."""
+        self._on_client = self._on_close = _ignore
+        self._on_sent = _ignore
         self.closing = True
-        self.ending = False
+        self._trailers = None
         self._queue = None
         self._rest = None
         amount, self.queued = self.queued, 0
@@ -293,3 +297,7 @@ class StreamOutlet:
         for each in drains:
             if not each.called:
                 each.errback(CancelledError())
+
+
+def _ignore(*arguments: Any) -> None:
+    """What a stream that has ended does with its callbacks."""

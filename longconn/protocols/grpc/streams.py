@@ -1,210 +1,187 @@
-"""The streams of one connection: what comes on them is for calls, and what calls ask goes out on them.
+"""The streams of one connection: each request becomes a call, and the frames of its stream reach that call.
 
-The rules are those of `doc/PROTOCOL-HTTP2.md` in grpc/grpc, whose sections are named in quotes.
+The rules are those of `doc/PROTOCOL-HTTP2.md` in grpc/grpc and of RFC 9113.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from h2 import events
 
-from longconn.core.hub import log
-from longconn.protocols.grpc.call import GrpcCall
-from longconn.protocols.grpc.http2_connection import HTTP2Connection
-from longconn.protocols.grpc.limits import MAX_STREAMS
-from longconn.wire.grpc import ACCEPT_ENCODING, trailers, write_metadata
+from longconn.core.hub import Hub, log
+from longconn.protocols.grpc.call import CallContext, GrpcCall, Services
+from longconn.protocols.grpc.limits import MAX_STREAMS, FrameLimits
+from longconn.protocols.grpc.receiving import ConnectionWindow
+from longconn.protocols.grpc.sending import Sender
+from longconn.wire.grpc import response_headers, trailers
 from longconn.wire.grpc_request import NotGRPC, read_request
-from longconn.wire.grpc_status import Metadata, StatusCode, StatusError
+from longconn.wire.grpc_status import StatusCode, StatusError
 from longconn.wire.http2 import ErrorCode
-from longconn.wire.http2_fields import HeaderError, check_request, check_trailers, content_length
+from longconn.wire.http2_fields import HeaderError, check_body_left, check_request, check_trailers, content_length
 
-_OK = (b":status", b"200")
-_TYPE = (b"content-type", b"application/grpc")
-_ACCEPTED = (b"grpc-accept-encoding", ACCEPT_ENCODING)
-#: Bytes of headers that the calls of one connection may have: compressed, a few bytes may stand for a thousand.
-_MOST_HEADS = 4 * 1024 * 1024
-#: Of the room for messages that are received, the part of one connection.
-_SHARE = 4
-#: Characters of a path that are told back.
-_LONGEST_PATH = 200
+#: Bytes of headers that the calls of one connection may have. Compressed, a few bytes may stand for a thousand.
+_MAX_HEADS = 4 * 1024 * 1024
+#: Characters of an unknown path that the answer repeats.
+_MAX_PATH = 200
 
 
-class Streams(HTTP2Connection):
-    """A connection, but for the reading of frames (`longconn.protocols.grpc.connection.GrpcProtocol`)."""
+class GrpcStreams:
+    """The calls that are under way on one connection.
 
-    # What the library tells.
+    `peer` is the host and the address of the peer. `on_client` is called with 1 when a call becomes a client of the
+    hub and with -1 when it is one no more; `on_empty` whenever the last call has ended.
+    """
 
-    def _take(self, frame: bytes) -> None:
-        """Give the library a whole frame, and act on what that means."""
-        for event in self._library.receive_data(frame):
-            act = _ACTIONS.get(type(event))
-            if act is not None:
-                act(self, event)
-        self._pass_on()
+    def __init__(
+        self,
+        hub: Hub,
+        peer: tuple[str, str],
+        services: Services,
+        sender: Sender,
+        window: ConnectionWindow,
+        limits: FrameLimits,
+        on_client: Callable[[int], None],
+        on_empty: Callable[[], None],
+    ) -> None:
+        #: the calls by the number of their stream
+        self.calls: dict[int, GrpcCall] = {}
+        #: the last stream that is served; None while new streams are accepted
+        self.last_stream: int | None = None
+        self._h2 = sender.h2
+        self._services = services
+        self._limits = limits
+        self._sender = sender
+        self._window = window
+        self._address = peer[1]
+        self._context = CallContext(hub, *peer, sender, window, on_client, self._on_sent)
+        self._on_empty = on_empty
+        # Bytes of headers of the calls under way.
+        self._heads = 0
+
+    def refuse_new(self) -> int:
+        """Accept no further streams. Returns the number of the last one that is served."""
+        self.last_stream = self._h2.highest_inbound_stream_id
+        return self.last_stream
+
+    def receive(self, frame: bytes) -> None:
+        """Act on one whole frame. Raises the library's ProtocolError, and HTTP2Error for too many resets."""
+        received: list[Any] = self._h2.receive_data(frame)
+        for event in received:
+            kind = type(event)
+            if kind is events.DataReceived:
+                self._on_data(event)
+            elif kind is events.RequestReceived:
+                self._on_request(event)
+            elif kind is events.RemoteSettingsChanged:
+                for call in list(self.calls.values()):  # the windows of all streams may have changed
+                    call.outlet.on_window()
+            elif kind is events.StreamReset:
+                self._lose(event.stream_id)
+                if not event.remote_reset:
+                    # The library has reset the stream, for a fault of the peer (CVE-2025-8671).
+                    self._limits.count_reset()
+            elif kind is events.TrailersReceived:
+                self._on_trailers(event)
+            elif kind is events.StreamEnded:
+                if event.stream_id in self.calls:
+                    self.calls[event.stream_id].on_half_close()
+            elif kind is events.WindowUpdated and event.stream_id in self.calls:
+                self.calls[event.stream_id].outlet.on_window()
+        self._sender.append_pending()
 
     def _on_request(self, event: Any) -> None:
         stream_id: int = event.stream_id
         ended = event.stream_ended is not None
-        if len(self.calls) >= MAX_STREAMS or (self._last is not None and stream_id > self._last):
-            self._break(stream_id, ErrorCode.REFUSED_STREAM)
+        if len(self.calls) >= MAX_STREAMS or (self.last_stream is not None and stream_id > self.last_stream):
+            self._reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         try:
             check_request(event.headers)
-            length = content_length(self._library.lengths)
-            _check_length(length, ended)
+            body_left = content_length(self._h2.content_lengths)
+            check_body_left(body_left, ended)
             request = read_request(event.headers)
-            handler = self.factory.services.get(request.path)
+            handler = self._services.get(request.path)
             if handler is None:
-                raise StatusError(StatusCode.UNIMPLEMENTED, f"there is no method {request.path[:_LONGEST_PATH]}")
+                raise StatusError(StatusCode.UNIMPLEMENTED, f"there is no method {request.path[:_MAX_PATH]}")
             head_size = sum([len(name) + len(value) for name, value in event.headers])
-            if self._heads + head_size > _MOST_HEADS:
+            if self._heads + head_size > _MAX_HEADS:
                 raise StatusError(StatusCode.RESOURCE_EXHAUSTED, "the calls under way have too much metadata")
         except HeaderError as error:
-            self._on_malformed(stream_id, error)
+            self._reset_malformed(stream_id, error)
         except NotGRPC as error:
             headers = [(b":status", b"%d" % error.status), *error.headers, (b"content-type", b"text/plain")]
-            self._refuse(stream_id, headers, event)
+            self._refuse(stream_id, headers, ended)
         except StatusError as error:
-            self._refuse(stream_id, [_OK, _TYPE, _ACCEPTED, *trailers(error.code, error.message)], event)
+            self._refuse(stream_id, response_headers() + trailers(error.code, error.message), ended)
         else:
             self._heads += head_size
-            call = GrpcCall(self, request, stream_id, self._library.streams[stream_id], ended, head_size)
-            call.to_come = length
+            call = GrpcCall(self._context, request, self._h2.streams[stream_id], ended, head_size, body_left)
             self.calls[stream_id] = call
             call.run(handler)
 
-    def _refuse(self, stream_id: int, headers: list[tuple[bytes, bytes]], event: Any) -> None:
-        """Answer a request of which there is no call."""
-        self._library.send_headers(stream_id, headers, end_stream=True)
-        if event.stream_ended is None:
-            self._library.reset_stream(stream_id, ErrorCode.NO_ERROR)
-
-    def _on_trailers(self, event: Any) -> None:
-        """gRPC has none in a request; what they say is not asked (RFC 9113, section 8.1)."""
-        call = self.calls.get(event.stream_id)
-        try:
-            check_trailers(event.headers)
-            if call is not None:
-                _check_length(call.to_come, ended=True)
-        except HeaderError as error:
-            self._on_malformed(event.stream_id, error)
-
-    def _on_malformed(self, stream_id: int, error: HeaderError) -> None:
-        log.debug("a request from %s is malformed: %.200s", self.address, error)
-        self._break(stream_id, ErrorCode.PROTOCOL_ERROR)
-        call = self.calls.get(stream_id)
-        if call is not None:
-            self._forget(call)
-            call.lost()
-
-    def _break(self, stream_id: int, code: ErrorCode) -> None:
-        """Reset a stream for what the peer did."""
-        self._limits.reset()
-        self._library.reset_stream(stream_id, code)
+    def _refuse(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
+        """Answer a request without a call."""
+        self._h2.send_headers(stream_id, headers, end_stream=True)
+        if not ended:
+            self._h2.reset_stream(stream_id, ErrorCode.NO_ERROR)
 
     def _on_data(self, event: Any) -> None:
         size: int = event.flow_controlled_length
-        self._credit.received(size)
+        self._window.on_received(size)
         call = self.calls.get(event.stream_id)
         if call is None:
             return
         ended = event.stream_ended is not None
-        if call.to_come is not None:
-            call.to_come -= len(event.data)
+        if call.body_left is not None:
+            call.body_left -= len(event.data)
             try:
-                _check_length(call.to_come, ended)
+                check_body_left(call.body_left, ended)
             except HeaderError as error:
-                self._on_malformed(event.stream_id, error)
+                self._reset_malformed(event.stream_id, error)
                 return
         call.on_data(event.data, size, ended)
 
-    def _on_end(self, event: Any) -> None:
+    def _on_trailers(self, event: Any) -> None:
+        """Check trailers of a request. gRPC has none, and their content is ignored (RFC 9113, section 8.1)."""
         call = self.calls.get(event.stream_id)
-        if call is not None:
-            call.on_half_close()
-
-    def _on_reset(self, event: Any) -> None:
-        call = self.calls.get(event.stream_id)
-        if call is not None:
-            self._forget(call)
-            call.lost()
-        if not event.remote_reset:
-            # The library has, for a fault of the peer's (CVE-2025-8671).
-            self._limits.reset()
-
-    def _on_window(self, event: Any) -> None:
-        call = self.calls.get(event.stream_id)
-        if call is not None:
-            call.outlet.wake()
-
-    def _on_settings(self, event: Any) -> None:
-        for call in list(self.calls.values()):  # the windows of all may have changed
-            call.outlet.wake()
-
-    # What calls ask.
-
-    def open_window(self, stream_id: int, amount: int) -> None:
-        """A call's sender may send `amount` bytes more."""
-        self._library.increment_flow_control_window(amount, stream_id)
-        self.sender.sent_frames += 1
-        self._pass_on()
-
-    def keep(self, amount: int) -> bool:
-        """Bytes more that are kept for a call, or fewer; False if that is too much."""
-        self._kept += amount
-        budget = self.factory.budget
-        return budget.keep(amount) and self._kept <= max(budget.limit // _SHARE, self.max_receive)
-
-    def hold(self, amount: int) -> None:
-        """Bytes more that wait for a handler, or fewer."""
-        self._credit.hold(amount)
-
-    def send_headers(self, call: GrpcCall, metadata: Metadata) -> None:
-        """The response's headers ("Response-Headers")."""
-        headers = [_OK, _TYPE, _ACCEPTED]
-        if call.compresses:
-            headers.append((b"grpc-encoding", b"gzip"))
-        self._library.send_headers(call.stream_id, headers + write_metadata(metadata))
-        self.sender.sent_frames += 1
-        self._pass_on()
-
-    def send_trailers(self, call: GrpcCall, error: StatusError) -> None:
-        """The status ("Trailers", or "Trailers-Only"), and the end of the stream."""
         try:
-            headers = trailers(error.code, error.message, (*error.metadata, *call.trailing))
-        except ValueError as wrong:
-            log.error("the trailing metadata of %s: %s", call.path, wrong)
-            headers = trailers(StatusCode.UNKNOWN, "internal error")
-        if not call.outlet.started:
-            headers = [_OK, _TYPE, _ACCEPTED, *headers]
-        self._library.send_headers(call.stream_id, headers, end_stream=True)
-        if not call.half_closed:
-            # "Early Server Closure": the client need not send the rest.
-            self._library.reset_stream(call.stream_id, ErrorCode.NO_ERROR)
-        self._pass_on()
-        self._forget(call)
+            check_trailers(event.headers)
+            if call is not None:
+                check_body_left(call.body_left, ended=True)
+        except HeaderError as error:
+            self._reset_malformed(event.stream_id, error)
 
-    def reset(self, call: GrpcCall, code: ErrorCode) -> None:
-        """End a stream in the middle of a message."""
-        self._library.reset_stream(call.stream_id, code)
-        self._pass_on()
-        self._forget(call)
+    def _reset_malformed(self, stream_id: int, error: HeaderError) -> None:
+        log.debug("a request from %s is malformed: %.200s", self._address, error)
+        self._reset(stream_id, ErrorCode.PROTOCOL_ERROR)
+        self._lose(stream_id)
 
+    def _reset(self, stream_id: int, code: ErrorCode) -> None:
+        """Reset a stream for the peer's fault."""
+        self._limits.count_reset()
+        self._h2.reset_stream(stream_id, code)
 
-def _check_length(to_come: int | None, ended: bool) -> None:
-    """Raises HeaderError for a body that is not what its `content-length` says (RFC 9113, section 8.1.1)."""
-    if to_come is not None and (to_come < 0 or (ended and to_come)):
-        raise HeaderError("the body is not as long as content-length says")
+    # The end of calls.
 
+    def _lose(self, stream_id: int) -> None:
+        """A stream was reset: its call, if there is one, ends without a status."""
+        call = self.calls.get(stream_id)
+        if call is not None:
+            self._on_sent(call)
+            call.lost()
 
-_ACTIONS: dict[type, Any] = {
-    events.RequestReceived: Streams._on_request,
-    events.TrailersReceived: Streams._on_trailers,
-    events.DataReceived: Streams._on_data,
-    events.StreamEnded: Streams._on_end,
-    events.StreamReset: Streams._on_reset,
-    events.WindowUpdated: Streams._on_window,
-    events.RemoteSettingsChanged: Streams._on_settings,
-    events.PingAckReceived: Streams._on_pong,
-}
+    def _on_sent(self, call: GrpcCall) -> None:
+        """The last frame of a call was sent."""
+        if self.calls.pop(call.stream_id, None) is not None:
+            self._heads -= call.head_size
+        if not self.calls:
+            self._on_empty()
+
+    def lose_all(self) -> None:
+        """The connection is lost, or is closed for a reason of its own."""
+        calls = list(self.calls.values())
+        self.calls.clear()
+        for call in calls:
+            call.lost()

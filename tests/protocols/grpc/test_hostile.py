@@ -200,7 +200,7 @@ class FormTests(Case):
             connection.send(head(2 * number + 1, http2.encode_headers(REQUEST[1:]), flags=5))
             if not number % 50:
                 self.server.settle()
-            if connection.transport.protocol._over:
+            if connection.transport.protocol.ended:
                 break
         self.assertEqual(self.verdict(connection), (CALM, "too many resets"))
         self.assertLess(number, 2_100)
@@ -279,7 +279,7 @@ class FloodTests(Case):
             stream = 2 * number + 1
             connection.send(head(stream) + http2.frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
             sent = number
-            if connection.transport.protocol._over:
+            if connection.transport.protocol.ended:
                 break
         self.assertEqual(self.verdict(connection), (CALM, "too many resets"))
         self.assertLess(sent, 2_100)
@@ -292,7 +292,7 @@ class FloodTests(Case):
             connection.send(head(stream) + http2.window_update(stream, 2**31 - 1))
             if not number % 50:
                 self.server.settle()
-            if connection.transport.protocol._over:
+            if connection.transport.protocol.ended:
                 break
         self.assertEqual(self.verdict(connection)[0], CALM)
         self.assertLess(number, 2_100)
@@ -316,7 +316,7 @@ class FloodTests(Case):
             connection.send(head(2 * number + 1))
             if not number % 50:
                 self.server.settle()
-            if connection.transport.protocol._over:
+            if connection.transport.protocol.ended:
                 break
         self.assertEqual(self.verdict(connection), (CALM, "too many resets"))
         self.assertLess(number, 3 * MAX_STREAMS + 100)
@@ -327,7 +327,7 @@ class FloodTests(Case):
         connection = self.rogue(OPEN + head(1, BLOCK, flags=0))
         for part in parts:
             connection.send(http2.frame(http2.CONTINUATION, 0, 1, part))
-            if connection.transport.protocol._over:
+            if connection.transport.protocol.ended:
                 break
         self.assertEqual(self.verdict(connection), (CALM, "too many headers"))
 
@@ -354,7 +354,7 @@ class FloodTests(Case):
         connection.send(http2.settings({8: 2}))  # not of ours (RFC 8441)
         self.server.settle()
         self.assertEqual(len(frames(connection.received)), 2 + 22)  # each is acknowledged
-        self.assertLess(len(connection.transport.protocol._library.remote_settings), 10)
+        self.assertLess(len(connection.transport.protocol._h2.remote_settings), 10)
 
     def test_a_flood_of_acknowledgements(self) -> None:
         data = http2.frame(SETTINGS, http2.ACK, 0, b"") * 12_000
