@@ -13,8 +13,8 @@ from hmac import compare_digest
 from longconn.core import errors
 from longconn.core.errors import CommandError, Reason
 from longconn.core.hub import Hub, log
-from longconn.protocols.http.errors import STATUSES, Refused
-from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.errors import STATUSES, HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
 from longconn.server_api import messages as wire
 from longconn.server_api.methods import METHODS, read, read_batch
 
@@ -38,7 +38,7 @@ class ServerAPI:
         """Whether there is a key."""
         return bool(self._key)
 
-    def tell(self, exchange: Exchange) -> None:
+    def tell(self, exchange: HTTPExchange) -> None:
         """Somebody wants the API, and it is off."""
         if not self._told:
             self._told = True
@@ -48,8 +48,8 @@ class ServerAPI:
                 exchange.address,
             )
 
-    def call(self, method: str, exchange: Exchange) -> None:
-        """Do what a request asks for, and answer when that is known. Raises Refused."""
+    def call(self, method: str, exchange: HTTPExchange) -> None:
+        """Do what a request asks for, and answer when that is known. Raises HTTPError."""
         hub = self._hub
         self._authorize(exchange)
         hub.api.calls[method] += 1
@@ -58,7 +58,7 @@ class ServerAPI:
             command = read_batch(hub, request) if method == "batch" else read(hub, method, request)
         except wire.MalformedError as error:
             hub.api.refused += 1
-            raise Refused(400, f"bad request: {error}", code=errors.BAD_REQUEST.code) from None
+            raise HTTPError(400, f"bad request: {error}", code=errors.BAD_REQUEST.code) from None
         exchange.watch()
         answer = partial(self._answer, method, exchange)
         try:
@@ -66,16 +66,16 @@ class ServerAPI:
         except CommandError as error:
             answer(error)
 
-    def _authorize(self, exchange: Exchange) -> None:
+    def _authorize(self, exchange: HTTPExchange) -> None:
         given = exchange.header("x-api-key")
         if not given:
             scheme, _, rest = exchange.header("authorization").strip().partition(" ")
             given = rest.strip() if scheme.lower() == "apikey" else ""
         if not compare_digest(given.encode(), self._key):
             log.info("%s asked for the server API with a wrong key, or none", exchange.address)
-            raise Refused(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
+            raise HTTPError(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
 
-    def _answer(self, method: str, exchange: Exchange, result: bytes | CommandError) -> None:
+    def _answer(self, method: str, exchange: HTTPExchange, result: bytes | CommandError) -> None:
         status, body = 200, b""
         if isinstance(result, CommandError):
             self._hub.api.refused += 1

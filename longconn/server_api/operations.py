@@ -38,7 +38,7 @@ UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON = 2000, "server unsubscribe"
 SERVER = Info("")
 
 
-class Session(Protocol):
+class ProgramSession(Protocol):
     """What a server can make a client do that speaks the structured protocol, or over gRPC (`Client.session`)."""
 
     id: str
@@ -189,7 +189,7 @@ class API:
             self.disconnect(target, EXPIRED)
             return
         for client in self._clients(target):
-            session: Session | None = client.session
+            session: ProgramSession | None = client.session
             if session is not None and session.connected:
                 if info:
                     client.identify(client.user, info)
@@ -203,13 +203,13 @@ class API:
             client = hub.clients.get(target.client)
             found = () if client is None else (client,)
         for each in tuple(found):
-            session: Session | None = each.session
+            session: ProgramSession | None = each.session
             if each.user == target.user and (not target.session or (session and session.id == target.session)):
                 yield each
 
-    def _sessions(self, target: Target) -> Iterator[Session]:
+    def _sessions(self, target: Target) -> Iterator[ProgramSession]:
         for client in self._clients(target):
-            session: Session | None = client.session
+            session: ProgramSession | None = client.session
             if session is not None and session.connected:
                 yield session
 

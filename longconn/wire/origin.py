@@ -27,7 +27,7 @@ _SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class OriginRefusal:
     """Why a request is not served: a status of HTTP, and a sentence for people."""
 
     status: int
@@ -35,7 +35,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class RequestOrigin:
     """What a request says of where it comes from, and how it came.
 
     `hosts` and `origins` are all values of the headers Host and Origin. `local` says that the
@@ -52,7 +52,7 @@ class Caller:
     must_name_host: bool = True
 
 
-class Rules:
+class OriginRules:
     """The rules as `settings` have them: `allowed_origin` and `allowed_host`."""
 
     def __init__(self, settings: Settings) -> None:
@@ -64,60 +64,62 @@ class Rules:
             if origin is not None:
                 self._hosts.add(origin[2])
 
-    def check(self, caller: Caller, harmless: bool = False) -> Refusal | None:
+    def check(self, request: RequestOrigin, harmless: bool = False) -> OriginRefusal | None:
         """None if the request may be served, else why not.
 
         What is `harmless` to show to anybody (the first page, not a message) may be navigated
         to by a link on any site.
         """
-        return self._check_host(caller) or self._check_origin(caller, harmless)
+        return self._check_host(request) or self._check_origin(request, harmless)
 
-    def _check_host(self, caller: Caller) -> Refusal | None:
-        if len(caller.hosts) > 1 or (caller.must_name_host and not caller.hosts):
-            return Refusal(400, "a request has one Host header")
-        for each in caller.hosts:
+    def _check_host(self, request: RequestOrigin) -> OriginRefusal | None:
+        if len(request.hosts) > 1 or (request.must_name_host and not request.hosts):
+            return OriginRefusal(400, "a request has one Host header")
+        for each in request.hosts:
             match = _HOST.fullmatch(each.lower())
             if match is None or (match[2] and int(match[2]) > 65535):
-                return Refusal(400, "the Host header is malformed")
+                return OriginRefusal(400, "the Host header is malformed")
             host = match[1].rstrip(".")
-            if caller.local and not (self._any or host in self._hosts or _is_here(host) or _is_address(host)):
-                return Refusal(
+            if request.local and not (self._any or host in self._hosts or _is_here(host) or _is_address(host)):
+                return OriginRefusal(
                     403,
                     f"on a loopback address the host {_shown(host)} is not served; "
                     f"--allowed-host={_shown(host)} would serve it",
                 )
         return None
 
-    def _check_origin(self, caller: Caller, harmless: bool) -> Refusal | None:
-        if len(caller.origins) > 1:
-            return Refusal(400, "a request has at most one Origin header")
-        for origin in caller.origins:
-            if self._admits(origin, caller):
+    def _check_origin(self, request: RequestOrigin, harmless: bool) -> OriginRefusal | None:
+        if len(request.origins) > 1:
+            return OriginRefusal(400, "a request has at most one Origin header")
+        for origin in request.origins:
+            if self._admits(origin, request):
                 return None
-            return Refusal(
+            return OriginRefusal(
                 403,
                 f"pages of {_shown(origin)} may not connect here; --allowed-origin={_shown(origin)} would let them",
             )
-        if caller.fetch_site.lower() != "cross-site" or self._any or (harmless and caller.fetch_mode == "navigate"):
+        if request.fetch_site.lower() != "cross-site" or self._any or (harmless and request.fetch_mode == "navigate"):
             return None
-        return Refusal(403, "pages of other sites may not connect here; --allowed-origin=ORIGIN would let those of one")
+        return OriginRefusal(
+            403, "pages of other sites may not connect here; --allowed-origin=ORIGIN would let those of one"
+        )
 
-    def _admits(self, origin: str, caller: Caller) -> bool:
+    def _admits(self, origin: str, request: RequestOrigin) -> bool:
         if self._any or _canonical(origin) in self._origins:
             return True
         match = _ORIGIN.fullmatch(origin.lower())
         if match is None:
             return False
         scheme, host, port = match.groups()
-        if caller.local and _is_here(host):
+        if request.local and _is_here(host):
             return True
         default = _DEFAULT_PORTS.get(scheme)
-        if default is None or (caller.secure and scheme != "https"):
+        if default is None or (request.secure and scheme != "https"):
             return False
         # Behind a proxy that ends TLS, the page is https and the connection is not: the origin's scheme counts.
         return any(
             each is not None and (each[1], int(each[2] or default)) == (host, int(port or default))
-            for each in (_HOST.fullmatch(every.lower()) for every in caller.hosts)
+            for each in (_HOST.fullmatch(every.lower()) for every in request.hosts)
         )
 
 

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from longconn.protocols.http.errors import Refused, answer_of
+from longconn.protocols.http.errors import HTTPError, answer_of
 from longconn.protocols.http.request import body_limit, check_lines, find_head
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Phase(enum.Enum):
 
 
 @implementer(IHalfCloseableProtocol)
-class LiveChannel(HTTPChannel):
+class HTTPConnection(HTTPChannel):
     """The connection. While a request is under way nothing refers to it but its transport, so that
     an upgrade may take the transport away: no timer runs, and it is not among the site's idle ones."""
 
@@ -121,7 +121,7 @@ class LiveChannel(HTTPChannel):
         if self.phase is Phase.IDLE:
             self.close_idle()
         elif self.phase is Phase.HEAD:
-            self.refuse(Refused(408, f"the head took more than {self.site.hub.settings.head_timeout:g} seconds"))
+            self.refuse(HTTPError(408, f"the head took more than {self.site.hub.settings.head_timeout:g} seconds"))
         elif self.phase is Phase.BODY:
             self._check_pace(now)
         else:
@@ -129,7 +129,7 @@ class LiveChannel(HTTPChannel):
 
     def _check_pace(self, now: float) -> None:
         if now - self._heard >= BODY_IDLE or now - self._began >= BODY_GRACE + self._body / BODY_RATE:
-            self.refuse(Refused(408, "the body came too slowly"))
+            self.refuse(HTTPError(408, "the body came too slowly"))
         else:
             self._enter(Phase.BODY, _BODY_CHECK)
 
@@ -246,7 +246,7 @@ class LiveChannel(HTTPChannel):
                 return False
             lines = bytes(inbox[:end]).split(b"\r\n")
             check_lines(lines)
-        except Refused as error:
+        except HTTPError as error:
             self.refuse(error)
             return False
         del inbox[: end + 4]
@@ -269,7 +269,7 @@ class LiveChannel(HTTPChannel):
         codings = request.requestHeaders.getRawHeaders(b"transfer-encoding")
         if codings and (self._version != b"HTTP/1.1" or [each.lower() for each in codings] != [b"chunked"]):
             # RFC 9112, section 6.1: anything else could be read differently by a proxy before us.
-            self.refuse(Refused(400, "Transfer-Encoding is `chunked` or absent"))
+            self.refuse(HTTPError(400, "Transfer-Encoding is `chunked` or absent"))
         elif self.length and self.length > self._limit:
             self.refuse(self._too_large())
         elif self.length and self.site.bodies + self.length > settings.max_body_total:
@@ -297,11 +297,11 @@ class LiveChannel(HTTPChannel):
             return False
         return True
 
-    def _too_large(self) -> Refused:
-        return Refused(413, f"the body is larger than {self._limit} bytes")
+    def _too_large(self) -> HTTPError:
+        return HTTPError(413, f"the body is larger than {self._limit} bytes")
 
-    def _too_many(self) -> Refused:
-        return Refused(503, "too many large requests at once; try again")
+    def _too_many(self) -> HTTPError:
+        return HTTPError(503, "too many large requests at once; try again")
 
     def _forget_body(self) -> None:
         self.site.bodies -= self._body
@@ -331,9 +331,9 @@ class LiveChannel(HTTPChannel):
             self._close_if_all_is_answered()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(Refused(400, "this is not HTTP/1.1 as RFC 9112 has it"))
+        self.refuse(HTTPError(400, "this is not HTTP/1.1 as RFC 9112 has it"))
 
-    def refuse(self, error: Refused) -> None:
+    def refuse(self, error: HTTPError) -> None:
         """Answer instead of the site, and end the connection so that the client gets to read it."""
         if self.phase is Phase.ENDING:
             return

@@ -38,7 +38,7 @@ _RETRY_AFTER = {429: 1, 503: 1}
 Headers = Sequence[tuple[str, str]]
 
 
-class Refused(LongConnError):
+class HTTPError(LongConnError):
     """A request is answered with a status of 4xx or 5xx; `extra` are members of the answer's `error`."""
 
     def __init__(self, status: int, message: str, headers: Headers = (), code: int = 0, **extra: object) -> None:
@@ -50,26 +50,26 @@ class Refused(LongConnError):
         self.extra = extra
 
 
-def refused(error: CommandError | Refused, **extra: object) -> Refused:
+def as_http_error(error: CommandError | HTTPError, **extra: object) -> HTTPError:
     """A refused command as an answer of HTTP."""
-    if isinstance(error, Refused):
+    if isinstance(error, HTTPError):
         return error
-    return Refused(STATUSES[error.reason], str(error), (), error.reason.code, **extra)
+    return HTTPError(STATUSES[error.reason], str(error), (), error.reason.code, **extra)
 
 
-def headers_of(error: Refused) -> list[tuple[str, str]]:
+def headers_of(error: HTTPError) -> list[tuple[str, str]]:
     headers = list(error.headers)
     if error.status in _RETRY_AFTER and not any(name == "Retry-After" for name, _ in headers):
         headers.append(("Retry-After", str(_RETRY_AFTER[error.status])))
     return headers
 
 
-def body_of(error: Refused) -> bytes:
+def body_of(error: HTTPError) -> bytes:
     value = {"error": {"code": error.code, "message": str(error), **error.extra}}
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
-def answer_of(error: Refused, with_body: bool) -> bytes:
+def answer_of(error: HTTPError, with_body: bool) -> bytes:
     """A whole response of HTTP/1.1, after which the connection closes."""
     body = body_of(error)
     headers = [

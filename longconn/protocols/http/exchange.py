@@ -14,15 +14,15 @@ from twisted.python.failure import Failure
 
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
-from longconn.protocols.http.errors import Headers, Refused, body_of, headers_of, refused
+from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of
 from longconn.protocols.http.request import body_limit
-from longconn.wire.origin import Caller, is_loopback
+from longconn.wire.origin import RequestOrigin, is_loopback
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PARAMETERS = 50
 
 
-class Exchange:
+class HTTPExchange:
     """A request of twisted.web (`request`) with what the hub calls its client: `host`, `address`.
 
     An answer is given once, at once or turns later; if the client went meanwhile it is dropped.
@@ -48,10 +48,10 @@ class Exchange:
         values = self.request.requestHeaders.getRawHeaders(name.encode()) or []
         return [each.decode("utf-8", "replace") for each in values]
 
-    def caller(self) -> Caller:
+    def origin(self) -> RequestOrigin:
         """What the request says of where it comes from."""
         here = self.request.getHost()
-        return Caller(
+        return RequestOrigin(
             hosts=self.headers("host"),
             origins=self.headers("origin"),
             fetch_site=self.header("sec-fetch-site"),
@@ -62,7 +62,7 @@ class Exchange:
         )
 
     def path(self) -> list[str]:
-        """The segments of the path below the resource. Raises Refused(400) for escapes that are none."""
+        """The segments of the path below the resource. Raises HTTPError(400) for escapes that are none."""
         segments = self.request.postpath
         # twisted.web decoded them after it split, and leniently; ours are looked at as they came.
         raw = self.request.path.split(b"/")[-len(segments) :] if segments else []
@@ -71,19 +71,19 @@ class Exchange:
         return [_decode(each) for each in raw]
 
     def parameter(self, name: str) -> str | None:
-        """One of `?name=value`. Raises Refused(400) for a query that is malformed or says it twice."""
+        """One of `?name=value`. Raises HTTPError(400) for a query that is malformed or says it twice."""
         if self._query is None:
             self._query = _parse_query(self.request.uri.partition(b"?")[2])
         return self._query.get(name)
 
     def body(self) -> bytes:
-        """The body. Raises Refused(413) for one over its limit, which a foreign site may let through."""
+        """The body. Raises HTTPError(413) for one over its limit, which a foreign site may let through."""
         content = self.request.content
         content.seek(0)
         limit = body_limit(self.hub.settings, self.header("content-type"))
         data: bytes = content.read(limit + 1)
         if len(data) > limit:
-            raise Refused(413, f"the body is larger than {limit} bytes")
+            raise HTTPError(413, f"the body is larger than {limit} bytes")
         return data
 
     # The answer.
@@ -117,9 +117,9 @@ class Exchange:
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         self.answer(status, body + b"\n", "application/json")
 
-    def fail(self, error: CommandError | Refused, **extra: object) -> None:
+    def fail(self, error: CommandError | HTTPError, **extra: object) -> None:
         """Answer that it was refused, and why."""
-        answer = refused(error, **extra)
+        answer = as_http_error(error, **extra)
         self.answer(answer.status, body_of(answer), "application/json", headers_of(answer))
 
 
@@ -133,11 +133,11 @@ def _differ(raw: bytes, decoded: bytes) -> bool:
 
 def _decode(segment: bytes) -> str:
     if _BAD_ESCAPE.search(segment):
-        raise Refused(400, "a % in the path is followed by two hexadecimal digits")
+        raise HTTPError(400, "a % in the path is followed by two hexadecimal digits")
     try:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
-        raise Refused(400, "the path is not UTF-8") from None
+        raise HTTPError(400, "the path is not UTF-8") from None
 
 
 def _parse_query(query: bytes) -> dict[str, str]:
@@ -146,10 +146,10 @@ def _parse_query(query: bytes) -> dict[str, str]:
             raise ValueError
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS)
     except ValueError:  # UnicodeDecodeError too
-        raise Refused(400, "the query is malformed or not UTF-8") from None
+        raise HTTPError(400, "the query is malformed or not UTF-8") from None
     values: dict[str, str] = {}
     for name, value in pairs:
         if name in values:
-            raise Refused(400, "a parameter of the query stands there twice")
+            raise HTTPError(400, "a parameter of the query stands there twice")
         values[name] = value
     return values

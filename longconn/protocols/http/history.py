@@ -9,7 +9,7 @@ from longconn.core.errors import BAD_REQUEST, LIMIT_EXCEEDED, CommandError
 from longconn.core.long_poll import LongPoll
 from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position
-from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.streams import position
 from longconn.wire.sse import publication_json, quoted
 
@@ -18,19 +18,19 @@ LONGEST_WAIT = 60.0
 _WAIT = re.compile(r"\d{1,6}(?:\.\d{1,6})?", re.ASCII)
 
 
-class Histories:
+class ChannelHistory:
     """Answers with history; knows the polls that wait.
 
     Times-out are by the hub's wheel, so a poll may take up to a second longer than it asked for.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[_Waiting, None] = {}
+        self._waiting: dict[_WaitingPoll, None] = {}
         # The last answer and what it was made of: many who poll one channel ask for the same.
         self._last: tuple[object, bytes] = (None, b"")
 
-    def answer(self, exchange: Exchange, channel: str) -> None:
-        """Raises CommandError or Refused."""
+    def answer(self, exchange: HTTPExchange, channel: str) -> None:
+        """Raises CommandError or HTTPError."""
         hub = exchange.hub
         hub.check(Action.HISTORY, channel)
         since = position(exchange.parameter("since"))
@@ -47,11 +47,11 @@ class Histories:
         most = hub.settings.max_connections
         if most and len(hub.clients) + len(self._waiting) >= most:
             raise CommandError(LIMIT_EXCEEDED, what="connections")
-        waiting = _Waiting(self, exchange, channel, since)
+        waiting = _WaitingPoll(self, exchange, channel, since)
         self._waiting[waiting] = None
         waiting.start(wait)
 
-    def forget(self, waiting: _Waiting) -> None:
+    def forget(self, waiting: _WaitingPoll) -> None:
         self._waiting.pop(waiting, None)
 
     def end_polls(self) -> None:
@@ -59,7 +59,9 @@ class Histories:
         for each in tuple(self._waiting):
             each.poll.expire()
 
-    def finish(self, exchange: Exchange, channel: str, since: Position | None, result: History | CommandError) -> None:
+    def finish(
+        self, exchange: HTTPExchange, channel: str, since: Position | None, result: History | CommandError
+    ) -> None:
         if isinstance(result, CommandError):
             exchange.fail(result)
             return
@@ -70,10 +72,10 @@ class Histories:
         exchange.answer(200, self._last[1], "application/json")
 
 
-class _Waiting:
+class _WaitingPoll:
     """One long poll that waits."""
 
-    def __init__(self, histories: Histories, exchange: Exchange, channel: str, since: Position) -> None:
+    def __init__(self, histories: ChannelHistory, exchange: HTTPExchange, channel: str, since: Position) -> None:
         self.due = 0
         self._histories = histories
         self._exchange = exchange

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from longconn.protocols.http.errors import Refused
-from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.errors import HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
 
 _WEB = Path(__file__).parents[2] / "web"
 _PAGE = "index.html"
@@ -37,7 +37,7 @@ def _page() -> bytes:
     return (_WEB / _PAGE).read_bytes()
 
 
-def page(exchange: Exchange) -> None:
+def page(exchange: HTTPExchange) -> None:
     """Answer with the page itself."""
     channel = exchange.hub.settings.default_channel
     body = _page().replace(b"{channel}", escape(channel).encode())
@@ -45,15 +45,15 @@ def page(exchange: Exchange) -> None:
     _answer(exchange, body, "text/html; charset=utf-8")
 
 
-def part(exchange: Exchange, name: str) -> None:
-    """Answer with one of the files that the page is made of. Raises Refused(404)."""
+def part(exchange: HTTPExchange, name: str) -> None:
+    """Answer with one of the files that the page is made of. Raises HTTPError(404)."""
     body = _files().get(name)
     if body is None:
-        raise Refused(404, "there is nothing at this path")
+        raise HTTPError(404, "there is nothing at this path")
     _answer(exchange, body, _TYPES[Path(name).suffix])
 
 
-def _answer(exchange: Exchange, body: bytes, content_type: str) -> None:
+def _answer(exchange: HTTPExchange, body: bytes, content_type: str) -> None:
     """A browser keeps it, and asks each time whether it is still so: after an upgrade all parts are the new ones."""
     tag = f'"{sha256(body).hexdigest()[:16]}"'
     headers = [
@@ -75,7 +75,7 @@ def _answer(exchange: Exchange, body: bytes, content_type: str) -> None:
     request.finish()
 
 
-def redirect_below(exchange: Exchange) -> None:
+def redirect_below(exchange: HTTPExchange) -> None:
     """The page's own address ends in a slash, or its relative links would miss."""
     path, question, query = exchange.request.uri.partition(b"?")
     last = path.rpartition(b"/")[2].decode("ascii", "replace")

@@ -10,8 +10,8 @@ from longconn.core.errors import BAD_DATA, TOO_MANY_REQUESTS, CommandError
 from longconn.core.namespaces import Action
 from longconn.core.publication import Data, Info, Position
 from longconn.core.timers import Call
-from longconn.protocols.http.errors import Refused, refused
-from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.errors import HTTPError, as_http_error
+from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
 
 #: Publications of one request: what is checked and kept before the first is published.
@@ -24,8 +24,8 @@ _PUBLISHED_LINES = 250
 _PAUSE = 0.01
 
 
-def publish(exchange: Exchange, channel: str) -> None:
-    """Publish the body of a request, and answer when the broker did. Raises CommandError or Refused."""
+def publish(exchange: HTTPExchange, channel: str) -> None:
+    """Publish the body of a request, and answer when the broker did. Raises CommandError or HTTPError."""
     hub = exchange.hub
     hub.check(Action.PUBLISH, channel)
     name = exchange.parameter("name")
@@ -34,10 +34,10 @@ def publish(exchange: Exchange, channel: str) -> None:
     info = Info(name if name is not None else hub.assigned_name(exchange.address))
     kind = exchange.header("content-type")
     if exchange.header("content-encoding").lower() not in ("", "identity"):
-        raise Refused(415, "only bodies without Content-Encoding are read", [("Accept-Encoding", "identity")])
+        raise HTTPError(415, "only bodies without Content-Encoding are read", [("Accept-Encoding", "identity")])
     body = exchange.body()
     if not body:
-        raise Refused(400, "the body is empty: it is what is published")
+        raise HTTPError(400, "the body is empty: it is what is published")
     if media_type(kind) == "application/x-ndjson":
         Bulk(exchange, channel, info, body).start()
         return
@@ -45,7 +45,7 @@ def publish(exchange: Exchange, channel: str) -> None:
     data = Data.of_json(body) if media_type(kind) == "application/json" else _text(body, kind)
     wait = hub.post_wait(exchange.host, data.size)
     if wait:
-        raise Refused(
+        raise HTTPError(
             429, str(CommandError(TOO_MANY_REQUESTS)), [("Retry-After", str(math.ceil(wait)))], TOO_MANY_REQUESTS.code
         )
 
@@ -65,11 +65,11 @@ def _text(body: bytes, content_type: str) -> Data:
         name, _, value = parameter.partition("=")
         charset = value.strip().strip('"').lower()
         if name.strip().lower() == "charset" and charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
-            raise Refused(415, "text is published as UTF-8 only")
+            raise HTTPError(415, "text is published as UTF-8 only")
     try:
         return Data.of_text(body.decode(), len(body))
     except UnicodeDecodeError:
-        raise Refused(415, "the body is neither UTF-8 text nor declared as JSON") from None
+        raise HTTPError(415, "the body is neither UTF-8 text nor declared as JSON") from None
 
 
 class Bulk:
@@ -80,7 +80,7 @@ class Bulk:
     ends when the client goes: nobody is left to be told how far it came.
     """
 
-    def __init__(self, exchange: Exchange, channel: str, info: Info, body: bytes) -> None:
+    def __init__(self, exchange: HTTPExchange, channel: str, info: Info, body: bytes) -> None:
         self._exchange = exchange
         self._channel = channel
         self._info = info
@@ -117,7 +117,7 @@ class Bulk:
             number += 1
             if line.strip(b" \t\r"):
                 if len(self._waiting) == MAX_LINES:
-                    raise Refused(413, f"more than {MAX_LINES} lines in one request", line=number)
+                    raise HTTPError(413, f"more than {MAX_LINES} lines in one request", line=number)
                 self._waiting.append(_line(line, number, limit))
             unchecked += len(line) + 100  # an empty line costs something too
             if unchecked > _CHECKED:
@@ -130,8 +130,8 @@ class Bulk:
             for _ in self._checking:
                 return self._later(0, "_check_some")
             if not self._waiting:
-                raise Refused(400, "the body has no line")
-        except Refused as error:
+                raise HTTPError(400, "the body has no line")
+        except HTTPError as error:
             return self._exchange.fail(error)
         self._waiting.reverse()  # the next is the last: popped at no cost
         self._publish_some()
@@ -206,5 +206,5 @@ def _line(line: bytes, number: int, limit: int) -> Data:
     except CommandError as error:
         what = "JSON" if error.reason is BAD_DATA else str(error)
         prefix = f"line {number} is not valid JSON" if what == "JSON" else f"line {number}: {what}"
-        answer = refused(error)
-        raise Refused(answer.status, prefix, code=answer.code, line=number) from None
+        answer = as_http_error(error)
+        raise HTTPError(answer.status, prefix, code=answer.code, line=number) from None

@@ -10,7 +10,7 @@ from twisted.web.http import parse_qs
 from twisted.web.server import Request
 
 from longconn.core.settings import Settings
-from longconn.protocols.http.errors import Refused
+from longconn.protocols.http.errors import HTTPError
 
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)((?:[/?].*)?)", re.IGNORECASE)
 #: More digits than any length that is allowed; int() would not even try some thousand.
@@ -20,32 +20,32 @@ _LENGTH_DIGITS = 18
 def find_head(data: bytearray, start: int, limit: int) -> int | None:
     """Where the head at the beginning of `data` ends, before its empty line; None if it is not all there.
 
-    The search goes on from `start`. Raises Refused for a head that is larger than `limit` bytes
+    The search goes on from `start`. Raises HTTPError for a head that is larger than `limit` bytes
     (431, or 414 if its first line is), or whose lines do not end as they must (400).
     """
     line_end = data.find(b"\n")
     end = data.find(b"\r\n\r\n", start)
     if line_end > 0 and data[line_end - 1] != 0x0D:
-        raise Refused(400, "the lines of a head end in CR LF")
+        raise HTTPError(400, "the lines of a head end in CR LF")
     if 0 <= end <= limit - 4:
         return end
     if end < 0 and len(data) <= limit:
         return None
     if not 0 <= line_end < limit:
-        raise Refused(414, f"the request line is longer than {limit} bytes")
-    raise Refused(431, f"the head is larger than {limit} bytes")
+        raise HTTPError(414, f"the request line is longer than {limit} bytes")
+    raise HTTPError(431, f"the head is larger than {limit} bytes")
 
 
 def check_lines(lines: list[bytes]) -> None:
-    """Raises Refused for what twisted.web would take, or fall over, in a head's lines."""
+    """Raises HTTPError for what twisted.web would take, or fall over, in a head's lines."""
     for line in lines[1:]:
         if line.translate(None, b"\0\r\n") != line:  # RFC 9110, section 5.5; Twisted 24 takes them
-            raise Refused(400, "a header has no NUL, CR or LF in it")
+            raise HTTPError(400, "a header has no NUL, CR or LF in it")
         name, _, value = line.partition(b":")
         if name[:1] in (b" ", b"\t"):  # obsolete line folding (RFC 9112, section 5.2)
-            raise Refused(400, "a header may not be folded over lines")
+            raise HTTPError(400, "a header may not be folded over lines")
         if name.lower() == b"content-length" and value.strip().isdigit() and len(value) > _LENGTH_DIGITS:
-            raise Refused(413, "the body is too large")
+            raise HTTPError(413, "the body is too large")
 
 
 def body_limit(settings: Settings, content_type: str) -> int:
@@ -58,7 +58,7 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-class LiveRequest(Request):
+class BufferedRequest(Request):
     """A request whose body stays in memory and is counted, and is never taken for a form."""
 
     channel: Any

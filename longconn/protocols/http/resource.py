@@ -26,18 +26,18 @@ from longconn.core.names import check_channel
 from longconn.protocols.centrifugo import http as http_session
 from longconn.protocols.connection.peer import peer_of
 from longconn.protocols.http import openapi as http_openapi
-from longconn.protocols.http.connection import LiveChannel
-from longconn.protocols.http.errors import Refused
-from longconn.protocols.http.exchange import Exchange
-from longconn.protocols.http.history import Histories
+from longconn.protocols.http.connection import HTTPConnection
+from longconn.protocols.http.errors import HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
+from longconn.protocols.http.history import ChannelHistory
 from longconn.protocols.http.page import page, part, redirect_below
 from longconn.protocols.http.publish import publish
-from longconn.protocols.http.request import LiveRequest
+from longconn.protocols.http.request import BufferedRequest
 from longconn.protocols.http.routes import Route, Routes
-from longconn.protocols.http.streams import Streams
-from longconn.protocols.http.upgrade import UPGRADES, TakeOver, Upgrades
+from longconn.protocols.http.streams import ChannelStreams
+from longconn.protocols.http.upgrade import UPGRADES, TakeOver, WebSocketUpgrade
 from longconn.server_api import http as http_api
-from longconn.wire.origin import Rules
+from longconn.wire.origin import OriginRules
 
 __all__ = ["LiveResource", "LiveSite"]
 
@@ -46,7 +46,7 @@ _PREFLIGHT_AGE = "600"
 
 
 @dataclass(slots=True)
-class _Connection:
+class _ConnectionRecord:
     """What is known of a connection from its first request on."""
 
     host: str
@@ -67,14 +67,14 @@ class LiveResource(Resource):
     def __init__(self, hub: Hub, upgrade: TakeOver | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.hub = hub
-        self._upgrades = Upgrades(upgrade)
-        self._rules = Rules(hub.settings)
-        self._streams = Streams()
-        self._histories = Histories()
+        self._upgrades = WebSocketUpgrade(upgrade)
+        self._rules = OriginRules(hub.settings)
+        self._streams = ChannelStreams()
+        self._histories = ChannelHistory()
         self._api = http_api.ServerAPI(hub)
         #: all that is served here, by paths
         self.routes = Routes(self._table())
-        self._connections: WeakKeyDictionary[Any, _Connection] = WeakKeyDictionary()
+        self._connections: WeakKeyDictionary[Any, _ConnectionRecord] = WeakKeyDictionary()
 
     def end_polls(self) -> None:
         """Answer the long polls that wait, at a shutdown."""
@@ -85,43 +85,43 @@ class LiveResource(Resource):
         exchange = self._exchange(request)
         try:
             self._serve(exchange)
-        except (CommandError, Refused) as error:
+        except (CommandError, HTTPError) as error:
             exchange.fail(error)
         except Exception:
             log.exception("could not answer %r of %s", exchange.request.uri, exchange.address)
             if exchange.request.startedWriting:
                 exchange.request.loseConnection()
             else:
-                exchange.fail(Refused(500, "internal error"))
+                exchange.fail(HTTPError(500, "internal error"))
         return NOT_DONE_YET
 
-    def _exchange(self, request: Any) -> Exchange:
+    def _exchange(self, request: Any) -> HTTPExchange:
         connection = self._connections.get(request.channel)
         if connection is None:
-            connection = _Connection(*peer_of(request.channel, self.hub.numbers))
+            connection = _ConnectionRecord(*peer_of(request.channel, self.hub.numbers))
             self._connections[request.channel] = connection
         connection.requests += 1
-        return Exchange(self.hub, request, connection.host, connection.address)
+        return HTTPExchange(self.hub, request, connection.host, connection.address)
 
-    def _serve(self, exchange: Exchange) -> None:
+    def _serve(self, exchange: HTTPExchange) -> None:
         request = exchange.request
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
         request.setHeader("Vary", "Origin")
-        refusal = self._rules.check(exchange.caller(), harmless=True)
+        refusal = self._rules.check(exchange.origin(), harmless=True)
         if refusal is None and exchange.header("origin"):
             request.setHeader("Access-Control-Allow-Origin", exchange.header("origin"))
             request.setHeader("Access-Control-Expose-Headers", "Retry-After, X-Connection")
         route, parameters = (None, []) if refusal else self._find(exchange)
         if refusal is None and not (route and route.harmless):
-            refusal = self._rules.check(exchange.caller())
+            refusal = self._rules.check(exchange.origin())
         if refusal is not None:
-            raise Refused(refusal.status, refusal.message)
+            raise HTTPError(refusal.status, refusal.message)
         if route is None:
-            raise Refused(404, "there is nothing at this path")
+            raise HTTPError(404, "there is nothing at this path")
         self._act(exchange, route, parameters)
 
-    def _find(self, exchange: Exchange) -> tuple[Route | None, list[str]]:
+    def _find(self, exchange: HTTPExchange) -> tuple[Route | None, list[str]]:
         path = exchange.path()
         if not path:
             return Route(redirect_below, harmless=True), []
@@ -129,7 +129,7 @@ class LiveResource(Resource):
             self._api.tell(exchange)
         return self.routes.find(path) or (None, [])
 
-    def _act(self, exchange: Exchange, route: Route, parameters: list[str]) -> None:
+    def _act(self, exchange: HTTPExchange, route: Route, parameters: list[str]) -> None:
         method = exchange.request.method
         if method in (b"GET", b"HEAD") and route.get is not None:
             route.get(exchange, *parameters)
@@ -138,9 +138,9 @@ class LiveResource(Resource):
         elif method == b"OPTIONS":
             self._options(exchange, route)
         else:
-            raise Refused(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
+            raise HTTPError(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
 
-    def _options(self, exchange: Exchange, route: Route) -> None:
+    def _options(self, exchange: HTTPExchange, route: Route) -> None:
         request = exchange.request
         request.setResponseCode(204)
         request.setHeader("Allow", route.allow)
@@ -174,22 +174,22 @@ class LiveResource(Resource):
             table |= {f"/api/{name}": Route(None, partial(self._api.call, name)) for name in http_api.NAMES}
         return table
 
-    def _history(self, exchange: Exchange, channel: str) -> None:
+    def _history(self, exchange: HTTPExchange, channel: str) -> None:
         self._histories.answer(exchange, check_channel(channel))
 
-    def _describe(self, exchange: Exchange) -> None:
+    def _describe(self, exchange: HTTPExchange) -> None:
         exchange.json(200, http_openapi.document(self.routes.table))
 
-    def _hello(self, exchange: Exchange) -> None:
+    def _hello(self, exchange: HTTPExchange) -> None:
         count = self._connections[exchange.request.channel].requests
         exchange.text(200, "hello word", [("X-Connection", f"{exchange.address}; request={count}")])
 
-    def _ready(self, exchange: Exchange) -> None:
+    def _ready(self, exchange: HTTPExchange) -> None:
         if not self.hub.ready:
-            raise Refused(503, "not ready")
+            raise HTTPError(503, "not ready")
         exchange.text(200, "ready\n")
 
-    def _stream(self, kind: str, exchange: Exchange, channel: str) -> None:
+    def _stream(self, kind: str, exchange: HTTPExchange, channel: str) -> None:
         check_channel(channel)
         self._streams.open(exchange, kind, channel)
 
@@ -201,15 +201,15 @@ class LiveSite(Site):
     request at level debug.
     """
 
-    protocol: Any = LiveChannel
-    requestFactory = LiveRequest
+    protocol: Any = HTTPConnection
+    requestFactory = BufferedRequest
     displayTracebacks = False
     noisy = False
 
     def __init__(self, hub: Hub, resource: Any = None) -> None:
         self.hub = hub
         #: connections on which no request is under way, and bytes of the bodies of those that are
-        self.idle: set[LiveChannel] = set()
+        self.idle: set[HTTPConnection] = set()
         self.bodies = 0
         self._live = resource if resource is not None else LiveResource(hub)
         # Without twisted.web's own time-out: a channel has one for each of its phases.

@@ -11,14 +11,14 @@ from typing import Any
 
 from longconn.core.disconnects import Disconnect
 from longconn.protocols.connection.outlet import Outlet
-from longconn.protocols.http.errors import Headers, Refused
-from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.errors import Headers, HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
 
 #: nginx would collect what it passes on.
 NO_BUFFERING = ("X-Accel-Buffering", "no")
 
 
-class _Shared:
+class _MultiplexedTransport:
     """A response body as a transport, where the connection carries others too (HTTP/2)."""
 
     def __init__(self, request: Any) -> None:
@@ -32,7 +32,7 @@ class _Shared:
         self._request.finish()
 
 
-class OpenResponse:
+class StreamingResponse:
     """The response to `exchange`, and its `outlet`.
 
     `on_close` writes the farewell by `end`; `on_lost` is told once that the connection is lost or
@@ -41,7 +41,9 @@ class OpenResponse:
 
     __slots__ = ("_exchange", "_on_close", "_on_lost", "_request", "chunked", "outlet", "started")
 
-    def __init__(self, exchange: Exchange, on_close: Callable[[Disconnect], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, exchange: HTTPExchange, on_close: Callable[[Disconnect], None], on_lost: Callable[[], None]
+    ) -> None:
         self._exchange = exchange
         self._request = exchange.request
         self._on_close = on_close
@@ -49,7 +51,7 @@ class OpenResponse:
         self.started = False
         #: whether the body is chunked: HTTP/1.0 and HTTP/2 have no chunks
         self.chunked = self._request.clientproto == b"HTTP/1.1"
-        transport = self._request.channel.transport or _Shared(self._request)
+        transport = self._request.channel.transport or _MultiplexedTransport(self._request)
         self.outlet = Outlet(exchange.hub, transport, self._close)
 
     def watch(self) -> None:
@@ -92,7 +94,7 @@ class OpenResponse:
         else:
             self.give_up()
             status = 503 if disconnect.reconnect else 403
-            self._exchange.fail(Refused(status, disconnect.text, code=disconnect.code))
+            self._exchange.fail(HTTPError(status, disconnect.text, code=disconnect.code))
 
     def _lost(self) -> None:
         self.outlet.stop()

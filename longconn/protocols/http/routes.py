@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 #: Gets the exchange and the parameters of the path, in their order.
-Action = Callable[..., None]
+Responder = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """What a path does, by method; `harmless` paths may be linked to from anywhere."""
 
-    get: Action | None
-    post: Action | None = None
+    get: Responder | None
+    post: Responder | None = None
     harmless: bool = False
 
     @property

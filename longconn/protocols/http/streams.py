@@ -12,8 +12,8 @@ from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position, Publication
 from longconn.protocols.http.errors import Headers
-from longconn.protocols.http.exchange import Exchange
-from longconn.protocols.http.response import NO_BUFFERING, OpenResponse
+from longconn.protocols.http.exchange import HTTPExchange
+from longconn.protocols.http.response import NO_BUFFERING, StreamingResponse
 from longconn.wire.sse import EventFormat, StreamFormat, quoted, read_position, write_position
 
 #: Bytes of a backlog that are encoded at once.
@@ -23,19 +23,19 @@ _RETRY = 1000
 _RETRY_SPREAD = 4000
 
 
-class LiveStream:
+class ChannelStream:
     """One client of the hub on one response. `kind` is `sse` or `stream`."""
 
     __slots__ = ("_channel", "_client", "_exchange", "_format", "_outlet", "_response", "_since", "due")
 
-    def __init__(self, exchange: Exchange, format: StreamFormat, channel: str) -> None:
+    def __init__(self, exchange: HTTPExchange, format: StreamFormat, channel: str) -> None:
         self.due = 0
         self._exchange = exchange
         self._format = format
         self._channel = channel
         self._client: Client | None = None
         self._since: Position | None = None
-        self._response = OpenResponse(exchange, self._on_close, self._on_lost)
+        self._response = StreamingResponse(exchange, self._on_close, self._on_lost)
         self._outlet = self._response.outlet
 
     def open(self, kind: str, name: str | None, since: Position | None) -> None:
@@ -144,15 +144,15 @@ def _head(format: StreamFormat) -> Headers:
     return (("Content-Type", "text/event-stream; charset=utf-8" if events else "application/x-ndjson"),)
 
 
-class Streams:
+class ChannelStreams:
     """Opens them. The formats are made once, so that one encoding serves all clients of a kind."""
 
     def __init__(self) -> None:
         kinds: tuple[tuple[str, type[StreamFormat]], ...] = (("sse", EventFormat), ("stream", StreamFormat))
         self._formats = {(kind, chunked): make(chunked) for kind, make in kinds for chunked in (True, False)}
 
-    def open(self, exchange: Exchange, kind: str, channel: str) -> None:
-        """Answer `exchange` with a stream. Raises CommandError or Refused."""
+    def open(self, exchange: HTTPExchange, kind: str, channel: str) -> None:
+        """Answer `exchange` with a stream. Raises CommandError or HTTPError."""
         since = position(exchange.header("last-event-id") if kind == "sse" else "", exchange.parameter("since"))
         name = exchange.parameter("name")
         request = exchange.request
@@ -166,7 +166,7 @@ class Streams:
                 request.setHeader(*header)
             request.finish()
         else:
-            LiveStream(exchange, format, channel).open(kind, name, since)
+            ChannelStream(exchange, format, channel).open(kind, name, since)
 
 
 def position(*texts: str | None) -> Position | None:
