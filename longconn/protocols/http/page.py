@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -12,7 +11,6 @@ from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 
 _WEB = Path(__file__).parents[2] / "web"
-_PAGE = "index.html"
 #: What the page is made of, served as `/page/NAME`; by the end of the name.
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -27,27 +25,22 @@ _POLICY = (
 )
 
 
-@cache
-def _files() -> dict[str, bytes]:
-    return {each.name: each.read_bytes() for each in _WEB.iterdir() if each.suffix in _TYPES}
-
-
-@cache
-def _page() -> bytes:
-    return (_WEB / _PAGE).read_bytes()
+# Read when this module is loaded: at the time of the first request the process may be in a chroot.
+_PAGE = (_WEB / "index.html").read_bytes()
+_FILES = {each.name: each.read_bytes() for each in _WEB.iterdir() if each.suffix in _TYPES}
 
 
 def page(exchange: HTTPExchange) -> None:
     """Answer with the page itself."""
     channel = exchange.hub.settings.default_channel
-    body = _page().replace(b"{channel}", escape(channel).encode())
+    body = _PAGE.replace(b"{channel}", escape(channel).encode())
     body = body.replace(b"{segment}", escape(quote(channel, safe="")).encode())
     _answer(exchange, body, "text/html; charset=utf-8")
 
 
 def part(exchange: HTTPExchange, name: str) -> None:
     """Answer with one of the files that the page is made of. Raises HTTPError(404)."""
-    body = _files().get(name)
+    body = _FILES.get(name)
     if body is None:
         raise HTTPError(404, "there is nothing at this path")
     _answer(exchange, body, _TYPES[Path(name).suffix])

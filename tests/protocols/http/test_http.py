@@ -119,6 +119,12 @@ class PageTests(HTTPTestCase):
             self.assertIn("frame-ancestors 'none'", policy)
             self.assertNotRegex(policy, r"unsafe|\*|https?:|data:")
 
+    def test_no_file_is_read_for_a_request(self) -> None:
+        """A server may be in a chroot by the time of its first request."""
+        self.patch(Path, "read_bytes", lambda path: self.fail(f"{path} is read"))
+        for path in ("/", "/page/main.js", "/openapi.json"):
+            self.assertEqual(self.request(f"GET {path}").status, 200, path)
+
     def test_all_links_are_relative_and_nothing_is_inline(self) -> None:
         text = self.request("GET /").body.decode()
         self.assertNotRegex(text, r' style=| on\w+=|<style|(?:src|href)="(?:/|\w+:)')
