@@ -15,8 +15,10 @@ from longconn.core.errors import CommandError, Reason
 from longconn.core.hub import Hub, log
 from longconn.protocols.http.errors import STATUSES, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
+from longconn.protocols.http.routes import Route
 from longconn.server_api import messages as wire
 from longconn.server_api.methods import METHODS, read, read_batch
+from longconn.server_api.operations import API
 
 #: All methods, in the order in which they are described.
 NAMES = (*METHODS, "batch")
@@ -25,39 +27,39 @@ NAMES = (*METHODS, "batch")
 _STATUSES: dict[Reason, int] = {errors.INTERNAL: 500, errors.NOT_AVAILABLE: 400, errors.UNRECOVERABLE: 416}
 
 
-class ServerAPI:
-    """What the routes of the API call."""
+class APIRoutes:
+    """The paths of the API for a resource: none without a key."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, api: API) -> None:
         self._hub = hub
+        self._api = api
         self._key = hub.settings.api_key.encode("utf-8", "surrogateescape")
-        self._told = False
+        self._warned = False
 
-    @property
-    def on(self) -> bool:
-        """Whether there is a key."""
-        return bool(self._key)
+    def routes(self) -> dict[str, Route]:
+        """What a resource serves, by path."""
+        return {f"/api/{name}": Route(None, partial(self._call, name)) for name in NAMES} if self._key else {}
 
-    def tell(self, exchange: HTTPExchange) -> None:
-        """Somebody wants the API, and it is off."""
-        if not self._told:
-            self._told = True
+    def on_missing(self, exchange: HTTPExchange, path: list[str]) -> None:
+        """Warn once, when the API is asked for and is off."""
+        if path[0] == "api" and not self._key and not self._warned:
+            self._warned = True
             log.warning(
                 "%s asked for the server API, which is off: give the server a key for it, "
                 "by --api-key, LONGCONN_API_KEY or api_key in the file",
                 exchange.address,
             )
 
-    def call(self, method: str, exchange: HTTPExchange) -> None:
+    def _call(self, method: str, exchange: HTTPExchange) -> None:
         """Do what a request asks for, and answer when that is known. Raises HTTPError."""
         hub = self._hub
         self._authorize(exchange)
-        hub.api.calls[method] += 1
+        self._api.calls[method] += 1
         try:
             request = wire.read(exchange.body())
             command = read_batch(hub, request) if method == "batch" else read(hub, method, request)
         except wire.MalformedError as error:
-            hub.api.refused += 1
+            self._api.refused += 1
             raise HTTPError(400, f"bad request: {error}", code=errors.BAD_REQUEST.code) from None
         exchange.watch()
         answer = partial(self._answer, method, exchange)
@@ -78,7 +80,7 @@ class ServerAPI:
     def _answer(self, method: str, exchange: HTTPExchange, result: bytes | CommandError) -> None:
         status, body = 200, b""
         if isinstance(result, CommandError):
-            self._hub.api.refused += 1
+            self._api.refused += 1
             log.info("API %s of %s refused: %s", method, exchange.address, result)
             if exchange.header("x-centrifugo-error-mode") == "transport":
                 reason = wire.reason_of(result)

@@ -11,7 +11,7 @@ from typing import Any
 
 from longconn import ChatFactory, Hub, Settings, SharedPortFactory, WebSocketFactory
 from longconn.core.publication import Data, Info
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 from longconn.testing import FakeClock, MemoryServer
 from tests.behaviour.broker import LateBroker
 from tests.behaviour.centrifugo import (

@@ -18,6 +18,7 @@ from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
 from longconn.protocols.http.response import StreamingResponse
+from longconn.protocols.http.routes import Route
 from longconn.wire.centrifugo import Frame, disconnect_push, events, lines, stream_events, stream_lines
 
 #: What SDKs send Protobuf as.
@@ -111,3 +112,11 @@ def _read(hub: Hub, body: bytes) -> tuple[Session, bytes]:
         return session, data.encode("utf-8", "replace")
     # The definitions say bytes: SDKs send the commands as a string, or as the object itself.
     return session, json.dumps(data).encode()
+
+
+#: What a resource serves, by path.
+ROUTES = {
+    "/connection/http_stream": Route(None, http_stream),
+    "/connection/sse": Route(sse, sse),
+    "/emulation": Route(None, emulation),
+}

@@ -12,7 +12,8 @@ away for a while, because a reset would destroy the answer on its way (RFC 9112,
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -21,11 +22,9 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
+from longconn.core.hub import Hub
 from longconn.protocols.http.errors import HTTPError, answer_of
 from longconn.protocols.http.request import body_limit, check_lines, find_head
-
-if TYPE_CHECKING:
-    from longconn.protocols.http.resource import LiveSite
 
 #: Seconds without a byte of a body; and the least of it that has to come, in bytes a second, after a grace.
 BODY_IDLE = 30.0
@@ -51,20 +50,32 @@ class Phase(enum.Enum):
     ENDING = "the end"
 
 
+@dataclass(eq=False, slots=True)
+class SiteState:
+    """What the connections of a site share."""
+
+    hub: Hub
+    #: connections on which no request is under way
+    idle: set[HTTPConnection] = field(default_factory=set)
+    #: bytes of the bodies of requests that are under way
+    bodies: int = 0
+
+
 @implementer(IHalfCloseableProtocol)
 class HTTPConnection(HTTPChannel):
     """The connection. While a request is under way nothing refers to it but its transport, so that
     an upgrade may take the transport away: no timer runs, and it is not among the site's idle ones."""
 
-    site: LiveSite
     requests: list[Any]
     transport: Any
     _networkProducer: Any
     #: the wheel's
     due = 0
 
-    def __init__(self) -> None:
+    def __init__(self, state: SiteState) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._state = state
+        self._hub = state.hub
         self.phase = Phase.IDLE
         self._inbox = bytearray()
         self._searched = 0
@@ -77,9 +88,9 @@ class HTTPConnection(HTTPChannel):
         self._counted = False
 
     def connectionMade(self) -> None:
-        self.site.hub.guests += 1
+        self._hub.guests += 1
         self._counted = True
-        self.totalHeadersSize = self.site.hub.settings.max_head
+        self.totalHeadersSize = self._hub.settings.max_head
         super().connectionMade()  # type: ignore[no-untyped-call]
         self._wait_for_request()
 
@@ -92,24 +103,24 @@ class HTTPConnection(HTTPChannel):
         """The connection is lost, or somebody else's."""
         if self._counted:
             self._counted = False
-            self.site.hub.guests -= 1
+            self._hub.guests -= 1
 
     # Phases and their timers.
 
     def _enter(self, phase: Phase, timeout: float = 0) -> None:
-        wheel = self.site.hub.wheel
+        wheel = self._hub.wheel
         self.phase = phase
         if phase is Phase.IDLE:
-            self.site.idle.add(self)
+            self._state.idle.add(self)
         else:
-            self.site.idle.discard(self)
+            self._state.idle.discard(self)
         if timeout:
             wheel.set(self, timeout)
         else:
             wheel.clear(self)
 
     def _wait_for_request(self) -> None:
-        self._enter(Phase.IDLE, self.site.hub.settings.http_idle_timeout)
+        self._enter(Phase.IDLE, self._hub.settings.http_idle_timeout)
 
     def _end(self) -> None:
         self._enter(Phase.ENDING)
@@ -121,7 +132,7 @@ class HTTPConnection(HTTPChannel):
         if self.phase is Phase.IDLE:
             self.close_idle()
         elif self.phase is Phase.HEAD:
-            self.refuse(HTTPError(408, f"the head took more than {self.site.hub.settings.head_timeout:g} seconds"))
+            self.refuse(HTTPError(408, f"the head took more than {self._hub.settings.head_timeout:g} seconds"))
         elif self.phase is Phase.BODY:
             self._check_pace(now)
         else:
@@ -191,7 +202,7 @@ class HTTPConnection(HTTPChannel):
             self.dataReceived(self.clearLineBuffer())
             return False
         if self.phase is Phase.BODY:
-            self._heard = self.site.hub.clock.seconds()
+            self._heard = self._hub.clock.seconds()
             self.rawDataReceived(self.clearLineBuffer())
             return True
         if self.phase is Phase.BUSY or (self.phase is Phase.IDLE and self._full):
@@ -232,7 +243,7 @@ class HTTPConnection(HTTPChannel):
 
     def _take_head(self) -> bool:
         inbox = self._inbox
-        settings = self.site.hub.settings
+        settings = self._hub.settings
         if self.phase is Phase.IDLE:
             while inbox.startswith(b"\r\n"):  # RFC 9112, section 2.2
                 del inbox[:2]
@@ -263,7 +274,7 @@ class HTTPConnection(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
-        settings = self.site.hub.settings
+        settings = self._hub.settings
         # By names in bytes: for others twisted.web decodes the values, which need not be UTF-8.
         self._limit = body_limit(settings, (request.getHeader(b"content-type") or b"").decode("latin-1"))
         codings = request.requestHeaders.getRawHeaders(b"transfer-encoding")
@@ -272,12 +283,12 @@ class HTTPConnection(HTTPChannel):
             self.refuse(HTTPError(400, "Transfer-Encoding is `chunked` or absent"))
         elif self.length and self.length > self._limit:
             self.refuse(self._too_large())
-        elif self.length and self.site.bodies + self.length > settings.max_body_total:
+        elif self.length and self._state.bodies + self.length > settings.max_body_total:
             self.refuse(self._too_many())
         else:
             super().allHeadersReceived()  # type: ignore[no-untyped-call]
             if self.length != 0:
-                self._began = self._heard = self.site.hub.clock.seconds()
+                self._began = self._heard = self._hub.clock.seconds()
                 self._enter(Phase.BODY, _BODY_CHECK)
             return
 
@@ -288,11 +299,11 @@ class HTTPConnection(HTTPChannel):
         if self.phase is Phase.ENDING:
             return False
         self._body += size
-        self.site.bodies += size
+        self._state.bodies += size
         if self._body > self._limit:
             self.refuse(self._too_large())
             return False
-        if self.site.bodies > self.site.hub.settings.max_body_total:
+        if self._state.bodies > self._hub.settings.max_body_total:
             self.refuse(self._too_many())
             return False
         return True
@@ -304,7 +315,7 @@ class HTTPConnection(HTTPChannel):
         return HTTPError(503, "too many large requests at once; try again")
 
     def _forget_body(self) -> None:
-        self.site.bodies -= self._body
+        self._state.bodies -= self._body
         self._body = 0
 
     def _finishRequestBody(self, data: bytes) -> None:

@@ -18,7 +18,7 @@ from longconn.core.hub import Hub
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.publication import Data, Info
 from longconn.core.settings import Settings
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 
 PEER = IPv4Address("TCP", "192.0.2.1", 50000)
 SERVER = IPv4Address("TCP", "192.0.2.9", 9999)
@@ -200,7 +200,7 @@ class HTTPTestCase(TestCase):
         self.turns()
         self.assertEqual(self.hub.clients, {})
         self.assertEqual(self.hub.channels, {})
-        self.assertEqual((self.site.idle, self.site.bodies), (set(), 0))
+        self.assertEqual((self.site.state.idle, self.site.state.bodies), (set(), 0))
         self.hub.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -11,7 +11,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from longconn.protocols.http.connection import LAST_ANSWER, LINGER, LINGER_BYTES, READ_AHEAD
 from longconn.protocols.http.history import LONGEST_WAIT
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 from longconn.testing import HTTPClient, HTTPResponse, MemoryServer
 from tests.protocols.http.kit import Answer, HTTPTestCase
 
@@ -250,7 +250,7 @@ class BodyTests(HTTPTestCase):
         for _ in range(20_000_000 // 64_000):
             connection.send(b"x" * 64_000)
         self.assertFalse(connection.transport.disconnected)
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.state.bodies, 0)
         self.clock.advance(LINGER + 1)
         self.assertTrue(connection.transport.disconnected)
 
@@ -279,10 +279,10 @@ class BodyTests(HTTPTestCase):
         connection.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(10):
             connection.send(b"64\r\n" + b"x" * 100 + b"\r\n")
-        self.assertEqual((connection.take(), self.site.bodies), (b"", 1000))
+        self.assertEqual((connection.take(), self.site.state.bodies), (b"", 1000))
         connection.send(b"1\r\nx\r\n")
         self.assertEqual(connection.answer().status, 413)
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.state.bodies, 0)
         self.assertEqual(self.hub.channels, {})
 
     def test_bulk_may_be_larger(self) -> None:
@@ -306,17 +306,17 @@ class BodyTests(HTTPTestCase):
         three.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         three.send(b"1F4\r\n" + b"x" * 500 + b"\r\n1\r\nx\r\n")
         self.assertEqual(three.answer().status, 503)
-        self.assertEqual(self.site.bodies, 500)
+        self.assertEqual(self.site.state.bodies, 500)
         one.send(b"x" * 100)
         self.assertEqual(one.answer().status, 200)
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.state.bodies, 0)
 
     def test_lost_in_the_middle(self) -> None:
         for data in (b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"):
             connection = self.connect()
             connection.send(data)
             connection.lose()
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.state.bodies, 0)
 
     def test_reads_ahead_a_little(self) -> None:
         connection = self.connect()

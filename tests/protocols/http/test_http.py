@@ -22,7 +22,7 @@ from longconn.core import errors
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
 from longconn.protocols.http.errors import STATUSES
-from longconn.protocols.http.resource import LiveResource, LiveSite
+from longconn.service.embedding import LiveResource, LiveSite
 from tests.protocols.http.kit import LOOPBACK, Connection, HTTPTestCase
 
 UPGRADE = (
@@ -283,7 +283,7 @@ class UpgradeTests(HTTPTestCase):
         connection.send("\r\n".join(lines).encode() + b"\x81\x80abcd")
         connection.send(b"more")
         self.assertEqual(received, [b"\x81\x80abcd", b"more"])
-        self.assertEqual(self.site.idle, set())
+        self.assertEqual(self.site.state.idle, set())
         self.clock.pump([1] * 200)
         self.assertFalse(connection.closing)
 

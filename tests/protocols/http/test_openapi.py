@@ -10,9 +10,9 @@ from typing import Any
 
 from longconn import __version__
 from longconn.protocols.http import openapi
-from longconn.protocols.http.resource import LiveResource
 from longconn.protocols.http.routes import Route, Routes
 from longconn.server_api.http import NAMES
+from longconn.service.embedding import LiveResource
 from tests.protocols.http.kit import HTTPTestCase
 
 
