@@ -1,8 +1,8 @@
 """The server API over HTTP: POST /api/METHOD, with the key of `api_key`, a JSON object either way.
 
-An answer has status 200 whether the command was done or refused, as Centrifugo's; 400 says that the
+An answer has status 200 whether the command was done or refused, as Centrifugo's has; 400 says that the
 request is no JSON object or has a member of a wrong type, 401 that the key is not right. With the header
-`X-Centrifugo-Error-Mode: transport` what is refused has a status of its own.
+`X-Centrifugo-Error-Mode: transport` a refusal has a status of its own.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from hmac import compare_digest
 
 from longconn.core import errors
 from longconn.core.errors import CommandError, Reason
-from longconn.core.hub import Hub, log
+from longconn.core.hub import log
+from longconn.core.json_text import JSONError
 from longconn.protocols.http.errors import STATUSES, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Route
-from longconn.server_api import messages as wire
-from longconn.server_api.methods import METHODS, read, read_batch
+from longconn.server_api.messages import error_json, reason_of, response
+from longconn.server_api.methods import METHODS, read
 from longconn.server_api.operations import API
 
 #: All methods, in the order in which they are described.
@@ -30,14 +31,13 @@ _STATUSES: dict[Reason, int] = {errors.INTERNAL: 500, errors.NOT_AVAILABLE: 400,
 class APIRoutes:
     """The paths of the API for a resource: none without a key."""
 
-    def __init__(self, hub: Hub, api: API) -> None:
-        self._hub = hub
+    def __init__(self, api: API) -> None:
         self._api = api
-        self._key = hub.settings.api_key.encode("utf-8", "surrogateescape")
+        self._key = api.hub.settings.api_key.encode("utf-8", "surrogateescape")
         self._warned = False
 
     def routes(self) -> dict[str, Route]:
-        """What a resource serves, by path."""
+        """The routes for a resource, by path."""
         return {f"/api/{name}": Route(None, partial(self._call, name)) for name in NAMES} if self._key else {}
 
     def on_missing(self, exchange: HTTPExchange, path: list[str]) -> None:
@@ -51,20 +51,18 @@ class APIRoutes:
             )
 
     def _call(self, method: str, exchange: HTTPExchange) -> None:
-        """Do what a request asks for, and answer when that is known. Raises HTTPError."""
-        hub = self._hub
+        """Do what a request asks for, and answer when the result is known. Raises HTTPError."""
         self._authorize(exchange)
         self._api.calls[method] += 1
         try:
-            request = wire.read(exchange.body())
-            command = read_batch(hub, request) if method == "batch" else read(hub, method, request)
-        except wire.MalformedError as error:
+            command = read(method, exchange.body())
+        except JSONError as error:
             self._api.refused += 1
             raise HTTPError(400, f"bad request: {error}", code=errors.BAD_REQUEST.code) from None
         exchange.watch()
         answer = partial(self._answer, method, exchange)
         try:
-            command(answer)
+            command(self._api, answer)
         except CommandError as error:
             answer(error)
 
@@ -83,8 +81,8 @@ class APIRoutes:
             self._api.refused += 1
             log.info("API %s of %s refused: %s", method, exchange.address, result)
             if exchange.header("x-centrifugo-error-mode") == "transport":
-                reason = wire.reason_of(result)
-                status, body = _STATUSES.get(reason, STATUSES[reason]), wire.error_json(result)
+                reason = reason_of(result)
+                status, body = _STATUSES.get(reason, STATUSES[reason]), error_json(result)
         elif method == "batch":
             body = result
-        exchange.answer(status, body or wire.response(result), "application/json")
+        exchange.answer(status, body or response(result), "application/json")

@@ -79,7 +79,8 @@ class API:
     """The operations. Nothing here may be called from another thread than the reactor's."""
 
     def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+        #: whose channels and clients they are about
+        self.hub = hub
         self._once = IdempotencyCache(hub.clock)
         self._since = hub.clock.seconds()
         self._running: set[PacedBatch[Any]] = set()
@@ -105,7 +106,7 @@ class API:
             self._running.discard(paced)
             done(results)
 
-        paced = PacedBatch(self._hub.clock, calls, all_done, parallel)
+        paced = PacedBatch(self.hub.clock, calls, all_done, parallel)
         self._running.add(paced)
         paced.go()
 
@@ -118,7 +119,7 @@ class API:
 
         With `skip_history` only those are sent it who are subscribed now: it has no offset, and is not kept.
         """
-        publish = partial(self._hub.publish, check_channel(channel), data, SERVER, host=None, keep=not skip_history)
+        publish = partial(self.hub.publish, check_channel(channel), data, SERVER, host=None, keep=not skip_history)
         if idempotency_key:
             self._once.publish(channel, idempotency_key, lambda once: publish(once), done)
         else:
@@ -185,7 +186,7 @@ class API:
         self, target: Target, expires_at: float | None = None, expired: bool = False, info: bytes = b""
     ) -> None:
         """Let connections expire at another time (None: never), or now; `info` is their new conn_info, JSON."""
-        if expired or (expires_at is not None and expires_at <= self._hub.clock.seconds()):
+        if expired or (expires_at is not None and expires_at <= self.hub.clock.seconds()):
             self.disconnect(target, EXPIRED)
             return
         for client in self._clients(target):
@@ -197,7 +198,7 @@ class API:
 
     def _clients(self, target: Target) -> Iterator[Client]:
         """Those that are meant, as they are now: closing one may end it within the call."""
-        hub = self._hub
+        hub = self.hub
         found: Iterable[Client] = hub.users.get(target.user, ()) if target.user else hub.clients.values()
         if target.client:
             client = hub.clients.get(target.client)
@@ -217,7 +218,7 @@ class API:
 
     def presence(self, channel: str) -> list[Info]:
         """Who is subscribed to a channel now. NOT_AVAILABLE if its presence is off."""
-        return self._hub.presence(channel)
+        return self.hub.presence(channel)
 
     def history(
         self, channel: str, done: Done[History], since: Position | None = None, limit: int = 0, reverse: bool = False
@@ -228,12 +229,12 @@ class API:
         def known(result: History | CommandError) -> None:
             done(result if isinstance(result, CommandError) else result.page(since, limit, reverse))
 
-        self._hub.history(channel, known, None, -1 if limit else 0, host=None)
+        self.hub.history(channel, known, None, -1 if limit else 0, host=None)
 
     def remove_history(self, channel: str, done: Done[None]) -> None:
         """Forget what is kept of a channel; its position stays. NOT_AVAILABLE if it keeps nothing."""
         self._keeps(channel)
-        self._hub.broker.remove_history(channel, done)
+        self.hub.broker.remove_history(channel, done)
 
     def channels(self, pattern: str = "") -> dict[str, int]:
         """Channels with subscribers here that fit a pattern (all without), each with their number.
@@ -244,20 +245,20 @@ class API:
             # To Centrifugo they are alternatives and escapes: taken for themselves they would find something else.
             raise CommandError(NOT_AVAILABLE, what="patterns with { or \\")
         fits = re.compile(fnmatch.translate(pattern or "*")).match
-        return {name: len(channel) for name, channel in self._hub.channels.items() if len(channel) and fits(name)}
+        return {name: len(channel) for name, channel in self.hub.channels.items() if len(channel) and fits(name)}
 
     def _check(self, channel: str) -> None:
-        self._hub.namespaces.options(check_channel(channel))
+        self.hub.namespaces.options(check_channel(channel))
 
     def _keeps(self, channel: str) -> None:
-        if not self._hub.namespaces.options(check_channel(channel)).keeps:
+        if not self.hub.namespaces.options(check_channel(channel)).keeps:
             raise CommandError(NOT_AVAILABLE, what="history")
 
     # This node.
 
     def info(self) -> NodeInfo:
         """What this hub has and did."""
-        hub = self._hub
+        hub = self.hub
         sizes = [len(each) for each in hub.channels.values()]
         identified = sum(map(len, hub.users.values()))
         items: dict[str, float] = {

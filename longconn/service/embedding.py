@@ -22,7 +22,7 @@ class LiveResource(HTTPResource):
     """
 
     def __init__(self, hub: Hub, upgrade: TakeOver | None = None) -> None:
-        api = APIRoutes(hub, hub.api)
+        api = APIRoutes(hub.api)
         upgrades = upgrade_routes(upgrade if upgrade is not None else WebSocketFactory(hub).take_over)
         super().__init__(hub, {**upgrades, **centrifugo.ROUTES, **api.routes()}, api.on_missing)
 

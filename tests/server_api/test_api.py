@@ -66,7 +66,8 @@ class BodyTests(Case):
         bad = (
             b"", b"{", b"[]", b"1", b"null", b"\xff", b'{"channel":5,"data":1}', b'{"channel":"\\ud800","data":1}',
             b'{"channel":"c","data":1,"skip_history":1}', b'{"channel":"c","data":1,"idempotency_key":{}}',
-            b'{"channel":"c","data":1}x', b"[" * 100_000,
+            b'{"channel":"c","data":1}x', b"[" * 100_000, b'{"channel":"c","data":NaN}',
+            b'{"channel":"c","data":"\\ud800"}',
         )  # fmt: skip
         for body in bad:
             response = self.post("/api/publish", body)

@@ -41,7 +41,6 @@ class PublishTests(Case):
     def test_what_cannot_be(self) -> None:
         for body in ({"channel": "c"}, {"data": 1}, {"channel": "", "data": 1}, {"channel": "a b", "data": 1}):
             self.assertEqual(self.call("publish", **body), BAD)
-        self.assertEqual(self.post("/api/publish", b'{"channel":"c","data":NaN}').json(), BAD)
         self.assertEqual(self.call("publish", channel="c", data="x" * (self.hub.settings.max_message + 1)), BAD)
         self.assertEqual(self.kept(), [])
 
