@@ -7,12 +7,14 @@ POST /emulation                {"session", "node", "data"}          up, for eith
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import msgspec
 
+from longconn.core import json_text
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
+from longconn.core.json_text import JSONError
+from longconn.core.publication import Data
 from longconn.protocols.centrifugo.session import Session
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
@@ -97,21 +99,28 @@ def emulation(exchange: HTTPExchange) -> None:
     exchange.request.finish()
 
 
+class EmulationRequest(msgspec.Struct):
+    """Whose commands they are, and the commands: a string, or one command as an object."""
+
+    session: str
+    data: msgspec.Raw
+    node: str = ""
+
+
+_EMULATION = msgspec.json.Decoder(EmulationRequest)
+
+
 def _read(hub: Hub, body: bytes) -> tuple[Session, bytes]:
     try:
-        value: Any = json.loads(body)
-        name, node, data = value["session"], value.get("node", ""), value["data"]
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        request = json_text.read(_EMULATION, body)
+        # The definitions say bytes: SDKs send the commands as a string, or as the object itself.
+        data = Data.of_json(bytes(request.data))
+    except (JSONError, CommandError):
         raise HTTPError(400, 'a request is {"session", "node", "data"}') from None
-    if not (isinstance(name, str) and isinstance(node, str)):
-        raise HTTPError(400, "session and node are strings")
-    session: Session | None = hub.sessions.get(name) if node in ("", hub.node) else None
+    session: Session | None = hub.sessions.get(request.session) if request.node in ("", hub.node) else None
     if session is None:
         raise HTTPError(404, "there is no such session")
-    if isinstance(data, str):
-        return session, data.encode("utf-8", "replace")
-    # The definitions say bytes: SDKs send the commands as a string, or as the object itself.
-    return session, json.dumps(data).encode()
+    return session, data.json if data.text is None else data.text.encode()
 
 
 #: What a resource serves, by path.
