@@ -100,15 +100,16 @@ class API:
         done: Callable[[list[_T | CommandError]], None],
         parallel: bool = False,
     ) -> None:
-        """Make many calls, never too many in one turn: see `PacedBatch`."""
+        """Make many calls, a bounded share in each turn (`PacedBatch`); `done` gets their results in order."""
+        results: dict[int, _T | CommandError] = {}
 
-        def all_done(results: list[_T | CommandError]) -> None:
-            self._running.discard(paced)
-            done(results)
+        def ended() -> None:
+            self._running.discard(batch)
+            done([results[index] for index in range(len(calls))])
 
-        paced = PacedBatch(self.hub.clock, calls, all_done, parallel)
-        self._running.add(paced)
-        paced.go()
+        batch = PacedBatch(self.hub.clock, calls, results.__setitem__, ended, parallel=parallel)
+        self._running.add(batch)
+        batch.go()
 
     # Publishing.
 
