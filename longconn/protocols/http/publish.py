@@ -142,10 +142,11 @@ class BulkPublish:
     # Publishing.
 
     def _calls(self) -> Iterator[tuple[int, Callable[[Done[Position]], None]]]:
-        exchange = self._exchange
-        while self._lines:
-            data = self._lines.popleft()
-            yield data.size, partial(exchange.hub.publish, self._channel, data, self._info, host=exchange.host)
+        publish, host = self._exchange.hub.publish, self._exchange.host
+        channel, info, lines = self._channel, self._info, self._lines
+        while lines:
+            data = lines.popleft()
+            yield data.size, partial(publish, channel, data, info, host=host)
 
     def _on_result(self, index: int, result: Position | CommandError) -> None:
         if isinstance(result, CommandError):
