@@ -1,4 +1,4 @@
-"""The chat page: files of `longconn/web`, and the headers that keep others out of them."""
+"""The chat page: the files of `longconn/web`, and the headers that protect them from other sites."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 
 _WEB = Path(__file__).parents[2] / "web"
-#: What the page is made of, served as `/page/NAME`; by the end of the name.
+#: Content types of the page's files, served as `/page/NAME`, by the end of the name.
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# 'self' includes WebSockets to the same host in the CSP of today (level 3), not in Safari before 15.4: there the
-# page goes by server-sent events. Trusted types: what would read text as markup throws, where the browser knows them.
+# In CSP level 3 'self' includes WebSockets to the same host. It does not in Safari before 15.4: there the page uses
+# server-sent events. With trusted types, code that would read text as markup throws, in browsers that know them.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -38,7 +38,7 @@ def page(exchange: HTTPExchange) -> None:
     _answer(exchange, body, "text/html; charset=utf-8")
 
 
-def part(exchange: HTTPExchange, name: str) -> None:
+def page_file(exchange: HTTPExchange, name: str) -> None:
     """Answer with one of the files that the page is made of. Raises HTTPError(404)."""
     body = _FILES.get(name)
     if body is None:
@@ -47,7 +47,7 @@ def part(exchange: HTTPExchange, name: str) -> None:
 
 
 def _answer(exchange: HTTPExchange, body: bytes, content_type: str) -> None:
-    """A browser keeps it, and asks each time whether it is still so: after an upgrade all parts are the new ones."""
+    """Answer with a file that a browser keeps but validates each time: after an upgrade it gets only new files."""
     tag = f'"{sha256(body).hexdigest()[:16]}"'
     headers = [
         ("Cache-Control", "no-cache"),
@@ -56,7 +56,7 @@ def _answer(exchange: HTTPExchange, body: bytes, content_type: str) -> None:
         ("Referrer-Policy", "no-referrer"),
         ("X-Frame-Options", "DENY"),
     ]
-    # RFC 9110, section 13.1.2: compared weakly, since a proxy that compresses makes a tag a weak one.
+    # RFC 9110, section 13.1.2: the comparison is weak, since a proxy that compresses makes a tag a weak one.
     known = {each.strip().removeprefix("W/") for each in exchange.header("if-none-match").split(",")}
     if tag not in known:
         exchange.answer(200, body, content_type, headers)
@@ -69,7 +69,7 @@ def _answer(exchange: HTTPExchange, body: bytes, content_type: str) -> None:
 
 
 def redirect_below(exchange: HTTPExchange) -> None:
-    """The page's own address ends in a slash, or its relative links would miss."""
+    """Redirect to the address with a slash at its end: the page's links are relative to that."""
     path, question, query = exchange.request.uri.partition(b"?")
     last = path.rpartition(b"/")[2].decode("ascii", "replace")
     # With `./` in front, so that nothing can be read as a scheme or a host.

@@ -1,4 +1,4 @@
-"""POST: one publication, or many as lines of JSON."""
+"""POST /channels/NAME: one publication, or many as lines of JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from longconn.protocols.http.errors import HTTPError, as_http_error
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
 
-#: Publications of one request: what is checked and kept before the first is published.
+#: Publications of one request: all are checked and kept in memory before the first is published.
 MAX_LINES = 100_000
 #: Bytes that are checked in one turn of the reactor.
 _CHECKED = 256 * 1024
 
 
 def publish(exchange: HTTPExchange, channel: str) -> None:
-    """Publish the body of a request, and answer when the broker did. Raises CommandError or HTTPError."""
+    """Publish the body of a request, and answer when the broker has answered. Raises CommandError or HTTPError."""
     hub = exchange.hub
     hub.check(Action.PUBLISH, channel)
     name = exchange.parameter("name")
@@ -60,7 +60,7 @@ def publish(exchange: HTTPExchange, channel: str) -> None:
 
 
 def _text(body: bytes, content_type: str) -> Data:
-    """A body of any other type, or none, is text if it is UTF-8 and says nothing else of itself."""
+    """A body of any other type, or of none, is text. It must be UTF-8 and must not declare another charset."""
     for parameter in content_type.split(";")[1:]:
         name, _, value = parameter.partition("=")
         charset = value.strip().strip('"').lower()

@@ -29,7 +29,7 @@ from longconn.protocols.http import openapi
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.history import ChannelHistory
-from longconn.protocols.http.page import page, part, redirect_below
+from longconn.protocols.http.page import page, page_file, redirect_below
 from longconn.protocols.http.publish import publish
 from longconn.protocols.http.routes import Route, Routes
 from longconn.protocols.http.streams import ChannelStreams
@@ -73,7 +73,7 @@ class HTTPResource(Resource):
         self.routes = Routes(
             {
                 "/": Route(page, harmless=True),
-                "/page/{file}": Route(part),
+                "/page/{file}": Route(page_file),
                 "/PrintHello": Route(self._hello, harmless=True),
                 "/health/live": Route(lambda exchange: exchange.text(200, "live\n"), harmless=True),
                 "/health/ready": Route(self._ready, harmless=True),

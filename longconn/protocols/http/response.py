@@ -1,7 +1,7 @@
-"""An answer that does not end: a response of twisted.web whose body an outlet writes.
+"""A response that does not end: twisted.web writes its head, and an outlet writes its body.
 
-Once the head is written, everything goes past twisted.web: its `Request.write` would cut
-every message into chunks of its own for every client, while ours are made once for all.
+The body bypasses twisted.web: its `Request.write` would make a chunk of every message for every client, while
+here a chunk is made once for all clients of a channel.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.http.errors import Headers, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 
-#: nginx would collect what it passes on.
+#: nginx would collect the events before it passes them on.
 NO_BUFFERING = ("X-Accel-Buffering", "no")
 
 
 class _MultiplexedTransport:
-    """A response body as a transport, where the connection carries others too (HTTP/2)."""
+    """A response's body as a transport, where its connection carries other responses too (HTTP/2)."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -35,8 +35,8 @@ class _MultiplexedTransport:
 class StreamingResponse:
     """The response to `exchange`, and its `outlet`.
 
-    `on_close` writes the farewell by `end`; `on_lost` is told once that the connection is lost or
-    the response was given up.
+    `on_close` is called when the server closes the client: it writes the last bytes by `end`. `on_lost` is called
+    when the connection is lost, and by `give_up`.
     """
 
     __slots__ = ("_exchange", "_on_close", "_on_lost", "_request", "chunked", "outlet", "started")
@@ -55,7 +55,7 @@ class StreamingResponse:
         self.outlet = Outlet(exchange.hub, transport, self._close)
 
     def watch(self) -> None:
-        """Notice when the connection ends."""
+        """Call `on_lost` when the connection ends."""
         self._exchange.watch(self._lost)
 
     def start(self, headers: Headers) -> None:
@@ -67,7 +67,7 @@ class StreamingResponse:
         request.setHeader(*NO_BUFFERING)
         channel = request.channel
         if channel.transport is not None:
-            # The stream ends with its connection; nothing else is read on it.
+            # The connection ends with the stream: no other request is read on it.
             request.setHeader("Connection", "close")
             channel.persistent = 0
             discard = getattr(channel, "discard_input", None)
@@ -76,16 +76,16 @@ class StreamingResponse:
         request.write(b"")
 
     def end(self, last: bytes) -> None:
-        """Send the last bytes, framed already, and end."""
+        """Send the last bytes, which are framed already, and end the response."""
         self.outlet.finish(last + (b"0\r\n\r\n" if self.chunked else b""), self.outlet.lose)
 
     def give_up(self) -> None:
-        """Leave the request as it was, to be answered otherwise."""
+        """Give up before the head was written: the request can be answered in another way."""
         self.outlet.detach()
         self._lost()
         channel = self._request.channel
         if channel is not None and channel.transport is not None:
-            # The outlet took its place.
+            # The outlet was the transport's producer instead of the channel.
             channel.transport.registerProducer(channel, True)
 
     def _close(self, disconnect: Disconnect) -> None:

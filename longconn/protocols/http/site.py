@@ -14,11 +14,7 @@ from longconn.protocols.http.resource import HTTPResource
 
 
 class HTTPSite(Site):
-    """A site with `resource` at its root and with the limits of `hub.settings`.
-
-    It speaks HTTP/1.1 and 1.0 and writes no access log; logger `longconn` has a line for each
-    request at level debug.
-    """
+    """A site with `resource` at its root and with the limits of `hub.settings`."""
 
     requestFactory = BufferedRequest
     displayTracebacks = False

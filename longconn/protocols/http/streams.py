@@ -1,4 +1,4 @@
-"""A channel as an answer that does not end: server-sent events, or publications as lines of JSON."""
+"""GET /channels/NAME/events and /stream: a channel's publications in a response that does not end."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 
 from longconn.core.client import Client
 from longconn.core.disconnects import Disconnect
-from longconn.core.errors import BAD_REQUEST, CommandError
+from longconn.core.errors import CommandError
 from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position, Publication
 from longconn.protocols.http.errors import Headers
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.response import NO_BUFFERING, StreamingResponse
-from longconn.wire.sse import EventFormat, StreamFormat, quoted, read_position, write_position
+from longconn.wire.sse import EventFormat, StreamFormat, quoted, write_position
 
-#: Bytes of a backlog that are encoded at once.
+#: Bytes of a backlog that are encoded in one step.
 _SLICE = 64 * 1024
-#: Milliseconds after which a browser comes back; up to so many more when all are sent away at once.
+#: Milliseconds after which a browser reconnects, and the largest random addition when the server closes it.
 _RETRY = 1000
 _RETRY_SPREAD = 4000
 
 
 class ChannelStream:
-    """One client of the hub on one response. `kind` is `sse` or `stream`."""
+    """One client of the hub on one response."""
 
     __slots__ = ("_channel", "_client", "_exchange", "_format", "_outlet", "_response", "_since", "due")
 
@@ -39,7 +39,10 @@ class ChannelStream:
         self._outlet = self._response.outlet
 
     def open(self, kind: str, name: str | None, since: Position | None) -> None:
-        """Subscribe, and answer when the broker did. Raises CommandError, and then nothing is left behind."""
+        """Subscribe, and answer when the broker has answered. `kind` is `sse` or `stream`. `name` is claimed.
+
+        Raises CommandError; then nothing is left behind.
+        """
         exchange = self._exchange
         self._since = since
         try:
@@ -68,24 +71,23 @@ class ChannelStream:
             self._outlet.write_backlog(self._backlog(result.publications))
         self._beat_later(self._exchange.hub.settings.ping_interval)
 
-    # What is written beside the live publications.
+    # What is written besides the live publications.
 
     def _opening(self, result: History) -> bytes:
-        """What goes first: the head reaches the client with it, and it says where the client stands."""
-        top = result.position
+        """The first bytes of the body. They tell the position from which the stream goes on."""
+        kept = result.publications
         if result.recovered:
-            start = self._since or top
+            start = self._since or result.position
         else:
-            kept = result.publications
-            start = Position(kept[0].epoch, kept[0].offset - 1) if kept else top
+            start = Position(kept[0].epoch, kept[0].offset - 1) if kept else result.position
         name = quoted(self._channel)
-        place = b'"epoch":"%b","offset":%d}' % (start.epoch.encode(), start.offset)
+        written = b'"epoch":"%b","offset":%d}' % (start.epoch.encode(), start.offset)
         if not isinstance(self._format, EventFormat):
-            return b"" if result.recovered else b'{"channel":%b,"recovered":false,%b\n' % (name, place)
-        # An event without data is not dispatched, but its id is what the browser resumes from.
+            return b"" if result.recovered else b'{"channel":%b,"recovered":false,%b\n' % (name, written)
+        # A browser does not dispatch an event without data, but it does resume from its id.
         opening = b":ok\nretry: %d\nid: %b\n\n" % (_RETRY, write_position(start).encode())
         if not result.recovered:
-            opening += b'event: unrecovered\ndata: {"channel":%b,%b\n\n' % (name, place)
+            opening += b'event: unrecovered\ndata: {"channel":%b,%b\n\n' % (name, written)
         return opening
 
     def _backlog(self, publications: list[Publication]) -> Iterator[bytes]:
@@ -118,7 +120,7 @@ class ChannelStream:
             self._exchange.hub.wheel.set(self, delay)
 
     def on_due(self, now: float) -> None:
-        """Say that we are alive, if nothing else did lately."""
+        """Write a heartbeat, unless something was written within the interval."""
         interval = self._exchange.hub.settings.ping_interval
         silent = now - self._outlet.sent_at
         if silent >= interval:
@@ -129,7 +131,7 @@ class ChannelStream:
     # The end.
 
     def _on_close(self, disconnect: Disconnect) -> None:
-        """The hub's side closes."""
+        """The server closes the client."""
         self._exchange.hub.wheel.clear(self)
         self._response.end(self._format.frame(self._farewell(disconnect)))
 
@@ -145,7 +147,7 @@ def _head(format: StreamFormat) -> Headers:
 
 
 class ChannelStreams:
-    """Opens them. The formats are made once, so that one encoding serves all clients of a kind."""
+    """Opens streams. The formats are made once: an encoding is shared by all clients with the same format."""
 
     def __init__(self) -> None:
         kinds: tuple[tuple[str, type[StreamFormat]], ...] = (("sse", EventFormat), ("stream", StreamFormat))
@@ -153,7 +155,7 @@ class ChannelStreams:
 
     def open(self, exchange: HTTPExchange, kind: str, channel: str) -> None:
         """Answer `exchange` with a stream. Raises CommandError or HTTPError."""
-        since = position(exchange.header("last-event-id") if kind == "sse" else "", exchange.parameter("since"))
+        since = exchange.since(last_event_id=kind == "sse")
         name = exchange.parameter("name")
         request = exchange.request
         format = self._formats[kind, request.clientproto == b"HTTP/1.1"]
@@ -167,14 +169,3 @@ class ChannelStreams:
             request.finish()
         else:
             ChannelStream(exchange, format, channel).open(kind, name, since)
-
-
-def position(*texts: str | None) -> Position | None:
-    """The first that is there, as a position. Raises CommandError(BAD_REQUEST) if it is none."""
-    for text in texts:
-        if text:
-            found = read_position(text)
-            if found is None:
-                raise CommandError(BAD_REQUEST, what="a position is EPOCH:OFFSET")
-            return found
-    return None
