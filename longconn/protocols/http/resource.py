@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,7 +31,7 @@ from longconn.protocols.http.history import ChannelHistory
 from longconn.protocols.http.page import page, page_file, redirect_below
 from longconn.protocols.http.publish import publish
 from longconn.protocols.http.routes import Route, Routes
-from longconn.protocols.http.streams import ChannelStreams
+from longconn.protocols.http.streams import open_stream
 from longconn.wire.origin import OriginRefusal, OriginRules
 
 #: Seconds for which a browser may remember the answer to a preflight.
@@ -66,7 +65,6 @@ class HTTPResource(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self.hub = hub
         self._rules = OriginRules(hub.settings)
-        self._streams = ChannelStreams()
         self._history = ChannelHistory()
         self._on_missing = on_missing
         #: all that is served here, by paths
@@ -82,8 +80,12 @@ class HTTPResource(Resource):
                     lambda exchange, name: self._history.answer(exchange, check_channel(name)),
                     lambda exchange, name: publish(exchange, check_channel(name)),
                 ),
-                "/channels/{channel}/events": Route(partial(self._stream, "sse")),
-                "/channels/{channel}/stream": Route(partial(self._stream, "stream")),
+                "/channels/{channel}/events": Route(
+                    lambda exchange, name: open_stream("sse", exchange, check_channel(name))
+                ),
+                "/channels/{channel}/stream": Route(
+                    lambda exchange, name: open_stream("stream", exchange, check_channel(name))
+                ),
                 **routes,
             }
         )
@@ -160,10 +162,6 @@ class HTTPResource(Resource):
         if not self.hub.ready:
             raise HTTPError(503, "not ready")
         exchange.text(200, "ready\n")
-
-    def _stream(self, kind: str, exchange: HTTPExchange, channel: str) -> None:
-        check_channel(channel)
-        self._streams.open(exchange, kind, channel)
 
 
 def _raise(refusal: OriginRefusal | None) -> None:

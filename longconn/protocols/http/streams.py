@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
 
@@ -11,16 +10,21 @@ from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position, Publication
-from longconn.protocols.http.errors import Headers
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.response import NO_BUFFERING, StreamingResponse
-from longconn.wire.sse import EventFormat, StreamFormat, quoted, write_position
+from longconn.wire.sse import EventFormat, StreamFormat, quoted
 
 #: Bytes of a backlog that are encoded in one step.
 _SLICE = 64 * 1024
 #: Milliseconds after which a browser reconnects, and the largest random addition when the server closes it.
 _RETRY = 1000
 _RETRY_SPREAD = 4000
+_FORMATS: dict[tuple[str, bool], StreamFormat] = {
+    ("sse", True): EventFormat(chunked=True),
+    ("sse", False): EventFormat(chunked=False),
+    ("stream", True): StreamFormat(chunked=True),
+    ("stream", False): StreamFormat(chunked=False),
+}
 
 
 class ChannelStream:
@@ -39,7 +43,7 @@ class ChannelStream:
         self._outlet = self._response.outlet
 
     def open(self, kind: str, name: str | None, since: Position | None) -> None:
-        """Subscribe, and answer when the broker has answered. `kind` is `sse` or `stream`. `name` is claimed.
+        """Connect as `name`, subscribe, and answer when the broker has answered.
 
         Raises CommandError; then nothing is left behind.
         """
@@ -47,12 +51,8 @@ class ChannelStream:
         self._since = since
         try:
             client = exchange.hub.connect(self._outlet, kind, exchange.host, exchange.address, name)
-        except CommandError:
-            self._response.give_up()
-            raise
-        self._client = self._outlet.client = client
-        self._response.watch()
-        try:
+            self._client = self._outlet.client = client
+            self._response.watch()
             client.subscribe(self._channel, self._format, self._on_subscribed, since)
         except CommandError:
             self._response.give_up()
@@ -63,32 +63,19 @@ class ChannelStream:
             self._response.give_up()
             self._exchange.fail(result)
             return
-        self._response.start(_head(self._format))
-        opening = self._opening(result)
-        if opening:
-            self._outlet.write(self._format.frame(opening))
-        if result.publications:
-            self._outlet.write_backlog(self._backlog(result.publications))
-        self._beat_later(self._exchange.hub.settings.ping_interval)
-
-    # What is written besides the live publications.
-
-    def _opening(self, result: History) -> bytes:
-        """The first bytes of the body. They tell the position from which the stream goes on."""
+        self._response.start((("Content-Type", self._format.content_type),))
         kept = result.publications
         if result.recovered:
             start = self._since or result.position
         else:
             start = Position(kept[0].epoch, kept[0].offset - 1) if kept else result.position
-        name = quoted(self._channel)
-        written = b'"epoch":"%b","offset":%d}' % (start.epoch.encode(), start.offset)
-        if not isinstance(self._format, EventFormat):
-            return b"" if result.recovered else b'{"channel":%b,"recovered":false,%b\n' % (name, written)
-        # A browser does not dispatch an event without data, but it does resume from its id.
-        opening = b":ok\nretry: %d\nid: %b\n\n" % (_RETRY, write_position(start).encode())
-        if not result.recovered:
-            opening += b'event: unrecovered\ndata: {"channel":%b,%b\n\n' % (name, written)
-        return opening
+        # The head reaches the client together with the first bytes of the body.
+        opening = self._format.opening(self._channel, start, result.recovered, _RETRY)
+        if opening:
+            self._outlet.write(self._format.frame(opening))
+        if kept:
+            self._outlet.write_backlog(self._backlog(kept))
+        self._beat_later(self._exchange.hub.settings.ping_interval)
 
     def _backlog(self, publications: list[Publication]) -> Iterator[bytes]:
         name = quoted(self._channel)
@@ -103,15 +90,6 @@ class ChannelStream:
             parts.append(part)
             size += len(part)
         yield self._format.frame(b"".join(parts))
-
-    def _farewell(self, disconnect: Disconnect) -> bytes:
-        if not isinstance(self._format, EventFormat):
-            return b""
-        data = {"code": disconnect.code, "reason": disconnect.text, "reconnect": disconnect.reconnect}
-        retry = b""
-        if disconnect.reconnect:
-            retry = b"retry: %d\n" % (_RETRY + random.randrange(_RETRY_SPREAD))
-        return b"%bevent: disconnect\ndata: %b\n\n" % (retry, json.dumps(data).encode())
 
     # Heartbeats.
 
@@ -133,7 +111,8 @@ class ChannelStream:
     def _on_close(self, disconnect: Disconnect) -> None:
         """The server closes the client."""
         self._exchange.hub.wheel.clear(self)
-        self._response.end(self._format.frame(self._farewell(disconnect)))
+        retry = _RETRY + random.randrange(_RETRY_SPREAD)
+        self._response.end(self._format.frame(self._format.farewell(disconnect, retry)))
 
     def _on_lost(self) -> None:
         self._exchange.hub.wheel.clear(self)
@@ -141,31 +120,19 @@ class ChannelStream:
             self._client.gone()
 
 
-def _head(format: StreamFormat) -> Headers:
-    events = isinstance(format, EventFormat)
-    return (("Content-Type", "text/event-stream; charset=utf-8" if events else "application/x-ndjson"),)
-
-
-class ChannelStreams:
-    """Opens streams. The formats are made once: an encoding is shared by all clients with the same format."""
-
-    def __init__(self) -> None:
-        kinds: tuple[tuple[str, type[StreamFormat]], ...] = (("sse", EventFormat), ("stream", StreamFormat))
-        self._formats = {(kind, chunked): make(chunked) for kind, make in kinds for chunked in (True, False)}
-
-    def open(self, exchange: HTTPExchange, kind: str, channel: str) -> None:
-        """Answer `exchange` with a stream. Raises CommandError or HTTPError."""
-        since = exchange.since(last_event_id=kind == "sse")
-        name = exchange.parameter("name")
-        request = exchange.request
-        format = self._formats[kind, request.clientproto == b"HTTP/1.1"]
-        if request.method == b"HEAD":
-            exchange.hub.check(Action.SUBSCRIBE, channel)
-            if name is not None:
-                exchange.hub.claim(name)
-            exchange.hub.check_room(exchange.host)
-            for header in (*_head(format), NO_BUFFERING):
-                request.setHeader(*header)
-            request.finish()
-        else:
-            ChannelStream(exchange, format, channel).open(kind, name, since)
+def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
+    """Answer with a stream; `kind` is `sse` or `stream`. Raises CommandError or HTTPError."""
+    since = exchange.since(last_event_id=kind == "sse")
+    name = exchange.parameter("name")
+    request = exchange.request
+    format = _FORMATS[kind, request.clientproto == b"HTTP/1.1"]  # HTTP/1.0 has no chunks
+    if request.method == b"HEAD":
+        exchange.hub.check(Action.SUBSCRIBE, channel)
+        if name is not None:
+            exchange.hub.claim(name)
+        exchange.hub.check_room(exchange.host)
+        for header in (("Content-Type", format.content_type), NO_BUFFERING):
+            request.setHeader(*header)
+        request.finish()
+    else:
+        ChannelStream(exchange, format, channel).open(kind, name, since)
