@@ -1,4 +1,4 @@
-"""Whose pages may use the server: the pure rules."""
+"""Which sites' pages may use the server: the rules without HTTP."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OriginTests(SynchronousTestCase):
         self.assertEqual(refusal.status, 403)
         return refusal.message
 
-    def test_no_browser(self) -> None:
+    def test_requests_of_other_programs_pass(self) -> None:
         self.passes()
         self.passes(local=True, host="localhost:9999")
 

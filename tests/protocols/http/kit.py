@@ -1,4 +1,4 @@
-"""What the tests of HTTP need: a connection in memory, on a clock, and answers taken apart."""
+"""For the tests of HTTP: a connection in memory on a fake clock, and parsed responses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOOPBACK = IPv4Address("TCP", "127.0.0.1", 9999)
 
 
 class Transport(StringTransport):
-    """A socket's end in memory: `full` makes it take nothing for a while, as one to a slow reader."""
+    """The server's end of a socket in memory; while `full` it accepts nothing, as with a slow reader."""
 
     TLS = False
     full = False
@@ -50,7 +50,7 @@ class Transport(StringTransport):
         self.producer = self.streaming = None
 
     def drain(self, full: bool = False) -> None:
-        """The reader took everything; `full`: and takes nothing again until asked."""
+        """The reader has read everything; with `full` the next write fills the transport again."""
         self.full = full
         if self.producer is not None:
             self.producer.resumeProducing()
@@ -110,7 +110,7 @@ class Connection:
         self.transport.protocol.dataReceived(data)
 
     def take(self) -> bytes:
-        """What came since it was last asked."""
+        """The bytes that came since the last call."""
         data = self.transport.value()
         self.transport.clear()
         return data
@@ -119,7 +119,7 @@ class Connection:
         return Answer(self.take(), head_only)
 
     def request(self, line: str, *headers: str, body: bytes = b"", host: str = "example.org") -> Answer:
-        """Send a request, `line` without its version, and take its answer apart."""
+        """Send a request, `line` without its version, and parse the answer."""
         self.ask(line, *headers, body=body, host=host)
         return self.answer(head_only=line.startswith("HEAD"))
 
@@ -130,7 +130,7 @@ class Connection:
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     def lose(self) -> None:
-        """The connection is gone."""
+        """Lose the connection."""
         self.transport.connected = False
         self.transport.protocol.connectionLost(Failure(ConnectionDone()))
 
@@ -140,7 +140,7 @@ class Connection:
 
 
 class LateBroker(MemoryBroker):
-    """Answers two turns later; `failing` makes it refuse what is asked from then on."""
+    """Answers two turns later; it refuses everything while `failing` is set."""
 
     failing: CommandError | None = None
 
@@ -162,7 +162,7 @@ class LateBroker(MemoryBroker):
         self._late(super().publish, *args)
 
     def history(self, *args: Any) -> None:
-        # Looked up in the first turn, told in the second: it may be old news by then.
+        # Looked up in the first turn and answered in the second: it may be out of date by then.
         *asked, done = args
 
         def look() -> None:
@@ -175,7 +175,7 @@ class LateBroker(MemoryBroker):
 
 
 class HTTPTestCase(TestCase):
-    """A hub on a clock and a site for it; `start` has settings. At the end nothing may be left."""
+    """A hub on a fake clock and its site; `start` gets settings. At the end no client, channel or call may be left."""
 
     late = False
 

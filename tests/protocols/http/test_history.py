@@ -132,7 +132,7 @@ class PollTests(PollCase):
 
 
 class LateTests(PollCase):
-    """Over a broker that answers turns later."""
+    """With a broker that answers turns later."""
 
     late = True
     broker: LateBroker

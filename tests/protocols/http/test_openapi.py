@@ -1,4 +1,4 @@
-"""GET /openapi.json: all that is served is described, and what is described is served."""
+"""GET /openapi.json describes exactly the paths that are served."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class OpenAPITests(HTTPTestCase):
         methods_of_the_api = {f"/api/{name}" for name in NAMES}
         self.assertEqual({path for path in described if path.startswith("/api/")}, methods_of_the_api)
 
-    def test_it_describes_what_is_served_here(self) -> None:
+    def test_it_describes_only_served_paths(self) -> None:
         self.assertEqual(set(self.document["paths"]), set(self.routes))
         self.start()
         paths = set(self.request("GET /openapi.json").json["paths"])
         self.assertEqual(paths, {path for path in self.routes if not path.startswith("/api/")})
 
-    def test_described_paths_are_there(self) -> None:
+    def test_described_paths_are_served(self) -> None:
         for path, operations in self.document["paths"].items():
             for method in ("GET", "POST", "DELETE"):
                 line = f"{method} {path.replace('{channel}', 'lobby').replace('{file}', 'main.js')}"
@@ -67,7 +67,7 @@ class OpenAPITests(HTTPTestCase):
                 self.assertEqual(names, set(re.findall(r"\{(\w+)\}", path)), path)
                 self.assertEqual("key" in str(operation.get("security")), path.startswith("/api/"))
 
-    def test_references_lead_somewhere_and_nothing_is_left_over(self) -> None:
+    def test_all_references_resolve_and_all_schemas_are_used(self) -> None:
         used = set()
         for each in every(self.document):
             if "$ref" in each:
@@ -87,7 +87,7 @@ class OpenAPITests(HTTPTestCase):
                 self.assertTrue(any(re.fullmatch("[1-3]..", each) for each in operation["responses"]), path)
                 self.assertIn("default", operation["responses"])
 
-    def test_it_holds_no_secret_and_may_be_read_from_anywhere(self) -> None:
+    def test_it_can_be_opened_by_a_link_of_any_site(self) -> None:
         answer = self.request("GET /openapi.json", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate")
         self.assertEqual((answer.status, answer.headers["content-type"]), (200, "application/json"))
 

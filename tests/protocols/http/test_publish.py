@@ -42,7 +42,7 @@ class PublishTests(PublishCase):
             self.assertEqual(self.request("POST /channels/lobby", JSON + "; charset=utf-8", body=body).status, 200)
         self.assertEqual(self.said(), ['{"a":[1,2.50]}', '"line\\nend"', "null"])
 
-    def test_what_is_no_json(self) -> None:
+    def test_malformed_json(self) -> None:
         for body in (b"{", b"NaN", b"1 2", b"\xff", b'"\\ud800"', b"[" * 5000):
             answer = self.request("POST /channels/lobby", JSON, body=body)
             self.assertEqual((answer.status, answer.json["error"]["code"]), (400, 155), body[:9])
@@ -181,7 +181,7 @@ class BulkTests(PublishCase):
 
 
 class LateTests(PublishCase):
-    """Over a broker that answers turns later."""
+    """With a broker that answers turns later."""
 
     late = True
     broker: LateBroker
