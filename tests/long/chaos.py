@@ -103,7 +103,7 @@ class Chaos:
 
     def _watch_broker(self) -> None:
         """Note what comes back, at its source: the inner broker gives every publication its place."""
-        inner: Any = self.broker._inner if self.broker is not None else self.hub.broker
+        inner: Any = self.broker.inner if self.broker is not None else self.hub.broker
         publish = inner.publish
 
         def noting(channel: str, data: Data, info: Info, done: Any, *options: Any) -> None:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.publication import Data, Info
 from longconn.core.settings import Settings
 from longconn.service.embedding import LiveSite
+from longconn.testing import FakeClock
+from tests.behaviour.broker import LateBroker
 
 PEER = IPv4Address("TCP", "192.0.2.1", 50000)
 SERVER = IPv4Address("TCP", "192.0.2.9", 9999)
-#: Seconds of a turn of the reactor: a `Clock` makes all that is due in one advance.
-TURN = 0.0001
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 9999)
 
 
@@ -139,41 +136,6 @@ class Connection:
         return bool(self.transport.disconnecting)
 
 
-class LateBroker(MemoryBroker):
-    """Answers two turns later; it refuses everything while `failing` is set."""
-
-    failing: CommandError | None = None
-
-    def _late(self, call: Callable[..., None], *args: Any) -> None:
-        *args, done = args
-
-        def later() -> None:
-            if self.failing is not None:
-                done(self.failing)
-            else:
-                call(*args, done)
-
-        self._clock.callLater(TURN, lambda: self._clock.callLater(TURN, later))
-
-    def subscribe(self, *args: Any) -> None:
-        self._late(super().subscribe, *args)
-
-    def publish(self, *args: Any) -> None:
-        self._late(super().publish, *args)
-
-    def history(self, *args: Any) -> None:
-        # Looked up in the first turn and answered in the second: it may be out of date by then.
-        *asked, done = args
-
-        def look() -> None:
-            if self.failing is not None:
-                self._clock.callLater(TURN, done, self.failing)
-            else:
-                super(LateBroker, self).history(*asked, lambda result: self._clock.callLater(TURN, done, result))
-
-        self._clock.callLater(TURN, look)
-
-
 class HTTPTestCase(TestCase):
     """A hub on a fake clock and its site; `start` gets settings. At the end no client, channel or call may be left."""
 
@@ -183,11 +145,15 @@ class HTTPTestCase(TestCase):
         self.start()
 
     def start(self, **settings: Any) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_000_000)
+        self.clock = FakeClock()
         configured = Settings(**settings)
-        self.broker = LateBroker(self.clock, configured) if self.late else MemoryBroker(self.clock, configured)
-        self.hub = Hub(self.clock, configured, self.broker)
+        #: where publications are kept
+        self.memory = MemoryBroker(self.clock, configured)
+        broker: Any = self.memory
+        if self.late:
+            broker = self.broker = LateBroker(self.clock, configured, failures=0)
+            self.memory = self.broker.inner
+        self.hub = Hub(self.clock, configured, broker)
         self.site = LiveSite(self.hub)
         self.site.doStart()
         self.connections: list[Connection] = []
@@ -217,7 +183,7 @@ class HTTPTestCase(TestCase):
     def turns(self, count: int = 8) -> None:
         """Some turns of the reactor."""
         for _ in range(count):
-            self.clock.advance(TURN)
+            self.clock.turn()
 
     def publish(self, text: str, channel: str = "lobby", name: str = "ann") -> None:
         self.hub.publish(channel, Data.of_text(text), Info(name), lambda result: None)
@@ -225,5 +191,5 @@ class HTTPTestCase(TestCase):
 
     def position(self, channel: str = "lobby") -> str:
         found: list[Any] = []
-        MemoryBroker.history(self.broker, channel, None, 0, False, found.append)
+        self.memory.history(channel, None, 0, False, found.append)
         return f"{found[0].position.epoch}:{found[0].position.offset}"

@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 from longconn.core.disconnects import CONNECTION_LIMIT, SHUTDOWN
-from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.publication import Data, Info
 from longconn.wire.sse import EventFormat, StreamFormat
-from tests.protocols.http.kit import Answer, Connection, HTTPTestCase, LateBroker, unchunk
+from tests.protocols.http.kit import Answer, Connection, HTTPTestCase, unchunk
 
 
 def events(body: bytes) -> list[dict[str, str]]:
@@ -276,7 +275,6 @@ class LateTests(StreamCase):
     """With a broker that answers turns later."""
 
     late = True
-    broker: LateBroker
 
     def test_answer_comes_later(self) -> None:
         self.publish("one")
@@ -301,7 +299,7 @@ class LateTests(StreamCase):
         self.assertEqual((self.hub.clients, self.hub.channels), ({}, {}))
 
     def test_broker_fails(self) -> None:
-        self.broker.failing = CommandError(INTERNAL)
+        self.broker.failures = 1
         connection = self.connect()
         connection.ask("GET /channels/lobby/events")
         self.turns()
