@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from longconn.core.settings import Settings
     from longconn.protocols.chat.tcp import ChatFactory
     from longconn.protocols.grpc.factory import GrpcFactory
-    from longconn.protocols.http.resource import LiveResource, LiveSite
     from longconn.protocols.port.shared_port import SharedPortFactory
     from longconn.protocols.websocket.connection import WebSocketFactory
+    from longconn.service.embedding import LiveResource, LiveSite
     from longconn.service.service import LongConnService
 
 _HOMES = {
@@ -44,8 +44,8 @@ _HOMES = {
     "GrpcFactory": "longconn.protocols.grpc.factory",
     "Hub": "longconn.core.hub",
     "Info": "longconn.core.publication",
-    "LiveResource": "longconn.protocols.http.resource",
-    "LiveSite": "longconn.protocols.http.resource",
+    "LiveResource": "longconn.service.embedding",
+    "LiveSite": "longconn.service.embedding",
     "LongConnService": "longconn.service.service",
     "Settings": "longconn.core.settings",
     "SharedPortFactory": "longconn.protocols.port.shared_port",

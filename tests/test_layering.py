@@ -18,7 +18,7 @@ ROOMS = {
     "wire": ("core",),
     "auth": ("core", "config"),
     "config": ("core", "auth"),
-    "protocols": ("core", "wire", "v1", "server_api"),
+    "protocols": ("core", "wire", "v1"),
     "server_api": ("core", "wire", "protocols"),
     "service": ("core", "wire", "auth", "config", "protocols", "server_api"),
     "clients": ("wire", "core", "v1"),
@@ -29,12 +29,12 @@ ROOMS = {
 PROTOCOLS = {
     "connection": (),
     "port": ("connection",),
-    "http": ("connection", "centrifugo", "compose"),
+    "http": ("connection",),
     "websocket": ("connection", "chat", "centrifugo"),
     "grpc": ("connection",),
     "chat": ("connection", "compose"),
     "centrifugo": ("connection", "http"),
-    "compose": ("websocket", "centrifugo"),
+    "compose": ("centrifugo",),
 }
 #: Rooms without Twisted, and the one package that they use.
 PLAIN = ("core", "wire")

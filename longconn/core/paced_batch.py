@@ -1,9 +1,9 @@
-"""Many calls for one answer, a share of them in each turn, so that others are served meanwhile."""
+"""Many calls, of which each turn of the reactor makes a bounded share: other clients are served in between."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from longconn.core.broker import Done
@@ -14,7 +14,7 @@ log = logging.getLogger("longconn")
 
 _T = TypeVar("_T")
 
-#: Calls of one turn, and the bytes that they publish; more would wait for subscribers that read as fast as they can.
+#: Calls of one turn, and the bytes that they publish. More would wait for subscribers that read as fast as they can.
 TURN_CALLS = 250
 TURN_BYTES = 64 * 1024
 #: Seconds between two turns, in which subscribers are sent to.
@@ -22,79 +22,81 @@ PAUSE = 0.01
 
 
 class PacedBatch(Generic[_T]):
-    """Makes `calls`, a pair each of a weight in bytes and what to call, and answers with their results in order.
+    """Makes `calls`, pairs of a weight in bytes and a function, in order.
 
-    Each is made when the one before was answered; with `parallel` without waiting for that. A call that
-    is refused, or fails, has its CommandError for a result.
+    A call is made when the one before was answered; with `parallel`, without waiting for that. `wait` gets the
+    weight of the next call: 0 lets it be made, and any other number is the seconds after which it is asked again.
+    `on_result` gets the index and the result of each call, a CommandError if it was refused or failed; `on_end`
+    is called after the last.
     """
 
     def __init__(
         self,
         clock: Clock,
-        calls: Sequence[tuple[int, Callable[[Done[_T]], None]]],
-        done: Callable[[list[_T | CommandError]], None],
+        calls: Iterable[tuple[int, Callable[[Done[_T]], None]]],
+        on_result: Callable[[int, _T | CommandError], None],
+        on_end: Callable[[], None],
+        *,
         parallel: bool = False,
+        wait: Callable[[int], float] = lambda weight: 0,
     ) -> None:
         self._clock = clock
-        self._calls = calls
-        self._done = done
+        self._calls = iter(calls)
+        self._next = next(self._calls, None)
+        self._on_result = on_result
+        self._on_end = on_end
         self._parallel = parallel
-        self._results: dict[int, _T | CommandError] = {}
-        self._next = 0
+        self._wait = wait
+        self._made = self._answered = 0
         self._going = False
-        self._call: Call | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether all is answered."""
-        return len(self._results) == len(self._calls)
+        self._over = False
+        self._delayed: Call | None = None
 
     def go(self) -> None:
         """Make as many calls as a turn may, and come back for the others."""
-        self._call = None
+        self._delayed = None
         self._going = True
         count = size = 0
-        while self._next < len(self._calls) and (self._parallel or len(self._results) == self._next):
-            weight, call = self._calls[self._next]
-            if count == TURN_CALLS or (size and size + weight > TURN_BYTES):
-                self._call = self._clock.callLater(PAUSE, self.go)
+        while self._next is not None and (self._parallel or self._answered == self._made):
+            weight, call = self._next
+            full = count == TURN_CALLS or (size and size + weight > TURN_BYTES)
+            delay = PAUSE if full else self._wait(weight)
+            if delay:
+                self._delayed = self._clock.callLater(delay, self.go)
                 break
             count += 1
             size += weight
+            self._next = next(self._calls, None)
             self._make(call)
         self._going = False
-        self._finish()
+        if self._next is None and self._answered == self._made and not self._over:
+            self._over = True
+            self._on_end()
 
     def stop(self) -> None:
-        """Make no more calls; there is no answer."""
-        self._calls = ()
-        self._done = _nothing
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        """Make no more calls, and report nothing more."""
+        self._over = True
+        self._next = None
+        if self._delayed is not None:
+            self._delayed.cancel()
+            self._delayed = None
 
     def _make(self, call: Callable[[Done[_T]], None]) -> None:
-        index = self._next
-        self._next += 1
+        index = self._made
+        self._made += 1
 
         def answered(result: _T | CommandError) -> None:
-            self._results[index] = result
-            if not self._going and self._call is None:
+            if self._over:
+                return
+            self._answered += 1
+            self._on_result(index, result)
+            if not self._going and self._delayed is None:
                 self.go()
 
         try:
             call(answered)
         except CommandError as error:
             answered(error)
-        except Exception:  # the others, and the answer, are not to suffer
+        except Exception:  # the other calls still have to be made and answered
             log.exception("a call of many failed")
             answered(CommandError(INTERNAL))
-
-    def _finish(self) -> None:
-        if self.over:
-            done, self._done = self._done, _nothing
-            done([self._results[index] for index in range(len(self._calls))])
-
-
-def _nothing(results: object) -> None:
-    """It was answered already."""

@@ -1,8 +1,8 @@
 """The server API over HTTP: POST /api/METHOD, with the key of `api_key`, a JSON object either way.
 
-An answer has status 200 whether the command was done or refused, as Centrifugo's; 400 says that the
+An answer has status 200 whether the command was done or refused, as Centrifugo's has; 400 says that the
 request is no JSON object or has a member of a wrong type, 401 that the key is not right. With the header
-`X-Centrifugo-Error-Mode: transport` what is refused has a status of its own.
+`X-Centrifugo-Error-Mode: transport` a refusal has a status of its own.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from hmac import compare_digest
 
 from longconn.core import errors
 from longconn.core.errors import CommandError, Reason
-from longconn.core.hub import Hub, log
-from longconn.protocols.http.errors import STATUSES, Refused
-from longconn.protocols.http.exchange import Exchange
-from longconn.server_api import messages as wire
-from longconn.server_api.methods import METHODS, read, read_batch
+from longconn.core.hub import log
+from longconn.core.json_text import JSONError
+from longconn.protocols.http.errors import STATUSES, HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
+from longconn.protocols.http.routes import Route
+from longconn.server_api.messages import error_json, reason_of, response
+from longconn.server_api.methods import METHODS, read
+from longconn.server_api.operations import API
 
 #: All methods, in the order in which they are described.
 NAMES = (*METHODS, "batch")
@@ -25,64 +28,61 @@ NAMES = (*METHODS, "batch")
 _STATUSES: dict[Reason, int] = {errors.INTERNAL: 500, errors.NOT_AVAILABLE: 400, errors.UNRECOVERABLE: 416}
 
 
-class ServerAPI:
-    """What the routes of the API call."""
+class APIRoutes:
+    """The paths of the API for a resource: none without a key."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._key = hub.settings.api_key.encode("utf-8", "surrogateescape")
-        self._told = False
+    def __init__(self, api: API) -> None:
+        self._api = api
+        self._key = api.hub.settings.api_key.encode("utf-8", "surrogateescape")
+        self._warned = False
 
-    @property
-    def on(self) -> bool:
-        """Whether there is a key."""
-        return bool(self._key)
+    def routes(self) -> dict[str, Route]:
+        """The routes for a resource, by path."""
+        return {f"/api/{name}": Route(None, partial(self._call, name)) for name in NAMES} if self._key else {}
 
-    def tell(self, exchange: Exchange) -> None:
-        """Somebody wants the API, and it is off."""
-        if not self._told:
-            self._told = True
+    def on_missing(self, exchange: HTTPExchange, path: list[str]) -> None:
+        """Warn once, when the API is asked for and is off."""
+        if path[0] == "api" and not self._key and not self._warned:
+            self._warned = True
             log.warning(
                 "%s asked for the server API, which is off: give the server a key for it, "
                 "by --api-key, LONGCONN_API_KEY or api_key in the file",
                 exchange.address,
             )
 
-    def call(self, method: str, exchange: Exchange) -> None:
-        """Do what a request asks for, and answer when that is known. Raises Refused."""
-        hub = self._hub
+    def _call(self, method: str, exchange: HTTPExchange) -> None:
+        """Do what a request asks for, and answer when the result is known. Raises HTTPError."""
         self._authorize(exchange)
-        hub.api.calls[method] += 1
+        self._api.calls[method] += 1
         try:
-            request = wire.read(exchange.body())
-            command = read_batch(hub, request) if method == "batch" else read(hub, method, request)
-        except wire.MalformedError as error:
-            hub.api.refused += 1
-            raise Refused(400, f"bad request: {error}", code=errors.BAD_REQUEST.code) from None
+            command = read(method, exchange.body())
+        except JSONError as error:
+            self._api.refused += 1
+            raise HTTPError(400, f"bad request: {error}", code=errors.BAD_REQUEST.code) from None
         exchange.watch()
         answer = partial(self._answer, method, exchange)
         try:
-            command(answer)
+            command(self._api, answer)
         except CommandError as error:
             answer(error)
 
-    def _authorize(self, exchange: Exchange) -> None:
+    def _authorize(self, exchange: HTTPExchange) -> None:
         given = exchange.header("x-api-key")
         if not given:
             scheme, _, rest = exchange.header("authorization").strip().partition(" ")
             given = rest.strip() if scheme.lower() == "apikey" else ""
         if not compare_digest(given.encode(), self._key):
             log.info("%s asked for the server API with a wrong key, or none", exchange.address)
-            raise Refused(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
+            raise HTTPError(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
 
-    def _answer(self, method: str, exchange: Exchange, result: bytes | CommandError) -> None:
+    def _answer(self, method: str, exchange: HTTPExchange, result: bytes | CommandError) -> None:
         status, body = 200, b""
         if isinstance(result, CommandError):
-            self._hub.api.refused += 1
+            self._api.refused += 1
             log.info("API %s of %s refused: %s", method, exchange.address, result)
             if exchange.header("x-centrifugo-error-mode") == "transport":
-                reason = wire.reason_of(result)
-                status, body = _STATUSES.get(reason, STATUSES[reason]), wire.error_json(result)
+                reason = reason_of(result)
+                status, body = _STATUSES.get(reason, STATUSES[reason]), error_json(result)
         elif method == "batch":
             body = result
-        exchange.answer(status, body or wire.response(result), "application/json")
+        exchange.answer(status, body or response(result), "application/json")

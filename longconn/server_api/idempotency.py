@@ -1,4 +1,4 @@
-"""Publications that are made once, however often they are asked for."""
+"""Idempotency keys: a publication is made once, however often it is requested with the same key."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from longconn.core.errors import CommandError
 from longconn.core.publication import Position
 from longconn.core.timers import Clock
 
-#: Seconds for which an answer is remembered, and how many are; over it the oldest is forgotten first.
+#: Seconds for which an answer is remembered, and the number of answers; beyond it the oldest is forgotten.
 REMEMBERED = 300.0
 MOST = 50_000
 
 
 class _Answer:
-    """The answer, once the broker gave it, and who waits for it until then."""
+    """The broker's answer, and the callers that wait for it."""
 
     __slots__ = ("at", "position", "waiting")
 
@@ -32,13 +32,13 @@ class IdempotencyCache:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # By a digest: a key may be as long as a body. The oldest first.
+        # By digest, since a key may be as long as a body; the oldest first.
         self._answers: OrderedDict[bytes, _Answer] = OrderedDict()
 
     def publish(self, channel: str, key: str, publish: Callable[[Done[Position]], None], done: Done[Position]) -> None:
-        """Call `publish`, unless that was done under this key lately; `done` gets the same answer either way.
+        """Call `publish`, unless it was called for this key lately; `done` gets the same answer in both cases.
 
-        What was refused is not remembered: asked for again, it is tried again.
+        A refusal is not remembered: the next request with this key tries again.
         """
         now = self._clock.seconds()
         self._forget(now)

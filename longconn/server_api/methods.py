@@ -1,241 +1,265 @@
-"""The methods of the server API: what each reads of its request, asks of the hub, and writes of the answer."""
+"""The methods of the server API: each reads its request, calls an operation, and writes the result.
+
+A request is read whole, those inside a batch too, before anything is done for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from msgspec import Raw, Struct, defstruct
+from msgspec.json import Decoder
+
+from longconn.core import json_text
 from longconn.core.broker import Done
 from longconn.core.client import check_size
 from longconn.core.disconnects import FORCE_DISCONNECT, Disconnect
-from longconn.core.errors import BAD_REQUEST, METHOD_NOT_FOUND, CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.errors import BAD_REQUEST, METHOD_NOT_FOUND, NOT_AVAILABLE, CommandError
+from longconn.core.hub import log
 from longconn.core.publication import Data, Position
 from longconn.core.tokens import SubscriptionToken
-from longconn.server_api import messages as wire
-from longconn.server_api.messages import Request
-from longconn.server_api.operations import Target
-from longconn.wire.centrifugo import presence_result
+from longconn.server_api.messages import (
+    APIBatch,
+    APIBroadcast,
+    APIChannel,
+    APIChannels,
+    APIDisconnect,
+    APIHistory,
+    APIInfo,
+    APIPublication,
+    APIPublish,
+    APIRefresh,
+    APISubscribe,
+    APITarget,
+    APIUnsubscribe,
+    broadcast_result,
+    channels_result,
+    info_result,
+    position_result,
+    reply,
+    stats_result,
+)
+from longconn.server_api.operations import API, Target
+from longconn.wire.centrifugo import history_result, presence_result
 
-#: A command that was read: it answers with its result as JSON, or raises CommandError.
-Call = Callable[[Done[bytes]], None]
+#: A request that was read. It answers with its result as JSON, or raises CommandError.
+Command = Callable[[API, Done[bytes]], None]
 
-#: What of Centrifugo's API is not here.
-_OF_PUBLICATIONS = ("b64data", "tags", "delta", "version", "version_epoch")
-_OF_TARGETS = ("label_filter", "all_users")
 #: Bytes of a reason in a close frame (RFC 6455, section 5.5.1).
 _MOST_REASON = 123
+_NOTHING = b"{}"
 
 
-def read(hub: Hub, method: str, request: Request) -> Call:
-    """What a request asks for. Raises MalformedError; what else is wrong is refused when it is called."""
-    try:
-        return METHODS[method](hub, request)
-    except CommandError as error:
-        return partial(_refuse, error)
-
-
-def _refuse(error: CommandError, done: Done[bytes]) -> None:
-    done(error)
+def read(method: str, body: bytes) -> Command:
+    """The request for a method of `METHODS`, or for `batch`. Raises JSONError."""
+    if method == "batch":
+        batch = json_text.read(_BATCH, body)
+        commands = [_read_command(bytes(each)) for each in batch.commands or ()]
+        return partial(_run_batch, commands, batch.parallel is True)
+    known = METHODS[method]
+    return partial(known.call, json_text.read(known.decoder, body))
 
 
 def _written(done: Done[bytes], write: Callable[[Any], bytes]) -> Done[Any]:
-    """What tells `done` a result as `write` writes it, or its error."""
+    """Passes an error on to `done`, or a result as `write` writes it."""
 
-    def known(result: Any) -> None:
+    def answered(result: Any) -> None:
         done(result if isinstance(result, CommandError) else write(result))
 
-    return known
+    return answered
 
 
-def _nothing(result: object) -> bytes:
-    return b"{}"
+def _write_nothing(result: object) -> bytes:
+    return _NOTHING
 
 
-def _known(write: Callable[[], bytes]) -> Call:
-    """A command that is answered at once."""
-    return lambda done: done(write())
-
-
-def _after(act: Callable[[], None]) -> Call:
-    """A command that is done at once, and has no result."""
-
-    def call(done: Done[bytes]) -> None:
-        act()
-        done(b"{}")
-
-    return call
+def _refuse_members(request: Struct, *names: str) -> None:
+    """Raises CommandError(NOT_AVAILABLE) if one of the members is set."""
+    for name in names:
+        if getattr(request, name):
+            raise CommandError(NOT_AVAILABLE, what=name)
 
 
 # Publishing.
 
 
-def _data(hub: Hub, request: Request) -> Data:
-    request.refuse(*_OF_PUBLICATIONS)
-    data = request.data("data")
-    if data is None:
-        raise CommandError(BAD_REQUEST, what="there is no data")
-    check_size(data.size, hub.settings.max_message)
-    return data
+def _publish(request: APIPublish, api: API, done: Done[bytes]) -> None:
+    api.publish(
+        request.channel or "",
+        _data(request, api),
+        _written(done, position_result),
+        request.skip_history is True,
+        request.idempotency_key or "",
+    )
 
 
-def _publish(hub: Hub, request: Request) -> Call:
-    channel, key, skip = request.text("channel"), request.text("idempotency_key"), request.flag("skip_history")
-    data = _data(hub, request)
-    return lambda done: hub.api.publish(channel, data, _written(done, wire.position_result), skip, key)
-
-
-def _broadcast(hub: Hub, request: Request) -> Call:
-    channels, key, skip = request.texts("channels"), request.text("idempotency_key"), request.flag("skip_history")
-    data = _data(hub, request)
-    if not channels:
+def _broadcast(request: APIBroadcast, api: API, done: Done[bytes]) -> None:
+    data = _data(request, api)
+    if not request.channels:
         raise CommandError(BAD_REQUEST, what="there are no channels")
 
-    def call(done: Done[bytes]) -> None:
-        def known(results: list[Position | CommandError]) -> None:
-            _log_refused("broadcast", results)
-            done(wire.broadcast_result(results))
+    def published(results: list[Position | CommandError]) -> None:
+        _log_refused("broadcast", results)
+        done(broadcast_result(results))
 
-        hub.api.broadcast(channels, data, known, skip, key)
+    api.broadcast(request.channels, data, published, request.skip_history is True, request.idempotency_key or "")
 
-    return call
+
+def _data(request: APIPublication, api: API) -> Data:
+    _refuse_members(request, "b64data", "tags", "delta", "version", "version_epoch")
+    raw = bytes(request.data)
+    if not raw:
+        raise CommandError(BAD_REQUEST, what="there is no data")
+    data = Data.of_json(raw)
+    check_size(data.size, api.hub.settings.max_message)
+    return data
 
 
 # Connections.
 
 
-def _target(request: Request) -> Target:
-    target = Target(request.text("user"), request.text("client"), request.text("session"))
-    request.refuse(*_OF_TARGETS)
-    if request.values.get("user") is None and not (target.client or target.session):
-        # An empty user means all without one: too many to be meant by nothing.
-        raise CommandError(BAD_REQUEST, what="there is no user")
-    return target
-
-
-def _subscribe(hub: Hub, request: Request) -> Call:
-    channel, expire_at = request.text("channel"), request.number("expire_at")
+def _subscribe(request: APISubscribe, api: API, done: Done[bytes]) -> None:
     target = _target(request)
-    request.refuse("b64info", "b64data", "recover_since", "override")
-    info, data = _json(request, "info"), _json(request, "data")
-    granted = SubscriptionToken(channel, target.user, float(expire_at) if expire_at else None, info, data)
-    return lambda done: hub.api.subscribe(granted, target, _written(done, _nothing))
+    _refuse_members(request, "b64info", "b64data", "recover_since", "override")
+    expires_at = float(request.expire_at) if request.expire_at else None
+    info, data = _json(request.info), _json(request.data)
+    granted = SubscriptionToken(request.channel or "", target.user, expires_at, info, data)
+    api.subscribe(granted, target, _written(done, _write_nothing))
 
 
-def _json(request: Request, name: str) -> bytes:
-    data = request.data(name)
-    return b"" if data is None or data.json == b"null" else data.json
+def _unsubscribe(request: APIUnsubscribe, api: API, done: Done[bytes]) -> None:
+    api.unsubscribe(request.channel or "", _target(request))
+    done(_NOTHING)
 
 
-def _unsubscribe(hub: Hub, request: Request) -> Call:
-    channel = request.text("channel")
-    target = _target(request)
-    return _after(lambda: hub.api.unsubscribe(channel, target))
-
-
-def _disconnect(hub: Hub, request: Request) -> Call:
-    whitelist = request.texts("whitelist")
-    asked = request.inner("disconnect")
-    code, reason = (asked.number("code"), asked.text("reason")) if asked is not None else (0, "")
+def _disconnect(request: APIDisconnect, api: API, done: Done[bytes]) -> None:
     target = _target(request)
     disconnect = FORCE_DISCONNECT
-    if asked is not None:
+    if request.disconnect is not None:
+        code, reason = request.disconnect.code or 0, request.disconnect.reason or ""
         if not 3000 <= code < 5000 or len(reason.encode()) > _MOST_REASON:
             raise CommandError(BAD_REQUEST, what=f"a code is 3000 to 4999, a reason at most {_MOST_REASON} bytes")
         disconnect = Disconnect(code, "custom", reason)
-    return _after(lambda: hub.api.disconnect(target, disconnect, frozenset(whitelist)))
+    api.disconnect(target, disconnect, frozenset(request.whitelist or ()))
+    done(_NOTHING)
 
 
-def _refresh(hub: Hub, request: Request) -> Call:
-    expired, expire_at = request.flag("expired"), request.number("expire_at")
+def _refresh(request: APIRefresh, api: API, done: Done[bytes]) -> None:
     target = _target(request)
-    info = _json(request, "info")
-    at = float(expire_at) if expire_at else None
-    return _after(lambda: hub.api.refresh(target, at, expired, info))
+    expires_at = float(request.expire_at) if request.expire_at else None
+    api.refresh(target, expires_at, request.expired is True, _json(request.info))
+    done(_NOTHING)
+
+
+def _target(request: APITarget) -> Target:
+    _refuse_members(request, "label_filter", "all_users")
+    if request.user is None and not (request.client or request.session):
+        # An empty user means all connections without a user: a request has to say so.
+        raise CommandError(BAD_REQUEST, what="there is no user")
+    return Target(request.user or "", request.client or "", request.session or "")
+
+
+def _json(raw: Raw) -> bytes:
+    """A member that is any JSON value, compact; empty without one."""
+    written = bytes(raw)
+    return b"" if written in (b"", b"null") else Data.of_json(written).json
 
 
 # Channels, and the node.
 
 
-def _presence(hub: Hub, request: Request) -> Call:
-    channel = request.text("channel")
-    return _known(lambda: presence_result(hub.api.presence(channel)))
+def _presence(request: APIChannel, api: API, done: Done[bytes]) -> None:
+    done(presence_result(api.presence(request.channel or "")))
 
 
-def _presence_stats(hub: Hub, request: Request) -> Call:
-    channel = request.text("channel")
-    return _known(lambda: wire.stats_result(hub.api.presence(channel)))
+def _presence_stats(request: APIChannel, api: API, done: Done[bytes]) -> None:
+    done(stats_result(api.presence(request.channel or "")))
 
 
-def _history(hub: Hub, request: Request) -> Call:
-    channel, limit, reverse = request.text("channel"), request.number("limit", -1), request.flag("reverse")
-    asked = request.inner("since")
-    since = None if asked is None else Position(asked.text("epoch"), asked.number("offset"))
-    return lambda done: hub.api.history(channel, _written(done, wire.history_result), since, limit, reverse)
+def _history(request: APIHistory, api: API, done: Done[bytes]) -> None:
+    since = request.since
+    position = None if since is None else Position(since.epoch or "", since.offset or 0)
+    write = _written(done, history_result)
+    api.history(request.channel or "", write, position, request.limit or 0, request.reverse is True)
 
 
-def _history_remove(hub: Hub, request: Request) -> Call:
-    channel = request.text("channel")
-    return lambda done: hub.api.remove_history(channel, _written(done, _nothing))
+def _history_remove(request: APIChannel, api: API, done: Done[bytes]) -> None:
+    api.remove_history(request.channel or "", _written(done, _write_nothing))
 
 
-def _channels(hub: Hub, request: Request) -> Call:
-    pattern = request.text("pattern")
-    return _known(lambda: wire.channels_result(hub.api.channels(pattern)))
+def _channels(request: APIChannels, api: API, done: Done[bytes]) -> None:
+    done(channels_result(api.channels(request.pattern or "")))
 
 
-def _info(hub: Hub, request: Request) -> Call:
-    return _known(lambda: wire.info_result(hub.api.info()))
+def _info(request: APIInfo, api: API, done: Done[bytes]) -> None:
+    done(info_result(api.info()))
 
 
-METHODS: dict[str, Callable[[Hub, Request], Call]] = {
-    "publish": _publish,
-    "broadcast": _broadcast,
-    "subscribe": _subscribe,
-    "unsubscribe": _unsubscribe,
-    "disconnect": _disconnect,
-    "history": _history,
-    "history_remove": _history_remove,
-    "presence": _presence,
-    "presence_stats": _presence_stats,
-    "info": _info,
-    "refresh": _refresh,
-    "channels": _channels,
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method: the reader of its requests, and the function that is called with one."""
+
+    decoder: Decoder[Any]
+    call: Callable[[Any, API, Done[bytes]], None]
+
+
+METHODS = {
+    "publish": Method(Decoder(APIPublish), _publish),
+    "broadcast": Method(Decoder(APIBroadcast), _broadcast),
+    "subscribe": Method(Decoder(APISubscribe), _subscribe),
+    "unsubscribe": Method(Decoder(APIUnsubscribe), _unsubscribe),
+    "disconnect": Method(Decoder(APIDisconnect), _disconnect),
+    "history": Method(Decoder(APIHistory), _history),
+    "history_remove": Method(Decoder(APIChannel), _history_remove),
+    "presence": Method(Decoder(APIChannel), _presence),
+    "presence_stats": Method(Decoder(APIChannel), _presence_stats),
+    "info": Method(Decoder(APIInfo), _info),
+    "refresh": Method(Decoder(APIRefresh), _refresh),
+    "channels": Method(Decoder(APIChannels), _channels),
 }
+_BATCH = Decoder(APIBatch)
 
 
-# Many at once.
+# Batches.
+
+# One command of a batch: an object with one member, named by a method.
+_members: list[tuple[str, Any, None]] = [(name, each.decoder.type | None, None) for name, each in METHODS.items()]
+_COMMAND: Decoder[Any] = Decoder(defstruct("APICommand", _members) | None)
 
 
-def read_batch(hub: Hub, request: Request) -> Call:
-    """A batch: all is read before the first of it is done. Raises MalformedError."""
-    commands = [(size, *_command(hub, each)) for size, each in wire.read_commands(request)]
-    parallel = request.flag("parallel")
-
-    def call(done: Done[bytes]) -> None:
-        hub.api.calls.update(method for _, method, _ in commands if method)
-
-        def known(results: list[bytes | CommandError]) -> None:
-            _log_refused("batch", results)
-            hub.api.refused += sum(isinstance(each, CommandError) for each in results)
-            replies = [wire.reply(method, result) for (_, method, _), result in zip(commands, results, strict=True)]
-            done(b'{"replies":[' + b",".join(replies) + b"]}")
-
-        hub.api.many([(size, each) for size, _, each in commands], known, parallel)
-
-    return call
+def _read_command(text: bytes) -> tuple[int, str, Command]:
+    """A command of a batch: its length in bytes, its method ("" if it is refused), and what it does."""
+    members = json_text.read(_COMMAND, text)
+    if members is None:
+        return len(text), "", _refuse_null
+    for name, method in METHODS.items():
+        request = getattr(members, name)
+        if request is not None:
+            return len(text), name, partial(method.call, request)
+    return len(text), "", _refuse_unknown
 
 
-def _command(hub: Hub, command: Request | None) -> tuple[str, Call]:
-    """A command of a batch: its method, and what it does."""
-    if command is None:
-        return "", partial(_refuse, CommandError(BAD_REQUEST, what="a command is null"))
-    for method in METHODS:
-        inner = command.inner(method)
-        if inner is not None:
-            return method, read(hub, method, inner)
-    return "", partial(_refuse, CommandError(METHOD_NOT_FOUND))
+def _refuse_null(api: API, done: Done[bytes]) -> None:
+    raise CommandError(BAD_REQUEST, what="a command is null")
+
+
+def _refuse_unknown(api: API, done: Done[bytes]) -> None:
+    raise CommandError(METHOD_NOT_FOUND)
+
+
+def _run_batch(commands: list[tuple[int, str, Command]], parallel: bool, api: API, done: Done[bytes]) -> None:
+    api.calls.update(name for _, name, _ in commands if name)
+
+    def answered(results: list[bytes | CommandError]) -> None:
+        _log_refused("batch", results)
+        api.refused += sum(isinstance(each, CommandError) for each in results)
+        replies = [reply(name, result) for (_, name, _), result in zip(commands, results, strict=True)]
+        done(b'{"replies":[' + b",".join(replies) + b"]}")
+
+    api.many([(size, partial(command, api)) for size, _, command in commands], answered, parallel)
 
 
 def _log_refused(method: str, results: list[Any]) -> None:

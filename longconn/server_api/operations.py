@@ -1,9 +1,9 @@
-"""What a back end may ask of a hub: the operations of the server API, without HTTP.
+"""The operations of the server API, without HTTP: what a back end may do with a hub.
 
-They are `Hub.api`, for programs that embed the hub too. Who asks is trusted: neither the rights of
-namespaces nor rates apply. What cannot be, a bad name or an undefined namespace, is refused. Names of
-operations and what they do are those of Centrifugo's server API (centrifugal/centrifugo,
-`internal/apiproto/api.proto`). Operations raise CommandError, or tell it to their `done`.
+They are `Hub.api`, for programs that embed the hub too. The caller is trusted: neither the rights of
+namespaces nor rates apply. A bad name and an undefined namespace are refused. The names and the effects of
+operations are those of Centrifugo's server API (centrifugal/centrifugo, `internal/apiproto/api.proto`).
+Operations raise CommandError, or pass it to their `done`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: The unsubscribe that a client is told of when the server ends a subscription for good.
+#: The code and reason that a client is sent when the server ends a subscription for good.
 UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON = 2000, "server unsubscribe"
-#: Who speaks by this API: nobody that could be answered to.
+#: The publisher of what this API publishes: it has neither a name nor an id.
 SERVER = Info("")
 
 
-class Session(Protocol):
-    """What a server can make a client do that speaks the structured protocol, or over gRPC (`Client.session`)."""
+class ProgramSession(Protocol):
+    """`Client.session` of a client that speaks Centrifugo's protocol or gRPC: what the server can make it do."""
 
     id: str
     connected: bool
@@ -53,7 +53,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whose connections are meant: those of `user` (empty: of all who have none), or only some of them."""
+    """Which connections are meant: those of `user` (empty: all without a user), or only one of them."""
 
     user: str
     client: str = ""
@@ -62,7 +62,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """What a hub has and did. `uptime` in seconds; `items` are counted since the start."""
+    """Numbers of a hub. `uptime` is in seconds; `items` are counted since the start."""
 
     uid: str
     name: str
@@ -79,11 +79,11 @@ class API:
     """The operations. Nothing here may be called from another thread than the reactor's."""
 
     def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+        self.hub = hub
         self._once = IdempotencyCache(hub.clock)
         self._since = hub.clock.seconds()
         self._running: set[PacedBatch[Any]] = set()
-        #: calls that came over the network since the start, by method, and how many were refused
+        #: calls over the network since the start, by method, and the number of refused ones
         self.calls: Counter[str] = Counter()
         self.refused = 0
 
@@ -99,26 +99,27 @@ class API:
         done: Callable[[list[_T | CommandError]], None],
         parallel: bool = False,
     ) -> None:
-        """Make many calls, never too many in one turn: see `PacedBatch`."""
+        """Make many calls, a bounded share in each turn (`PacedBatch`); `done` gets their results in order."""
+        results: dict[int, _T | CommandError] = {}
 
-        def all_done(results: list[_T | CommandError]) -> None:
-            self._running.discard(paced)
-            done(results)
+        def ended() -> None:
+            self._running.discard(batch)
+            done([results[index] for index in range(len(calls))])
 
-        paced = PacedBatch(self._hub.clock, calls, all_done, parallel)
-        self._running.add(paced)
-        paced.go()
+        batch = PacedBatch(self.hub.clock, calls, results.__setitem__, ended, parallel=parallel)
+        self._running.add(batch)
+        batch.go()
 
     # Publishing.
 
     def publish(
         self, channel: str, data: Data, done: Done[Position], skip_history: bool = False, idempotency_key: str = ""
     ) -> None:
-        """Publish. With an `idempotency_key` it is done once in 5 minutes for a channel, and answered the same.
+        """Publish. With an `idempotency_key` that is done once in 5 minutes for a channel; repeats get the same answer.
 
-        With `skip_history` only those are sent it who are subscribed now: it has no offset, and is not kept.
+        With `skip_history` only clients that are subscribed now get the publication: it has no offset and is not kept.
         """
-        publish = partial(self._hub.publish, check_channel(channel), data, SERVER, host=None, keep=not skip_history)
+        publish = partial(self.hub.publish, check_channel(channel), data, SERVER, host=None, keep=not skip_history)
         if idempotency_key:
             self._once.publish(channel, idempotency_key, lambda once: publish(once), done)
         else:
@@ -132,7 +133,7 @@ class API:
         skip_history: bool = False,
         idempotency_key: str = "",
     ) -> None:
-        """Publish the same in many channels; `done` gets for each what `publish` would have told."""
+        """Publish the same data in many channels; `done` gets a result of `publish` for each."""
 
         def call(channel: str) -> tuple[int, Callable[[Done[Position]], None]]:
             return data.size, lambda one: self.publish(channel, data, one, skip_history, idempotency_key)
@@ -142,10 +143,10 @@ class API:
     # Connections.
 
     def subscribe(self, granted: SubscriptionToken, target: Target, done: Done[None]) -> None:
-        """Subscribe connections to a channel, whatever its rights: those of the structured protocol and of gRPC.
+        """Subscribe connections of Centrifugo's protocol and of gRPC to a channel, whatever its rights.
 
-        `granted` says to which channel, with what data and info, and until when. Where one is refused, `done`
-        gets its error, after all are through. To be subscribed already is none.
+        `granted` has the channel, the data and info, and the time of expiry. `done` is called after all are
+        answered, with the first error. A client that is subscribed already is no error.
         """
         self._check(granted.channel)
         missing = 1
@@ -168,7 +169,7 @@ class API:
         one_done(None)
 
     def unsubscribe(self, channel: str, target: Target) -> None:
-        """End the subscriptions of connections to a channel; they are told, and do not come back by themselves."""
+        """End the subscriptions of connections to a channel; the clients are told, and do not subscribe again."""
         self._check(channel)
         for session in self._sessions(target):
             session.unsubscribe(channel, UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON)
@@ -176,7 +177,7 @@ class API:
     def disconnect(
         self, target: Target, disconnect: Disconnect = FORCE_DISCONNECT, whitelist: Collection[str] = ()
     ) -> None:
-        """Close connections of any kind but those of the clients with the ids in `whitelist`."""
+        """Close connections of any kind, except those of clients whose ids are in `whitelist`."""
         for client in self._clients(target):
             if client.id not in whitelist:
                 client.close(disconnect)
@@ -185,79 +186,79 @@ class API:
         self, target: Target, expires_at: float | None = None, expired: bool = False, info: bytes = b""
     ) -> None:
         """Let connections expire at another time (None: never), or now; `info` is their new conn_info, JSON."""
-        if expired or (expires_at is not None and expires_at <= self._hub.clock.seconds()):
+        if expired or (expires_at is not None and expires_at <= self.hub.clock.seconds()):
             self.disconnect(target, EXPIRED)
             return
         for client in self._clients(target):
-            session: Session | None = client.session
+            session: ProgramSession | None = client.session
             if session is not None and session.connected:
                 if info:
                     client.identify(client.user, info)
                 session.refresh_for_server(expires_at)
 
     def _clients(self, target: Target) -> Iterator[Client]:
-        """Those that are meant, as they are now: closing one may end it within the call."""
-        hub = self._hub
+        """The clients that are meant, from a copy: closing one may remove it within the call."""
+        hub = self.hub
         found: Iterable[Client] = hub.users.get(target.user, ()) if target.user else hub.clients.values()
         if target.client:
             client = hub.clients.get(target.client)
             found = () if client is None else (client,)
         for each in tuple(found):
-            session: Session | None = each.session
+            session: ProgramSession | None = each.session
             if each.user == target.user and (not target.session or (session and session.id == target.session)):
                 yield each
 
-    def _sessions(self, target: Target) -> Iterator[Session]:
+    def _sessions(self, target: Target) -> Iterator[ProgramSession]:
         for client in self._clients(target):
-            session: Session | None = client.session
+            session: ProgramSession | None = client.session
             if session is not None and session.connected:
                 yield session
 
     # Channels.
 
     def presence(self, channel: str) -> list[Info]:
-        """Who is subscribed to a channel now. NOT_AVAILABLE if its presence is off."""
-        return self._hub.presence(channel)
+        """The subscribers of a channel. Raises CommandError(NOT_AVAILABLE) if the channel has no presence."""
+        return self.hub.presence(channel)
 
     def history(
         self, channel: str, done: Done[History], since: Position | None = None, limit: int = 0, reverse: bool = False
     ) -> None:
-        """What is kept of a channel: see `History.page`. NOT_AVAILABLE if it keeps nothing."""
+        """A page of a channel's history: see `History.page`. CommandError(NOT_AVAILABLE) if nothing is kept."""
         self._keeps(channel)
 
         def known(result: History | CommandError) -> None:
             done(result if isinstance(result, CommandError) else result.page(since, limit, reverse))
 
-        self._hub.history(channel, known, None, -1 if limit else 0, host=None)
+        self.hub.history(channel, known, None, -1 if limit else 0, host=None)
 
     def remove_history(self, channel: str, done: Done[None]) -> None:
-        """Forget what is kept of a channel; its position stays. NOT_AVAILABLE if it keeps nothing."""
+        """Forget a channel's history; its position stays. CommandError(NOT_AVAILABLE) if nothing is kept."""
         self._keeps(channel)
-        self._hub.broker.remove_history(channel, done)
+        self.hub.broker.remove_history(channel, done)
 
     def channels(self, pattern: str = "") -> dict[str, int]:
-        """Channels with subscribers here that fit a pattern (all without), each with their number.
+        """Channels with subscribers that match a pattern (all without one), each with its number of subscribers.
 
-        `*` stands for any characters, `?` for one, `[abc]` and `[!abc]` for one of those.
+        `*` matches any characters, `?` one, `[abc]` and `[!abc]` one of these and one of all others.
         """
         if any(each in pattern for each in "{\\"):
-            # To Centrifugo they are alternatives and escapes: taken for themselves they would find something else.
+            # For Centrifugo these begin alternatives and escapes. As plain characters they would match other channels.
             raise CommandError(NOT_AVAILABLE, what="patterns with { or \\")
-        fits = re.compile(fnmatch.translate(pattern or "*")).match
-        return {name: len(channel) for name, channel in self._hub.channels.items() if len(channel) and fits(name)}
+        matches = re.compile(fnmatch.translate(pattern or "*")).match
+        return {name: len(channel) for name, channel in self.hub.channels.items() if len(channel) and matches(name)}
 
     def _check(self, channel: str) -> None:
-        self._hub.namespaces.options(check_channel(channel))
+        self.hub.namespaces.options(check_channel(channel))
 
     def _keeps(self, channel: str) -> None:
-        if not self._hub.namespaces.options(check_channel(channel)).keeps:
+        if not self.hub.namespaces.options(check_channel(channel)).keeps:
             raise CommandError(NOT_AVAILABLE, what="history")
 
     # This node.
 
     def info(self) -> NodeInfo:
-        """What this hub has and did."""
-        hub = self._hub
+        """The numbers of this hub."""
+        hub = self.hub
         sizes = [len(each) for each in hub.channels.values()]
         identified = sum(map(len, hub.users.values()))
         items: dict[str, float] = {
@@ -273,7 +274,7 @@ class API:
             name="longconn",
             version=longconn.__version__,
             num_clients=len(hub.clients),
-            # Those without an id are together one more.
+            # All clients without a user count as one user.
             num_users=len(hub.users) + (len(hub.clients) > identified),
             num_channels=len(sizes) - sizes.count(0),
             num_subs=sum(sizes),

@@ -1,12 +1,12 @@
-"""Whose pages may use the server: the rules on Origin, Sec-Fetch-Site and Host.
+"""Which sites' pages may use the server: the rules on Origin, Sec-Fetch-Site and Host.
 
-A browser connects to any address that a page names, the user's own machine included, and
-says whose page it was. What is no browser says nothing of the kind and passes: these rules
-protect users of browsers, they are no authentication.
+A browser connects to any address that a page names, the user's own machine included, and tells in headers
+which site the page is from. Other programs send no such headers and pass: these rules protect users of
+browsers, they are no authentication.
 
     Origin                RFC 6454; `null` for a page opened from a file or in a sandbox
-    Sec-Fetch-Site, -Mode W3C Fetch Metadata; sent where Origin is not, too
-    Host                  RFC 9110, section 7.2; on a loopback address it unmasks DNS rebinding,
+    Sec-Fetch-Site, -Mode W3C Fetch Metadata; also sent where Origin is not
+    Host                  RFC 9110, section 7.2; on a loopback address it reveals DNS rebinding,
                           where a foreign name was made to point at the user's machine
 """
 
@@ -22,12 +22,12 @@ from longconn.core.settings import Settings
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s/?#@\[\]:,]+)(?::(\d{1,5}))?")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::(\d{0,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Of an origin that we were sent, so much is repeated in an answer.
+#: Characters of a received origin that are repeated in an answer.
 _SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class OriginRefusal:
     """Why a request is not served: a status of HTTP, and a sentence for people."""
 
     status: int
@@ -35,12 +35,12 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """What a request says of where it comes from, and how it came.
+class RequestOrigin:
+    """Where a request comes from: its headers and its connection.
 
-    `hosts` and `origins` are all values of the headers Host and Origin. `local` says that the
-    connection came to a loopback address or a UNIX socket, `secure` that it came by TLS,
-    `must_name_host` that the protocol's version requires a Host (HTTP/1.1 does, 1.0 does not).
+    `hosts` and `origins` are all values of the headers Host and Origin. `local`: the
+    connection is to a loopback address or a UNIX socket. `secure`: it uses TLS. `must_name_host`: the
+    protocol's version requires a Host (HTTP/1.1 does, 1.0 does not).
     """
 
     hosts: Sequence[str]
@@ -52,8 +52,8 @@ class Caller:
     must_name_host: bool = True
 
 
-class Rules:
-    """The rules as `settings` have them: `allowed_origin` and `allowed_host`."""
+class OriginRules:
+    """The rules with the settings `allowed_origin` and `allowed_host`."""
 
     def __init__(self, settings: Settings) -> None:
         self._any = "*" in settings.allowed_origin
@@ -64,65 +64,66 @@ class Rules:
             if origin is not None:
                 self._hosts.add(origin[2])
 
-    def check(self, caller: Caller, harmless: bool = False) -> Refusal | None:
-        """None if the request may be served, else why not.
+    def check(self, request: RequestOrigin, harmless: bool = False) -> OriginRefusal | None:
+        """None if the request may be served, else the reason why it may not.
 
-        What is `harmless` to show to anybody (the first page, not a message) may be navigated
-        to by a link on any site.
+        A `harmless` path (the first page, not a message) may be opened by a link on any site.
         """
-        return self._check_host(caller) or self._check_origin(caller, harmless)
+        return self._check_host(request) or self._check_origin(request, harmless)
 
-    def _check_host(self, caller: Caller) -> Refusal | None:
-        if len(caller.hosts) > 1 or (caller.must_name_host and not caller.hosts):
-            return Refusal(400, "a request has one Host header")
-        for each in caller.hosts:
+    def _check_host(self, request: RequestOrigin) -> OriginRefusal | None:
+        if len(request.hosts) > 1 or (request.must_name_host and not request.hosts):
+            return OriginRefusal(400, "a request has one Host header")
+        for each in request.hosts:
             match = _HOST.fullmatch(each.lower())
             if match is None or (match[2] and int(match[2]) > 65535):
-                return Refusal(400, "the Host header is malformed")
+                return OriginRefusal(400, "the Host header is malformed")
             host = match[1].rstrip(".")
-            if caller.local and not (self._any or host in self._hosts or _is_here(host) or _is_address(host)):
-                return Refusal(
+            if request.local and not (self._any or host in self._hosts or _is_localhost(host) or _is_address(host)):
+                return OriginRefusal(
                     403,
                     f"on a loopback address the host {_shown(host)} is not served; "
                     f"--allowed-host={_shown(host)} would serve it",
                 )
         return None
 
-    def _check_origin(self, caller: Caller, harmless: bool) -> Refusal | None:
-        if len(caller.origins) > 1:
-            return Refusal(400, "a request has at most one Origin header")
-        for origin in caller.origins:
-            if self._admits(origin, caller):
+    def _check_origin(self, request: RequestOrigin, harmless: bool) -> OriginRefusal | None:
+        if len(request.origins) > 1:
+            return OriginRefusal(400, "a request has at most one Origin header")
+        for origin in request.origins:
+            if self._admits(origin, request):
                 return None
-            return Refusal(
+            return OriginRefusal(
                 403,
                 f"pages of {_shown(origin)} may not connect here; --allowed-origin={_shown(origin)} would let them",
             )
-        if caller.fetch_site.lower() != "cross-site" or self._any or (harmless and caller.fetch_mode == "navigate"):
+        if request.fetch_site.lower() != "cross-site" or self._any or (harmless and request.fetch_mode == "navigate"):
             return None
-        return Refusal(403, "pages of other sites may not connect here; --allowed-origin=ORIGIN would let those of one")
+        return OriginRefusal(
+            403, "pages of other sites may not connect here; --allowed-origin=ORIGIN would let those of one"
+        )
 
-    def _admits(self, origin: str, caller: Caller) -> bool:
+    def _admits(self, origin: str, request: RequestOrigin) -> bool:
         if self._any or _canonical(origin) in self._origins:
             return True
         match = _ORIGIN.fullmatch(origin.lower())
         if match is None:
             return False
         scheme, host, port = match.groups()
-        if caller.local and _is_here(host):
+        if request.local and _is_localhost(host):
             return True
         default = _DEFAULT_PORTS.get(scheme)
-        if default is None or (caller.secure and scheme != "https"):
+        if default is None or (request.secure and scheme != "https"):
             return False
-        # Behind a proxy that ends TLS, the page is https and the connection is not: the origin's scheme counts.
+        # Behind a proxy that ends TLS, the page is https and the connection is not: the origin's scheme is used.
         return any(
             each is not None and (each[1], int(each[2] or default)) == (host, int(port or default))
-            for each in (_HOST.fullmatch(every.lower()) for every in caller.hosts)
+            for each in (_HOST.fullmatch(every.lower()) for every in request.hosts)
         )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an IP address is one that only this machine reaches."""
+    """Whether a host is an IP address that only this machine reaches."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -133,15 +134,15 @@ def is_loopback(host: str) -> bool:
 
 
 def _canonical(origin: str) -> str:
-    """An origin in lower case, without its scheme's own port (RFC 6454, section 6.1)."""
+    """An origin in lower case, without its scheme's default port (RFC 6454, section 6.1)."""
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None or not match[3] or int(match[3]) != _DEFAULT_PORTS.get(match[1]):
         return origin.lower()
     return f"{match[1]}://{match[2]}"
 
 
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine by its very name (RFC 6761, section 6.3) or a loopback address."""
+def _is_localhost(host: str) -> bool:
+    """Whether a host is localhost by name (RFC 6761, section 6.3) or a loopback address."""
     return host == "localhost" or host.endswith(".localhost") or is_loopback(host.strip("[]"))
 
 

@@ -1,4 +1,4 @@
-"""Publications as JSON, as server-sent events and as lines of JSON; and HTTP/1.1's chunks.
+"""Publications as JSON, as server-sent events and as lines of JSON; HTTP/1.1's chunks; positions as text.
 
 A publication is written `{"channel","offset","epoch","data","name","time"}`.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from longconn.core.disconnects import Disconnect
 from longconn.core.publication import Counts, Event, Join, Leave, Position, Publication, Rename
 
 _POSITION = re.compile(r"([A-Za-z0-9_-]{1,64}):(\d{1,18})")
@@ -22,7 +23,7 @@ def write_position(position: Position) -> str:
 
 
 def read_position(text: str) -> Position | None:
-    """A position from EPOCH:OFFSET; None if it is none."""
+    """A position from EPOCH:OFFSET; None if the text has another form."""
     match = _POSITION.fullmatch(text) if text.isascii() else None
     return Position(match[1], int(match[2])) if match else None
 
@@ -42,6 +43,7 @@ def publication_json(publication: Publication, channel: bytes, end: bytes = b"")
 
 
 def quoted(channel: str) -> bytes:
+    """A channel's name as a JSON string."""
     return json.dumps(channel, ensure_ascii=False).encode()
 
 
@@ -52,23 +54,39 @@ def chunk(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class StreamFormat:
-    """Publications as JSON, one a line; comings and goings have no form. Equal formats are one."""
+    """Publications as JSON, one a line. Joins and leaves are not written.
+
+    Subscribers whose formats are equal share one encoding. `chunked` frames the bytes as chunks.
+    """
 
     chunked: bool
     tells_own_join: ClassVar[bool] = False
+    content_type: ClassVar[str] = "application/x-ndjson"
 
     @property
     def heartbeat(self) -> bytes:
-        """What is written when nothing else was for a while."""
+        """Is written after an interval in which nothing else was."""
         return b"\n"
 
     def frame(self, data: bytes) -> bytes:
-        """The bytes of a body as they go over the connection."""
+        """Bytes of the body as they are sent on the connection."""
         return chunk(data) if self.chunked and data else data
 
     def encode(self, channel: str, events: Sequence[Event]) -> bytes:
+        """A batch of a channel's events, framed."""
         name = quoted(channel)
         return self.frame(b"".join([self.write(each, name) for each in events]))
+
+    def opening(self, channel: str, start: Position, recovered: bool, retry: int) -> bytes:
+        """The first bytes of a body: from which position it goes on, and whether something before that is missing.
+
+        `retry` is the number of milliseconds after which a client should reconnect.
+        """
+        return b"" if recovered else b'{"channel":%b,"recovered":false,%b}\n' % (quoted(channel), _members(start))
+
+    def farewell(self, disconnect: Disconnect, retry: int) -> bytes:
+        """The last bytes of a body that the server ends; `retry` as in `opening`."""
+        return b""
 
     def write(self, event: Event, channel: bytes) -> bytes:
         return publication_json(event, channel, b"\n") if isinstance(event, Publication) else b""
@@ -77,9 +95,11 @@ class StreamFormat:
 class EventFormat(StreamFormat):
     """Server-sent events (WHATWG HTML, section 9.2): `message` for publications, `join` and `leave`.
 
-    Only publications have an `id`, so that a browser resumes from the last it saw. A rename
-    is a leave and a join. Where many come at once their number stands for their names.
+    Only publications have an `id`, so that a browser resumes after the last one that it received. A rename is
+    a leave and a join. Where many clients come at once, their number is written instead of their names.
     """
+
+    content_type = "text/event-stream; charset=utf-8"
 
     @property
     def heartbeat(self) -> bytes:
@@ -87,15 +107,31 @@ class EventFormat(StreamFormat):
 
     def write(self, event: Event, channel: bytes) -> bytes:
         if isinstance(event, Publication):
-            # What is not kept has no place that one could resume from.
-            place = b"id: %b:%d\n" % (event.epoch.encode(), event.offset) if event.offset else b""
-            return b"%bdata: %b\n\n" % (place, publication_json(event, channel))
+            # A publication that is not kept has no position to resume from.
+            position = b"id: %b:%d\n" % (event.epoch.encode(), event.offset) if event.offset else b""
+            return b"%bdata: %b\n\n" % (position, publication_json(event, channel))
         if isinstance(event, Join | Leave):
             kind = b"join" if isinstance(event, Join) else b"leave"
             return _named(kind, channel, event.info.name) if event.info.chat else b""
         if isinstance(event, Rename):
             return _named(b"leave", channel, event.old) + _named(b"join", channel, event.info.name)
         return _counted(event, channel)
+
+    def opening(self, channel: str, start: Position, recovered: bool, retry: int) -> bytes:
+        # A browser does not dispatch an event without data, but it does resume from its id.
+        written = b":ok\nretry: %d\nid: %b\n\n" % (retry, write_position(start).encode())
+        if not recovered:
+            written += b'event: unrecovered\ndata: {"channel":%b,%b}\n\n' % (quoted(channel), _members(start))
+        return written
+
+    def farewell(self, disconnect: Disconnect, retry: int) -> bytes:
+        data = {"code": disconnect.code, "reason": disconnect.text, "reconnect": disconnect.reconnect}
+        head = b"retry: %d\n" % retry if disconnect.reconnect else b""
+        return b"%bevent: disconnect\ndata: %b\n\n" % (head, json.dumps(data).encode())
+
+
+def _members(position: Position) -> bytes:
+    return b'"epoch":"%b","offset":%d' % (position.epoch.encode(), position.offset)
 
 
 def _named(kind: bytes, channel: bytes, name: str) -> bytes:

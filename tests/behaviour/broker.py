@@ -27,7 +27,7 @@ class LateBroker:
         self.failures = failures
         self.refused = 0
         self._clock = clock
-        self._inner = MemoryBroker(clock, settings)
+        self.inner = MemoryBroker(clock, settings)
         self._random = random.Random(seed)
         self._calls: dict[int, Any] = {}
         self._count = 0
@@ -35,7 +35,7 @@ class LateBroker:
 
     def attach(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._inner.attach(self)
+        self.inner.attach(self)
 
     def on_publication(self, publication: Publication) -> None:
         self._after(self._lag, lambda: self._receiver.on_publication(publication))
@@ -44,28 +44,28 @@ class LateBroker:
         self._after(self._lag, lambda: self._receiver.on_announcement(channel, announcement))
 
     def subscribe(self, channel: str, done: Done[None]) -> None:
-        self._ask(lambda answer: self._inner.subscribe(channel, answer), done)
+        self._ask(lambda answer: self.inner.subscribe(channel, answer), done)
 
     def unsubscribe(self, channel: str) -> None:
-        self._later(lambda: self._inner.unsubscribe(channel))
+        self._later(lambda: self.inner.unsubscribe(channel))
 
     def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
-        self._ask(lambda answer: self._inner.publish(channel, data, info, answer, keep), done)
+        self._ask(lambda answer: self.inner.publish(channel, data, info, answer, keep), done)
 
     def announce(self, channel: str, announcement: Announcement) -> None:
-        self._later(lambda: self._inner.announce(channel, announcement))
+        self._later(lambda: self.inner.announce(channel, announcement))
 
     def history(self, channel: str, since: Position | None, limit: int, reverse: bool, done: Done[History]) -> None:
-        self._ask(lambda answer: self._inner.history(channel, since, limit, reverse, answer), done)
+        self._ask(lambda answer: self.inner.history(channel, since, limit, reverse, answer), done)
 
     def remove_history(self, channel: str, done: Done[None]) -> None:
-        self._ask(lambda answer: self._inner.remove_history(channel, answer), done)
+        self._ask(lambda answer: self.inner.remove_history(channel, answer), done)
 
     def stop(self) -> None:
         for each in self._calls.values():
             each.cancel()
         self._calls.clear()
-        self._inner.stop()
+        self.inner.stop()
 
     def _ask(self, command: Callable[[Done[Any]], None], done: Done[Any]) -> None:
         def answer(result: Any) -> None:

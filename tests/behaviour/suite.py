@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from longconn import ChatFactory, Hub, Settings, SharedPortFactory, WebSocketFactory
 from longconn.core.disconnects import SHUTDOWN, SLOW, WRITE_TIMEOUT
 from longconn.core.publication import Data, Info, Position
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 from longconn.testing import FakeClock, MemoryServer
 from tests.behaviour.broker import LateBroker
 from tests.behaviour.members import Member, TCPMember

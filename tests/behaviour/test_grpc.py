@@ -7,7 +7,7 @@ from longconn import GrpcFactory, SharedPortFactory
 from longconn.core.disconnects import SLOW
 from longconn.core.errors import BAD_CHANNEL, INTERNAL, TOO_LARGE, TOO_MANY_REQUESTS
 from longconn.core.publication import Position
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 from longconn.v1 import longconn_pb2 as pb
 from tests.behaviour.grpc_members import ConnectMember, NamedMember, SubscribeMember
 from tests.behaviour.suite import Late, ResumingBehaviour, StayingBehaviour

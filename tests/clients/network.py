@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from longconn import ChatFactory, Hub, Settings, SharedPortFactory
 from longconn.clients import Client, Subscription, connect
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 from longconn.testing import FakeClock, HTTPClient, MemoryConnection
 
 

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, succeed
 from longconn import ChatFactory, GrpcFactory, Hub, SharedPortFactory
 from longconn.clients import ConnectionState, Disconnected, Lost, Position, Publication, Refused
 from longconn.core.disconnects import EXPIRED, SLOW
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 from tests.clients.network import Case
 from tests.clients.test_behaviour import Suite
 from tests.protocols.grpc.kit import Keys

@@ -17,8 +17,8 @@ from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
 from longconn.core.publication import Data, Info
 from longconn.core.settings import Settings
-from longconn.protocols.http.connection import LiveChannel
-from longconn.protocols.http.resource import LiveSite
+from longconn.protocols.http.connection import HTTPConnection
+from longconn.service.embedding import LiveSite
 
 Reactor: Any = reactor
 
@@ -70,9 +70,9 @@ class SocketTests(TestCase):
             if not each.ended.called:
                 each.transport.abortConnection()
                 yield each.ended
-        while any(isinstance(getattr(each, "protocol", None), LiveChannel) for each in Reactor.getReaders()):
+        while any(isinstance(getattr(each, "protocol", None), HTTPConnection) for each in Reactor.getReaders()):
             yield self.turn()
-        self.assertEqual((self.hub.clients, self.site.idle, self.site.bodies), ({}, set(), 0))
+        self.assertEqual((self.hub.clients, self.site.state.idle, self.site.state.bodies), ({}, set(), 0))
         self.hub.stop()
         shutil.rmtree(self.folder)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -78,6 +78,7 @@ class PackagingTests(SynchronousTestCase):
         installed = [each.relative_to(packages) for each in packages.rglob("*") if "dist-info" not in str(each)]
         names = {str(Path(*each.parts[2:])) for each in installed}
         self.assertIn("longconn/py.typed", names)
+        self.assertIn("longconn/protocols/http/openapi.json", names)
         self.assertIn("twisted/plugins/longconn_plugin.py", names)
         # An __init__.py in either would hide Twisted, or our plugin.
         self.assertNotIn("twisted/__init__.py", names)

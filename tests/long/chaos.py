@@ -11,7 +11,7 @@ from typing import Any
 
 from longconn import ChatFactory, Hub, Settings, SharedPortFactory, WebSocketFactory
 from longconn.core.publication import Data, Info
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 from longconn.testing import FakeClock, MemoryServer
 from tests.behaviour.broker import LateBroker
 from tests.behaviour.centrifugo import (
@@ -103,7 +103,7 @@ class Chaos:
 
     def _watch_broker(self) -> None:
         """Note what comes back, at its source: the inner broker gives every publication its place."""
-        inner: Any = self.broker._inner if self.broker is not None else self.hub.broker
+        inner: Any = self.broker.inner if self.broker is not None else self.hub.broker
         publish = inner.publish
 
         def noting(channel: str, data: Data, info: Info, done: Any, *options: Any) -> None:

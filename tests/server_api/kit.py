@@ -1,4 +1,4 @@
-"""What the tests of the server API need: a server with a key, and programs that are its clients."""
+"""For the tests of the server API: a server with a key, and clients that speak Centrifugo's protocol."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Program:
 
 
 class Case(SynchronousTestCase):
-    """A server with a key; at its end nothing may be left."""
+    """A server with a key; at the end no delayed call may be left."""
 
     def setUp(self) -> None:
         self.serve()

@@ -19,7 +19,7 @@ from tests.server_api.kit import BAD, KEY, Case, error
 
 
 class KeyTests(Case):
-    def test_without_a_key_there_is_nothing_and_the_log_says_once_why(self) -> None:
+    def test_without_a_key_the_api_is_404_and_the_log_says_once_why(self) -> None:
         server = MemoryServer(Settings())
         self.addCleanup(server.stop)
         with self.assertLogs("longconn", "WARNING") as logged:
@@ -31,7 +31,7 @@ class KeyTests(Case):
         for word in ("--api-key", "LONGCONN_API_KEY"):
             self.assertIn(word, logged.output[0])
 
-    def test_a_wrong_key_or_none_is_refused_before_anything_is_read(self) -> None:
+    def test_a_wrong_key_is_refused_before_the_body_is_read(self) -> None:
         wrong = (
             ("X-API-Key", "a key"), ("X-API-Key", KEY + "x"), ("X-API-Key", ""), ("Authorization", f"Bearer {KEY}"),
             ("Authorization", "apikey"), ("Authorization", KEY), ("X-Other", KEY),
@@ -48,10 +48,10 @@ class KeyTests(Case):
         for header in (("X-API-Key", KEY), ("Authorization", f"apikey {KEY}"), ("Authorization", f"ApiKey  {KEY} ")):
             self.assertEqual(self.post("/api/channels", {}, header).json(), {"result": {"channels": {}}})
 
-    def test_the_key_is_in_no_text_about_the_settings(self) -> None:
+    def test_the_key_is_not_in_the_repr_of_the_settings(self) -> None:
         self.assertNotIn(KEY, repr(self.hub.settings))
 
-    def test_methods_and_paths_that_are_not_there(self) -> None:
+    def test_unknown_methods_and_paths(self) -> None:
         for path in ("/api", "/api/", "/api/nothing", "/api/rpc", "/api/publish/x", "/api/Publish"):
             self.assertEqual(self.post(path, {}).status, 404, path)
         response = self.server.http_client().get("/api/publish")
@@ -62,11 +62,12 @@ class KeyTests(Case):
 
 
 class BodyTests(Case):
-    def test_what_is_malformed_is_400_and_has_no_effect(self) -> None:
+    def test_malformed_requests_are_400_and_have_no_effect(self) -> None:
         bad = (
             b"", b"{", b"[]", b"1", b"null", b"\xff", b'{"channel":5,"data":1}', b'{"channel":"\\ud800","data":1}',
             b'{"channel":"c","data":1,"skip_history":1}', b'{"channel":"c","data":1,"idempotency_key":{}}',
-            b'{"channel":"c","data":1}x', b"[" * 100_000,
+            b'{"channel":"c","data":1}x', b"[" * 100_000, b'{"channel":"c","data":NaN}',
+            b'{"channel":"c","data":"\\ud800"}',
         )  # fmt: skip
         for body in bad:
             response = self.post("/api/publish", body)
@@ -83,7 +84,7 @@ class BodyTests(Case):
         self.assertEqual(self.kept(), [])
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    def test_null_is_absent_and_what_is_unknown_is_ignored(self) -> None:
+    def test_null_is_absent_and_unknown_members_are_ignored(self) -> None:
         answer = self.call("publish", channel="c", data=1, idempotency_key=None, skip_history=None, tags=None, more=[1])
         self.assertEqual(answer["result"]["offset"], 1)
 
@@ -113,14 +114,14 @@ class LimitTests(HTTPTestCase):
         answer = self.request("POST /api/publish", "X-API-Key: k", body=b"{" + b" " * 100 + b"}")
         self.assertEqual(answer.status, 413)
 
-    def test_the_rates_of_others_do_not_count(self) -> None:
+    def test_rates_of_clients_do_not_apply(self) -> None:
         self.start(api_key="k", publish_rate=1, publish_burst=1, publish_bytes=1, channel_rate=0.001)
         for number in range(300):
             body = b'{"channel":"c%d","data":1}' % number
             answer = self.request("POST /api/publish", "X-API-Key: k", body=body)
             self.assertIn("result", answer.json)
 
-    def test_an_error_of_ours(self) -> None:
+    def test_an_unexpected_exception_is_500(self) -> None:
         self.start(api_key="k")
         self.patch(self.hub, "visit", lambda *args: 1 / 0)
         with self.assertLogs("longconn", "ERROR"):
@@ -129,7 +130,7 @@ class LimitTests(HTTPTestCase):
 
 
 class BatchTests(Case):
-    def test_commands_are_done_in_order_and_answered_each(self) -> None:
+    def test_commands_are_done_in_order_and_each_is_answered(self) -> None:
         written = (
             b'{"commands": [ {"publish": {"channel": "c", "data": {"a":  1}}}, {"history": {"channel":"c","limit":-1}},'
             b'{"publish": {"channel": "", "data": 1}}, null, {}, {"rpc": {}}, {"history_remove": {"channel":"c"}} ] }'
@@ -143,13 +144,13 @@ class BatchTests(Case):
         self.assertEqual(replies[2:], [BAD, BAD, missing, missing, {"history_remove": {}}])
         self.assertEqual(self.call("batch"), {"replies": []})
 
-    def test_every_method_can_be_in_one(self) -> None:
+    def test_every_method_can_be_in_a_batch(self) -> None:
         commands = [{name: {}} for name in NAMES]
         replies = self.call("batch", commands=commands)["replies"]
         missing = [name for name, each in zip(NAMES, replies, strict=True) if each == error(104, "not found")]
         self.assertEqual(missing, ["batch"])
 
-    def test_one_waits_for_the_other_unless_parallel(self) -> None:
+    def test_commands_wait_for_each_other_unless_parallel(self) -> None:
         for parallel, at_once in ((False, 1), (True, 3)):
             self.serve(lambda settings: Hub(clock := FakeClock(), settings, LateBroker(clock, settings, failures=0)))
             asked: list[int] = []
@@ -163,18 +164,18 @@ class BatchTests(Case):
             found = [each["history"]["publications"] for each in replies[1::2]]
             self.assertEqual([len(each) for each in found], [1, 2])
 
-    def test_very_many_take_turns_and_all_is_answered(self) -> None:
+    def test_a_large_batch_takes_several_turns(self) -> None:
         count = 2 * TURN_CALLS + 1
         replies = self.call("batch", commands=[{"publish": {"channel": "c", "data": 1}}] * count)["replies"]
         self.assertEqual([each["publish"]["offset"] for each in replies], list(range(1, count + 1)))
 
-    def test_one_that_fails_is_that_ones_alone(self) -> None:
+    def test_a_command_that_raises_does_not_affect_the_others(self) -> None:
         self.patch(self.hub.api, "info", lambda: 1 / 0)
         with self.assertLogs("longconn", "ERROR"):
             replies = self.call("batch", commands=[{"info": {}}, {"channels": {}}])["replies"]
         self.assertEqual(replies, [error(100, "internal server error"), {"channels": {"channels": {}}}])
 
-    def test_what_was_refused_is_a_line_in_the_log(self) -> None:
+    def test_refusals_are_logged_in_one_line(self) -> None:
         with self.assertLogs("longconn", "INFO") as logged:
             self.call("batch", commands=[{"publish": {}}] * 50)
         lines = [each for each in logged.output if "refused" in each]
@@ -183,7 +184,7 @@ class BatchTests(Case):
 
 
 class EmbeddingTests(SynchronousTestCase):
-    def test_a_program_has_the_same_without_http(self) -> None:
+    def test_a_program_uses_the_operations_without_http(self) -> None:
         server = MemoryServer(Settings())
         self.addCleanup(server.stop)
         client = server.line_client()

@@ -16,7 +16,7 @@ from tests.server_api.kit import BAD, NOTHING, Case, Program, error
 
 
 class SubscribeTests(Case):
-    def test_all_connections_of_a_user_are_subscribed_and_told_before_what_follows(self) -> None:
+    def test_all_connections_of_a_user_get_the_push_before_publications(self) -> None:
         ours = [Program(self.server, "ann"), Program(self.server, "ann")]
         others = [Program(self.server, "bo"), Program(self.server)]
         self.call("publish", channel="c", data=0)
@@ -30,7 +30,7 @@ class SubscribeTests(Case):
         for each in others:
             self.assertEqual(each.pushes(), [])
 
-    def test_to_be_subscribed_already_is_no_error(self) -> None:
+    def test_a_client_that_is_subscribed_already_is_no_error(self) -> None:
         ann = Program(self.server, "ann", ("c",))
         self.assertEqual(self.call("subscribe", user="ann", channel="c"), NOTHING)
         self.assertEqual(ann.pushes(), [])
@@ -49,7 +49,7 @@ class SubscribeTests(Case):
         self.call("subscribe", user="bo", client=three.id, channel="c")  # it is none of bo's
         self.assertEqual([len(each.pushes()) > 0 for each in (one, two, three)], [True, True, False])
 
-    def test_the_anonymous(self) -> None:
+    def test_clients_without_a_user(self) -> None:
         one, two, ann = Program(self.server), Program(self.server), Program(self.server, "ann")
         self.server.line_client()  # people cannot be subscribed
         self.assertEqual(self.call("subscribe", client=one.id, channel="c"), NOTHING)
@@ -58,7 +58,7 @@ class SubscribeTests(Case):
         self.assertEqual([each["channel"] for each in two.pushes() if "subscribe" in each], ["d"])
         self.assertEqual(ann.pushes(), [])
 
-    def test_what_cannot_be(self) -> None:
+    def test_refused_requests(self) -> None:
         self.serve(namespaces=Namespaces(named={"news": ChannelOptions()}), max_subscriptions=1)
         ann = Program(self.server, "ann", ("c",))
         self.assertEqual(self.call("subscribe", user="ann", channel="x:c"), error(102, "unknown channel"))
@@ -73,7 +73,7 @@ class SubscribeTests(Case):
             self.assertEqual(answer, error(108, "not available"), name)
         self.assertEqual(ann.pushes(), [])
 
-    def test_who_leaves_before_it_is_done_keeps_no_answer(self) -> None:
+    def test_a_client_that_leaves_meanwhile_does_not_block_the_answer(self) -> None:
         self.serve(lambda settings: Hub(clock := FakeClock(), settings, LateBroker(clock, settings, failures=0)))
         ann, bo = Program(self.server, "ann"), Program(self.server, "bo")
         got: list[Any] = []
@@ -104,7 +104,7 @@ class SubscribeTests(Case):
 
 
 class DisconnectTests(Case):
-    def test_a_user_is_told_not_to_come_back(self) -> None:
+    def test_a_user_is_closed_and_does_not_reconnect(self) -> None:
         ours = [Program(self.server, "ann"), Program(self.server, "ann")]
         bo = Program(self.server, "bo")
         self.assertEqual(self.call("disconnect", user="ann"), NOTHING)
@@ -122,7 +122,7 @@ class DisconnectTests(Case):
         self.assertEqual([each.close[0] for each in (one, two, three, four)], [4321, 3503, None, 3503])
         self.assertEqual(one.close, (4321, "moved"))
 
-    def test_people_can_be_shown_out(self) -> None:
+    def test_chat_clients_can_be_disconnected(self) -> None:
         person, other = self.server.line_client(), self.server.line_client()
         self.server.settle()
         (found,) = [
@@ -133,7 +133,7 @@ class DisconnectTests(Case):
         self.call("disconnect", client=found, disconnect={"code": 3500, "reason": "enough"})
         self.assertEqual((person.read()[-1], person.closed, other.closed), ("! disconnected: enough", True, False))
 
-    def test_nobody_is_not_everybody(self) -> None:
+    def test_a_request_without_a_target_is_refused(self) -> None:
         person, program = self.server.line_client(), Program(self.server)
         self.server.settle()
         self.assertEqual(self.call("disconnect"), BAD)
@@ -142,7 +142,7 @@ class DisconnectTests(Case):
         self.server.settle()
         self.assertEqual((person.closed, program.close[0]), (True, 3503))
 
-    def test_codes_are_those_that_clients_understand(self) -> None:
+    def test_codes_of_disconnects(self) -> None:
         for bad in ({"code": 2999}, {"code": 5000}, {}, {"code": 3500, "reason": "x" * 124}):
             self.assertEqual(self.call("disconnect", user="ann", disconnect=bad), BAD)
         advice = {code: Disconnect(code, "custom", "").reconnect for code in (4000, 4499, 4500, 4999)}
@@ -165,7 +165,7 @@ class RefreshTests(Case):
         self.server.advance(600)
         self.assertEqual(ann.close[0], 3005)
 
-    def test_or_never_or_now(self) -> None:
+    def test_a_connection_expires_never_or_now(self) -> None:
         one, two, three = Program(self.server, "mortal"), Program(self.server, "ann"), Program(self.server, "bo")
         self.call("refresh", user="mortal")
         self.call("refresh", user="ann", expired=True)

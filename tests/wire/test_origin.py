@@ -1,4 +1,4 @@
-"""Whose pages may use the server: the pure rules."""
+"""Which sites' pages may use the server: the rules without HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.core.settings import Settings
-from longconn.wire.origin import Caller, Refusal, Rules, is_loopback
+from longconn.wire.origin import OriginRefusal, OriginRules, RequestOrigin, is_loopback
 
 
 def check(
@@ -17,9 +17,9 @@ def check(
     hosts: tuple[str, ...] = (),
     harmless: bool = False,
     **caller: Any,
-) -> Refusal | None:
-    rules = Rules(Settings(allowed_origin=origins, allowed_host=hosts))
-    return rules.check(Caller(hosts=(host,), origins=() if origin is None else (origin,), **caller), harmless)
+) -> OriginRefusal | None:
+    rules = OriginRules(Settings(allowed_origin=origins, allowed_host=hosts))
+    return rules.check(RequestOrigin(hosts=(host,), origins=() if origin is None else (origin,), **caller), harmless)
 
 
 class OriginTests(SynchronousTestCase):
@@ -32,7 +32,7 @@ class OriginTests(SynchronousTestCase):
         self.assertEqual(refusal.status, 403)
         return refusal.message
 
-    def test_no_browser(self) -> None:
+    def test_requests_of_other_programs_pass(self) -> None:
         self.passes()
         self.passes(local=True, host="localhost:9999")
 
@@ -104,7 +104,7 @@ class OriginTests(SynchronousTestCase):
         self.fails(fetch_site="same-origin", origin="https://b.org")
 
     def test_two_origins(self) -> None:
-        refusal = Rules(Settings()).check(Caller(hosts=("a",), origins=("http://a", "http://b")))
+        refusal = OriginRules(Settings()).check(RequestOrigin(hosts=("a",), origins=("http://a", "http://b")))
         assert refusal is not None
         self.assertEqual(refusal.status, 400)
 
@@ -137,12 +137,12 @@ class HostTests(SynchronousTestCase):
         self.assertEqual(refusal.status, 403)
 
     def test_number_of_hosts(self) -> None:
-        rules = Rules(Settings())
+        rules = OriginRules(Settings())
         for hosts, must, passes in (
             ((), True, False), ((), False, True), (("a",), True, True),
             (("a", "a"), True, False), (("a", "b"), False, False),
         ):  # fmt: skip
-            refusal = rules.check(Caller(hosts=hosts, must_name_host=must))
+            refusal = rules.check(RequestOrigin(hosts=hosts, must_name_host=must))
             self.assertEqual(refusal is None, passes, (hosts, must))
             self.assertTrue(refusal is None or refusal.status == 400)
 

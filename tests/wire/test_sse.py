@@ -25,7 +25,7 @@ class PositionTests(SynchronousTestCase):
         for position in (Position("abc_-9", 0), Position("x", 10**18 - 1)):
             self.assertEqual(read_position(write_position(position)), position)
 
-    def test_what_is_no_position(self) -> None:
+    def test_malformed_positions(self) -> None:
         bad = (
             "",
             ":",
@@ -67,7 +67,7 @@ class JSONTests(SynchronousTestCase):
 
 
 class StreamTests(SynchronousTestCase):
-    def test_a_publication_a_line_and_nothing_else(self) -> None:
+    def test_only_publications_are_written_as_lines(self) -> None:
         written = StreamFormat(chunked=False).encode("room", [Join(ADA), SAID, Counts(1, 2), VALUE, Leave(ADA)])
         first, second, rest = written.split(b"\n")
         self.assertEqual((json.loads(first)["data"], json.loads(second)["offset"], rest), ("héllo\n", 8, b""))
@@ -77,12 +77,12 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(StreamFormat(chunked=True).encode("room", [SAID, VALUE]), chunk(plain))
         self.assertEqual(chunk(b"x" * 26), b"1a\r\n" + b"x" * 26 + b"\r\n")
 
-    def test_nothing_is_no_chunk_which_would_end_the_body(self) -> None:
+    def test_an_empty_chunk_is_not_written_because_it_would_end_the_body(self) -> None:
         for make in (StreamFormat, EventFormat):
             self.assertEqual(make(chunked=True).encode("room", []), b"")
         self.assertEqual(StreamFormat(chunked=True).encode("room", [Join(ADA)]), b"")
 
-    def test_equal_formats_are_one_and_kinds_are_not(self) -> None:
+    def test_formats_of_one_kind_are_equal(self) -> None:
         formats = {StreamFormat(True), StreamFormat(True), StreamFormat(False), EventFormat(True), EventFormat(False)}
         self.assertEqual(len(formats), 4)
 
@@ -91,13 +91,13 @@ class StreamTests(SynchronousTestCase):
 
 
 class EventTests(SynchronousTestCase):
-    def test_a_publication_has_its_position_for_an_id(self) -> None:
+    def test_the_id_of_a_publication_is_its_position(self) -> None:
         written = EventFormat(chunked=False).encode("room", [SAID])
         self.assertTrue(written.startswith(b'id: ep_o-ch:7\ndata: {"channel":"room","offset":7,'))
         self.assertTrue(written.endswith(b"}\n\n"))
         self.assertEqual(written.count(b"\n"), 3)
 
-    def test_comings_and_goings_are_events_without_an_id(self) -> None:
+    def test_joins_and_leaves_have_no_id(self) -> None:
         written = EventFormat(chunked=False).encode("room", [Join(ADA), Leave(ADA), Rename("b\no", ADA)]).decode()
         self.assertEqual(
             written.split("\n\n"),

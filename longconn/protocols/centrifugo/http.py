@@ -7,17 +7,20 @@ POST /emulation                {"session", "node", "data"}          up, for eith
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import msgspec
 
+from longconn.core import json_text
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
+from longconn.core.json_text import JSONError
+from longconn.core.publication import Data
 from longconn.protocols.centrifugo.session import Session
-from longconn.protocols.http.errors import Refused
-from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.errors import HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
-from longconn.protocols.http.response import OpenResponse
+from longconn.protocols.http.response import StreamingResponse
+from longconn.protocols.http.routes import Route
 from longconn.wire.centrifugo import Frame, disconnect_push, events, lines, stream_events, stream_lines
 
 #: What SDKs send Protobuf as.
@@ -29,10 +32,10 @@ _MOST_WAITING = 256 * 1024
 class DownStream:
     """The response of one session. Reading cannot be stopped here: what is too much is refused at `/emulation`."""
 
-    def __init__(self, exchange: Exchange, kind: str) -> None:
+    def __init__(self, exchange: HTTPExchange, kind: str) -> None:
         self._exchange = exchange
         self._session: Session | None = None
-        self._response = OpenResponse(exchange, self._on_close, self._on_lost)
+        self._response = StreamingResponse(exchange, self._on_close, self._on_lost)
         self._sse = kind == "sse"
         self.protocol = kind
         chunked = self._response.chunked
@@ -66,15 +69,15 @@ class DownStream:
             self._session = None
 
 
-def http_stream(exchange: Exchange) -> None:
-    """Open a session over a streamed response. Raises CommandError or Refused."""
+def http_stream(exchange: HTTPExchange) -> None:
+    """Open a session over a streamed response. Raises CommandError or HTTPError."""
     if media_type(exchange.header("content-type")) == _PROTOBUF:  # who sends it could not read an answer in JSON
-        raise Refused(415, "the structured protocol is spoken in JSON here, not in Protobuf")
+        raise HTTPError(415, "the structured protocol is spoken in JSON here, not in Protobuf")
     DownStream(exchange, "http_stream").open(exchange.body())
 
 
-def sse(exchange: Exchange) -> None:
-    """Open a session over server-sent events. Raises CommandError or Refused."""
+def sse(exchange: HTTPExchange) -> None:
+    """Open a session over server-sent events. Raises CommandError or HTTPError."""
     if exchange.request.method == b"HEAD":
         exchange.text(200, "")
         return
@@ -82,32 +85,47 @@ def sse(exchange: Exchange) -> None:
     if exchange.request.method == b"POST":
         commands = exchange.body().decode("utf-8", "replace")
     if not commands:
-        raise Refused(400, "the first commands are expected in ?cf_connect=")
+        raise HTTPError(400, "the first commands are expected in ?cf_connect=")
     DownStream(exchange, "sse").open(commands.encode("utf-8", "replace"))
 
 
-def emulation(exchange: Exchange) -> None:
-    """Commands of a session that reads elsewhere. Raises Refused."""
+def emulation(exchange: HTTPExchange) -> None:
+    """Commands of a session that reads elsewhere. Raises HTTPError."""
     session, commands = _read(exchange.hub, exchange.body())
     if session.waiting_bytes + len(commands) > _MOST_WAITING:
-        raise Refused(429, "too many commands")
+        raise HTTPError(429, "too many commands")
     session.receive(commands.split(b"\n"))
     exchange.request.setResponseCode(204)
     exchange.request.finish()
 
 
+class EmulationRequest(msgspec.Struct):
+    """Whose commands they are, and the commands: a string, or one command as an object."""
+
+    session: str
+    data: msgspec.Raw
+    node: str = ""
+
+
+_EMULATION = msgspec.json.Decoder(EmulationRequest)
+
+
 def _read(hub: Hub, body: bytes) -> tuple[Session, bytes]:
     try:
-        value: Any = json.loads(body)
-        name, node, data = value["session"], value.get("node", ""), value["data"]
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        raise Refused(400, 'a request is {"session", "node", "data"}') from None
-    if not (isinstance(name, str) and isinstance(node, str)):
-        raise Refused(400, "session and node are strings")
-    session: Session | None = hub.sessions.get(name) if node in ("", hub.node) else None
+        request = json_text.read(_EMULATION, body)
+        # The definitions say bytes: SDKs send the commands as a string, or as the object itself.
+        data = Data.of_json(bytes(request.data))
+    except (JSONError, CommandError):
+        raise HTTPError(400, 'a request is {"session", "node", "data"}') from None
+    session: Session | None = hub.sessions.get(request.session) if request.node in ("", hub.node) else None
     if session is None:
-        raise Refused(404, "there is no such session")
-    if isinstance(data, str):
-        return session, data.encode("utf-8", "replace")
-    # The definitions say bytes: SDKs send the commands as a string, or as the object itself.
-    return session, json.dumps(data).encode()
+        raise HTTPError(404, "there is no such session")
+    return session, data.json if data.text is None else data.text.encode()
+
+
+#: What a resource serves, by path.
+ROUTES = {
+    "/connection/http_stream": Route(None, http_stream),
+    "/connection/sse": Route(sse, sse),
+    "/emulation": Route(None, emulation),
+}

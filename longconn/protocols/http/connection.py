@@ -1,9 +1,9 @@
 """One HTTP/1.1 connection (RFC 9112): twisted.web's, with the limits that it does not have.
 
-A head is collected here until it is whole, within its size and its time, and only then
-parsed by twisted.web. What is wrong with it, or with the body, gets an answer that reaches
-the client: the connection is closed to it, and what it still sends is read and thrown
-away for a while, because a reset would destroy the answer on its way (RFC 9112, 9.6).
+A head is collected here until it is whole, within its size and its time. Only then does twisted.web
+parse it. A bad head or body is refused by an answer that reaches the client: this side closes its half of
+the connection, and reads and drops what the client still sends for a while. A reset would destroy the
+answer on its way (RFC 9112, section 9.6).
 
     IDLE ─first byte→ HEAD ─whole→ BODY ─whole→ BUSY ─answered→ IDLE …
       any of them ─refused, or answered for the last time→ ENDING
@@ -12,7 +12,8 @@ away for a while, because a reset would destroy the answer on its way (RFC 9112,
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -21,13 +22,11 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from longconn.protocols.http.errors import Refused, answer_of
+from longconn.core.hub import Hub
+from longconn.protocols.http.errors import HTTPError, answer_of
 from longconn.protocols.http.request import body_limit, check_lines, find_head
 
-if TYPE_CHECKING:
-    from longconn.protocols.http.resource import LiveSite
-
-#: Seconds without a byte of a body; and the least of it that has to come, in bytes a second, after a grace.
+#: Seconds without a byte of a body; and the lowest rate of a body in bytes a second, after a grace in seconds.
 BODY_IDLE = 30.0
 BODY_GRACE = 60.0
 BODY_RATE = 4096
@@ -42,7 +41,7 @@ READ_AHEAD = 16 * 1024
 
 
 class Phase(enum.Enum):
-    """What a connection is waiting for."""
+    """What a connection waits for."""
 
     IDLE = "a request"
     HEAD = "the rest of a head"
@@ -51,35 +50,46 @@ class Phase(enum.Enum):
     ENDING = "the end"
 
 
-@implementer(IHalfCloseableProtocol)
-class LiveChannel(HTTPChannel):
-    """The connection. While a request is under way nothing refers to it but its transport, so that
-    an upgrade may take the transport away: no timer runs, and it is not among the site's idle ones."""
+@dataclass(eq=False, slots=True)
+class SiteState:
+    """What the connections of a site share."""
 
-    site: LiveSite
+    hub: Hub
+    #: connections on which no request is under way
+    idle: set[HTTPConnection] = field(default_factory=set)
+    #: bytes of the bodies of requests that are under way
+    bodies: int = 0
+
+
+@implementer(IHalfCloseableProtocol)
+class HTTPConnection(HTTPChannel):
+    """The connection. While a request is under way only its transport refers to it: no timer runs, and it is not
+    among the site's idle ones. So an upgrade can take the transport away."""
+
     requests: list[Any]
     transport: Any
     _networkProducer: Any
-    #: the wheel's
-    due = 0
+    due = 0  # for the wheel
 
-    def __init__(self) -> None:
+    def __init__(self, state: SiteState) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._state = state
+        self._hub = state.hub
         self.phase = Phase.IDLE
-        self._inbox = bytearray()
+        self._received = bytearray()
         self._searched = 0
         self._reading = False
-        self._deaf = False
-        self._full = False
+        self._ignoring_input = False
+        self._output_paused = False
         self._input_ended = False
         self._body = self._limit = self._discarded = 0
-        self._began = self._heard = 0.0
+        self._body_began_at = self._last_byte_at = 0.0
         self._counted = False
 
     def connectionMade(self) -> None:
-        self.site.hub.guests += 1
+        self._hub.guests += 1
         self._counted = True
-        self.totalHeadersSize = self.site.hub.settings.max_head
+        self.totalHeadersSize = self._hub.settings.max_head
         super().connectionMade()  # type: ignore[no-untyped-call]
         self._wait_for_request()
 
@@ -89,27 +99,27 @@ class LiveChannel(HTTPChannel):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def leave(self) -> None:
-        """The connection is lost, or somebody else's."""
+        """Count the connection no more: it is lost, or another protocol took it over."""
         if self._counted:
             self._counted = False
-            self.site.hub.guests -= 1
+            self._hub.guests -= 1
 
     # Phases and their timers.
 
     def _enter(self, phase: Phase, timeout: float = 0) -> None:
-        wheel = self.site.hub.wheel
+        wheel = self._hub.wheel
         self.phase = phase
         if phase is Phase.IDLE:
-            self.site.idle.add(self)
+            self._state.idle.add(self)
         else:
-            self.site.idle.discard(self)
+            self._state.idle.discard(self)
         if timeout:
             wheel.set(self, timeout)
         else:
             wheel.clear(self)
 
     def _wait_for_request(self) -> None:
-        self._enter(Phase.IDLE, self.site.hub.settings.http_idle_timeout)
+        self._enter(Phase.IDLE, self._hub.settings.http_idle_timeout)
 
     def _end(self) -> None:
         self._enter(Phase.ENDING)
@@ -117,24 +127,22 @@ class LiveChannel(HTTPChannel):
         self.clearLineBuffer()
 
     def on_due(self, now: float) -> None:
-        """What was waited for did not come in time."""
+        """The wheel calls this when the time of a phase is over."""
         if self.phase is Phase.IDLE:
             self.close_idle()
         elif self.phase is Phase.HEAD:
-            self.refuse(Refused(408, f"the head took more than {self.site.hub.settings.head_timeout:g} seconds"))
+            self.refuse(HTTPError(408, f"the head took more than {self._hub.settings.head_timeout:g} seconds"))
         elif self.phase is Phase.BODY:
-            self._check_pace(now)
+            longest = BODY_GRACE + self._body / BODY_RATE
+            if now - self._last_byte_at >= BODY_IDLE or now - self._body_began_at >= longest:
+                self.refuse(HTTPError(408, "the body came too slowly"))
+            else:
+                self._enter(Phase.BODY, _BODY_CHECK)
         else:
             self.transport.abortConnection()
 
-    def _check_pace(self, now: float) -> None:
-        if now - self._heard >= BODY_IDLE or now - self._began >= BODY_GRACE + self._body / BODY_RATE:
-            self.refuse(Refused(408, "the body came too slowly"))
-        else:
-            self._enter(Phase.BODY, _BODY_CHECK)
-
     def close_idle(self) -> None:
-        """Close, if no request is under way. What the client has not yet taken gets some seconds."""
+        """Close, if no request is under way. The client gets some seconds to read what was sent."""
         if self.phase is Phase.IDLE:
             self._close()
 
@@ -146,9 +154,9 @@ class LiveChannel(HTTPChannel):
     # Reading.
 
     def readConnectionLost(self) -> None:
-        """The client will send no more, but may still read the answers to what it sent (`nc -N`)."""
+        """The client sends no more, but may still read the answers to its requests (`nc -N`)."""
         self._input_ended = True
-        if self._deaf:  # a stream has no end: this is how its client goes
+        if self._ignoring_input:  # a stream ends when its client ends its side
             self._close()
         elif self.phase is Phase.BUSY:
             self._enter(Phase.BUSY, LAST_ANSWER)
@@ -156,13 +164,13 @@ class LiveChannel(HTTPChannel):
             self._close_if_all_is_answered()
 
     def _close_if_all_is_answered(self) -> None:
-        """Nothing more comes: the end, unless a request is under way or waits for the answers before it to go out."""
-        if self._reading or (self._full and self._inbox) or self.phase in (Phase.BUSY, Phase.ENDING):
-            return
-        self._close()
+        """After the end of the input: close, unless a request is under way or waits for earlier answers to go out."""
+        waits = self._reading or (self._output_paused and self._received)
+        if not waits and self.phase not in (Phase.BUSY, Phase.ENDING):
+            self._close()
 
     def writeConnectionLost(self) -> None:
-        """This side closes its half only to end (`refuse`)."""
+        """Nothing to do: this side closes its half only to end (`refuse`)."""
 
     def dataReceived(self, data: bytes) -> None:
         if self.phase is Phase.ENDING:
@@ -170,145 +178,142 @@ class LiveChannel(HTTPChannel):
             if self._discarded > LINGER_BYTES:
                 self.transport.loseConnection()
             return
-        if self._deaf:
+        if self._ignoring_input:
             return
-        self._inbox += data
+        self._received += data
         if not self._reading:
             self._read()
 
     def _read(self) -> None:
         self._reading = True
         try:
-            while self._inbox and self._advance():
+            while self._received and self._advance():
                 pass
         finally:
             self._reading = False
 
     def _advance(self) -> bool:
-        """Take what can be taken from what came in; False if more must come first."""
+        """Process a part of what was received; False if more must come first."""
         if "dataReceived" in vars(self):
-            # Somebody took the connection over in the middle of this read: the rest is theirs.
+            # Another protocol took the connection over in the middle of this read and gets the rest.
             self.dataReceived(self.clearLineBuffer())
             return False
         if self.phase is Phase.BODY:
-            self._heard = self.site.hub.clock.seconds()
+            self._last_byte_at = self._hub.clock.seconds()
             self.rawDataReceived(self.clearLineBuffer())
             return True
-        if self.phase is Phase.BUSY or (self.phase is Phase.IDLE and self._full):
-            if len(self._inbox) > READ_AHEAD:
+        if self.phase is Phase.BUSY or (self.phase is Phase.IDLE and self._output_paused):
+            if len(self._received) > READ_AHEAD:
                 self._networkProducer.pauseProducing()
             return False
         return self.phase is not Phase.ENDING and self._take_head()
 
     def pauseProducing(self) -> None:
-        """The client does not read its answers: it gets no more of them for now."""
-        self._full = True
+        """The client does not read its answers: no further request is processed for now."""
+        self._output_paused = True
         super().pauseProducing()  # type: ignore[no-untyped-call]
 
     def resumeProducing(self) -> None:
-        self._full = False
+        self._output_paused = False
         super().resumeProducing()  # type: ignore[no-untyped-call]
-        if self._inbox and not self._reading:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Process what waited for the end of an answer, or for the client to read."""
+        if self._received and not self._reading:
             self._read()
         if self._input_ended:
             self._close_if_all_is_answered()
 
     def clearLineBuffer(self) -> bytes:
-        """What came in and was not taken yet; it is forgotten here."""
-        data = bytes(self._inbox)
-        self._inbox.clear()
+        """Return what was received and not processed yet, and forget it."""
+        data = bytes(self._received)
+        self._received.clear()
         self._searched = 0
         return data
 
     def discard_input(self) -> None:
-        """The answer under way is the last: what else comes is dropped, so that an end is always noticed."""
-        self._deaf = True
+        """The answer under way is the last: drop further input, but read it, so that its end is noticed."""
+        self._ignoring_input = True
         if self._input_ended:
             self._close()
-        self._inbox.clear()
+        self._received.clear()
         self._networkProducer.resumeProducing()
 
     # The head.
 
     def _take_head(self) -> bool:
-        inbox = self._inbox
-        settings = self.site.hub.settings
+        received = self._received
+        settings = self._hub.settings
         if self.phase is Phase.IDLE:
-            while inbox.startswith(b"\r\n"):  # RFC 9112, section 2.2
-                del inbox[:2]
-            if not inbox or (len(inbox) == 1 and inbox[0] == 0x0D):
+            while received.startswith(b"\r\n"):  # RFC 9112, section 2.2
+                del received[:2]
+            if not received or (len(received) == 1 and received[0] == 0x0D):
                 return False
             self._enter(Phase.HEAD, settings.head_timeout)
         try:
-            end = find_head(inbox, self._searched, settings.max_head)
+            end = find_head(received, self._searched, settings.max_head)
             if end is None:
-                self._searched = max(0, len(inbox) - 3)
+                self._searched = max(0, len(received) - 3)
                 return False
-            lines = bytes(inbox[:end]).split(b"\r\n")
+            lines = bytes(received[:end]).split(b"\r\n")
             check_lines(lines)
-        except Refused as error:
+        except HTTPError as error:
             self.refuse(error)
             return False
-        del inbox[: end + 4]
+        del received[: end + 4]
         self._searched = 0
         for line in (*lines, b""):
             self.lineReceived(line)  # type: ignore[no-untyped-call]
-            if self._ended:
+            if self._refused:
                 break
         return True
 
     @property
-    def _ended(self) -> bool:
+    def _refused(self) -> bool:
         return self.phase is Phase.ENDING
 
     def allHeadersReceived(self) -> None:
         request = self.requests[-1]
-        settings = self.site.hub.settings
+        settings = self._hub.settings
         # By names in bytes: for others twisted.web decodes the values, which need not be UTF-8.
         self._limit = body_limit(settings, (request.getHeader(b"content-type") or b"").decode("latin-1"))
         codings = request.requestHeaders.getRawHeaders(b"transfer-encoding")
         if codings and (self._version != b"HTTP/1.1" or [each.lower() for each in codings] != [b"chunked"]):
             # RFC 9112, section 6.1: anything else could be read differently by a proxy before us.
-            self.refuse(Refused(400, "Transfer-Encoding is `chunked` or absent"))
-        elif self.length and self.length > self._limit:
-            self.refuse(self._too_large())
-        elif self.length and self.site.bodies + self.length > settings.max_body_total:
-            self.refuse(self._too_many())
-        else:
+            self.refuse(HTTPError(400, "Transfer-Encoding is `chunked` or absent"))
+        elif self._admit(self.length or 0, self._state.bodies + (self.length or 0)):
             super().allHeadersReceived()  # type: ignore[no-untyped-call]
             if self.length != 0:
-                self._began = self._heard = self.site.hub.clock.seconds()
+                self._body_began_at = self._last_byte_at = self._hub.clock.seconds()
                 self._enter(Phase.BODY, _BODY_CHECK)
-            return
 
     # The body.
 
-    def body_came(self, size: int) -> bool:
-        """Count `size` bytes of a body; False if they are to be dropped."""
+    def count_body(self, size: int) -> bool:
+        """Count `size` bytes of a body; False if the request is refused and they are to be dropped."""
         if self.phase is Phase.ENDING:
             return False
         self._body += size
-        self.site.bodies += size
-        if self._body > self._limit:
-            self.refuse(self._too_large())
-            return False
-        if self.site.bodies > self.site.hub.settings.max_body_total:
-            self.refuse(self._too_many())
-            return False
-        return True
+        self._state.bodies += size
+        return self._admit(self._body, self._state.bodies)
 
-    def _too_large(self) -> Refused:
-        return Refused(413, f"the body is larger than {self._limit} bytes")
-
-    def _too_many(self) -> Refused:
-        return Refused(503, "too many large requests at once; try again")
+    def _admit(self, size: int, total: int) -> bool:
+        """Whether the limits allow a body of `size` bytes, and bodies of `total` in all; else refuse."""
+        if size > self._limit:
+            self.refuse(HTTPError(413, f"the body is larger than {self._limit} bytes"))
+        elif total > self._hub.settings.max_body_total:
+            self.refuse(HTTPError(503, "too many large requests at once; try again"))
+        else:
+            return True
+        return False
 
     def _forget_body(self) -> None:
-        self.site.bodies -= self._body
+        self._state.bodies -= self._body
         self._body = 0
 
     def _finishRequestBody(self, data: bytes) -> None:
-        self._inbox[:0] = data
+        self._received[:0] = data
         self.allContentReceived()
 
     # The answer.
@@ -325,16 +330,13 @@ class LiveChannel(HTTPChannel):
         else:
             self._enter(Phase.ENDING, LINGER)
         super().requestDone(request)  # type: ignore[no-untyped-call]
-        if self._inbox and not self._reading:
-            self._read()
-        if self._input_ended:
-            self._close_if_all_is_answered()
+        self._go_on()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(Refused(400, "this is not HTTP/1.1 as RFC 9112 has it"))
+        self.refuse(HTTPError(400, "this is not HTTP/1.1 as RFC 9112 has it"))
 
-    def refuse(self, error: Refused) -> None:
-        """Answer instead of the site, and end the connection so that the client gets to read it."""
+    def refuse(self, error: HTTPError) -> None:
+        """Answer instead of the site, and end the connection in a way that lets the client read the answer."""
         if self.phase is Phase.ENDING:
             return
         answer = answer_of(error, with_body=getattr(self, "_command", b"") != b"HEAD")
@@ -344,6 +346,6 @@ class LiveChannel(HTTPChannel):
         self.transport.write(answer)
         if isinstance(self.transport, tcp.Connection) and not self.transport.TLS:
             self.transport.loseWriteConnection()
-        else:  # TLS goes on reading until the peer has said goodbye too
+        else:  # TLS goes on reading until the peer has sent its close_notify
             self.transport.loseConnection()
         self._enter(Phase.ENDING, LINGER)

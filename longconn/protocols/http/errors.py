@@ -1,4 +1,4 @@
-"""What goes wrong, as HTTP says it: one table from reasons to statuses, one form of body."""
+"""Refusals in HTTP: one table from reasons to statuses, and one form of body."""
 
 from __future__ import annotations
 
@@ -32,45 +32,50 @@ STATUSES: dict[Reason, int] = {
     errors.BAD_DATA: 400,
 }
 
-#: Statuses that pass, and after how many seconds to try again unless something better is known.
+#: Statuses after which a client may try again, and the Retry-After in seconds unless an error brings its own.
 _RETRY_AFTER = {429: 1, 503: 1}
 
 Headers = Sequence[tuple[str, str]]
 
 
-class Refused(LongConnError):
-    """A request is answered with a status of 4xx or 5xx; `extra` are members of the answer's `error`."""
+class HTTPError(LongConnError):
+    """A request is answered with a status of 4xx or 5xx.
+
+    `code` is the number of a reason (`longconn.core.errors`) where there is one, else the status; `extra` are
+    further members of the answer's `error`.
+    """
 
     def __init__(self, status: int, message: str, headers: Headers = (), code: int = 0, **extra: object) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers
-        #: ours where the core has a number for it, else the status
         self.code = code or status
         self.extra = extra
 
 
-def refused(error: CommandError | Refused, **extra: object) -> Refused:
-    """A refused command as an answer of HTTP."""
-    if isinstance(error, Refused):
+def as_http_error(error: CommandError | HTTPError, **extra: object) -> HTTPError:
+    """A refused command as an error of HTTP."""
+    if isinstance(error, HTTPError):
         return error
-    return Refused(STATUSES[error.reason], str(error), (), error.reason.code, **extra)
+    return HTTPError(STATUSES[error.reason], str(error), (), error.reason.code, **extra)
 
 
-def headers_of(error: Refused) -> list[tuple[str, str]]:
+def headers_of(error: HTTPError) -> list[tuple[str, str]]:
+    """The headers of an answer that are the error's own."""
     headers = list(error.headers)
     if error.status in _RETRY_AFTER and not any(name == "Retry-After" for name, _ in headers):
         headers.append(("Retry-After", str(_RETRY_AFTER[error.status])))
     return headers
 
 
-def body_of(error: Refused) -> bytes:
+def body_of(error: HTTPError) -> bytes:
+    """`{"error": {"code", "message", …}}` and a line end."""
     value = {"error": {"code": error.code, "message": str(error), **error.extra}}
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
-def answer_of(error: Refused, with_body: bool) -> bytes:
-    """A whole response of HTTP/1.1, after which the connection closes."""
+def answer_of(error: HTTPError, with_body: bool) -> bytes:
+    """A whole response of HTTP/1.1, for a connection that closes after it."""
     body = body_of(error)
     headers = [
         ("Content-Type", "application/json"), ("Content-Length", str(len(body))),

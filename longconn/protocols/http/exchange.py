@@ -1,4 +1,4 @@
-"""One request and its answer, whichever site it came through."""
+"""One request and its answer, on whichever site of twisted.web."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from twisted.internet.address import UNIXAddress
 from twisted.python.failure import Failure
 
-from longconn.core.errors import CommandError
+from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.hub import Hub, log
-from longconn.protocols.http.errors import Headers, Refused, body_of, headers_of, refused
+from longconn.core.publication import Position
+from longconn.protocols.connection.peer import is_local
+from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of
 from longconn.protocols.http.request import body_limit
-from longconn.wire.origin import Caller, is_loopback
+from longconn.wire.origin import RequestOrigin
+from longconn.wire.sse import read_position
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PARAMETERS = 50
 
 
-class Exchange:
-    """A request of twisted.web (`request`) with what the hub calls its client: `host`, `address`.
+class HTTPExchange:
+    """A request of twisted.web (`request`), with the `host` and `address` that the hub knows its client by.
 
-    An answer is given once, at once or turns later; if the client went meanwhile it is dropped.
+    The answer is given once, at once or turns later. It is dropped if the client went meanwhile.
     """
 
     def __init__(self, hub: Hub, request: Any, host: str, address: str) -> None:
@@ -37,7 +39,7 @@ class Exchange:
         self.lost = False
         self._query: dict[str, str] | None = None
 
-    # What was asked.
+    # The request.
 
     def header(self, name: str) -> str:
         """The last value of a header; empty if there is none."""
@@ -45,45 +47,56 @@ class Exchange:
         return "" if value is None else value.decode("utf-8", "replace")
 
     def headers(self, name: str) -> list[str]:
+        """All values of a header."""
         values = self.request.requestHeaders.getRawHeaders(name.encode()) or []
         return [each.decode("utf-8", "replace") for each in values]
 
-    def caller(self) -> Caller:
-        """What the request says of where it comes from."""
-        here = self.request.getHost()
-        return Caller(
+    def origin(self) -> RequestOrigin:
+        """What the rules on origins and hosts need to know of the request."""
+        return RequestOrigin(
             hosts=self.headers("host"),
             origins=self.headers("origin"),
             fetch_site=self.header("sec-fetch-site"),
             fetch_mode=self.header("sec-fetch-mode"),
-            local=isinstance(here, UNIXAddress) or is_loopback(getattr(here, "host", "")),
+            local=is_local(self.request),
             secure=bool(self.request.isSecure()),
             must_name_host=self.request.clientproto != b"HTTP/1.0",
         )
 
     def path(self) -> list[str]:
-        """The segments of the path below the resource. Raises Refused(400) for escapes that are none."""
+        """The segments of the path below the resource. Raises HTTPError(400) for malformed escapes."""
         segments = self.request.postpath
-        # twisted.web decoded them after it split, and leniently; ours are looked at as they came.
+        # twisted.web has split the path and then decoded it leniently: the segments as they came are decoded here.
         raw = self.request.path.split(b"/")[-len(segments) :] if segments else []
         if len(raw) != len(segments) or any(map(_differ, raw, segments)):
-            raw = [each.replace(b"%", b"%25") for each in segments]  # somebody rewrote the path
+            raw = [each.replace(b"%", b"%25") for each in segments]  # a resource above this one changed the path
         return [_decode(each) for each in raw]
 
     def parameter(self, name: str) -> str | None:
-        """One of `?name=value`. Raises Refused(400) for a query that is malformed or says it twice."""
+        """One of `?name=value`. Raises HTTPError(400) for a query that is malformed or has a name twice."""
         if self._query is None:
             self._query = _parse_query(self.request.uri.partition(b"?")[2])
         return self._query.get(name)
 
+    def since(self, last_event_id: bool = False) -> Position | None:
+        """The position of `?since=`, after that of the header Last-Event-ID if that counts; None without either.
+
+        Raises CommandError(BAD_REQUEST) if it is malformed.
+        """
+        text = (self.header("last-event-id") if last_event_id else "") or self.parameter("since")
+        position = read_position(text) if text else None
+        if text and position is None:
+            raise CommandError(BAD_REQUEST, what="a position is EPOCH:OFFSET")
+        return position
+
     def body(self) -> bytes:
-        """The body. Raises Refused(413) for one over its limit, which a foreign site may let through."""
+        """The body. Raises HTTPError(413) if it is over its limit: a site of another program may let that through."""
         content = self.request.content
         content.seek(0)
         limit = body_limit(self.hub.settings, self.header("content-type"))
         data: bytes = content.read(limit + 1)
         if len(data) > limit:
-            raise Refused(413, f"the body is larger than {limit} bytes")
+            raise HTTPError(413, f"the body is larger than {limit} bytes")
         return data
 
     # The answer.
@@ -111,15 +124,17 @@ class Exchange:
         request.finish()
 
     def text(self, status: int, text: str, headers: Headers = ()) -> None:
+        """Answer with text."""
         self.answer(status, text.encode(), "text/plain; charset=utf-8", headers)
 
     def json(self, status: int, value: object) -> None:
+        """Answer with a value as JSON."""
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         self.answer(status, body + b"\n", "application/json")
 
-    def fail(self, error: CommandError | Refused, **extra: object) -> None:
-        """Answer that it was refused, and why."""
-        answer = refused(error, **extra)
+    def fail(self, error: CommandError | HTTPError, **extra: object) -> None:
+        """Answer with a refusal; `extra` are further members of the answer's `error`."""
+        answer = as_http_error(error, **extra)
         self.answer(answer.status, body_of(answer), "application/json", headers_of(answer))
 
 
@@ -133,11 +148,11 @@ def _differ(raw: bytes, decoded: bytes) -> bool:
 
 def _decode(segment: bytes) -> str:
     if _BAD_ESCAPE.search(segment):
-        raise Refused(400, "a % in the path is followed by two hexadecimal digits")
+        raise HTTPError(400, "a % in the path is followed by two hexadecimal digits")
     try:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
-        raise Refused(400, "the path is not UTF-8") from None
+        raise HTTPError(400, "the path is not UTF-8") from None
 
 
 def _parse_query(query: bytes) -> dict[str, str]:
@@ -146,10 +161,10 @@ def _parse_query(query: bytes) -> dict[str, str]:
             raise ValueError
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS)
     except ValueError:  # UnicodeDecodeError too
-        raise Refused(400, "the query is malformed or not UTF-8") from None
+        raise HTTPError(400, "the query is malformed or not UTF-8") from None
     values: dict[str, str] = {}
     for name, value in pairs:
         if name in values:
-            raise Refused(400, "a parameter of the query stands there twice")
+            raise HTTPError(400, "a parameter of the query stands there twice")
         values[name] = value
     return values

@@ -1,4 +1,4 @@
-"""GET of a channel: what came since a position, and a long poll for what will."""
+"""GET /channels/NAME: the publications after a position, and a long poll for the next ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from longconn.core.errors import BAD_REQUEST, LIMIT_EXCEEDED, CommandError
 from longconn.core.long_poll import LongPoll
 from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position
-from longconn.protocols.http.exchange import Exchange
-from longconn.protocols.http.streams import position
+from longconn.protocols.http.exchange import HTTPExchange
 from longconn.wire.sse import publication_json, quoted
 
 #: Seconds that a long poll may wait at most.
@@ -18,48 +17,62 @@ LONGEST_WAIT = 60.0
 _WAIT = re.compile(r"\d{1,6}(?:\.\d{1,6})?", re.ASCII)
 
 
-class Histories:
-    """Answers with history; knows the polls that wait.
-
-    Times-out are by the hub's wheel, so a poll may take up to a second longer than it asked for.
-    """
+class ChannelHistory:
+    """Answers with history, and keeps the polls that wait."""
 
     def __init__(self) -> None:
-        self._waiting: dict[_Waiting, None] = {}
-        # The last answer and what it was made of: many who poll one channel ask for the same.
+        self._polls: set[LongPoll] = set()
+        # The last answer and its key: many clients that poll one channel get the same.
         self._last: tuple[object, bytes] = (None, b"")
 
-    def answer(self, exchange: Exchange, channel: str) -> None:
-        """Raises CommandError or Refused."""
+    def answer(self, exchange: HTTPExchange, channel: str) -> None:
+        """Answer at once, or after a wait if the query asks for one. Raises CommandError or HTTPError."""
         hub = exchange.hub
         hub.check(Action.HISTORY, channel)
-        since = position(exchange.parameter("since"))
+        since = exchange.since()
         wait = _seconds(exchange.parameter("wait"))
-        if since is None or not wait or exchange.request.method == b"HEAD":
-
-            def known(result: History | CommandError) -> None:
-                self.finish(exchange, channel, since, result)
-
-            exchange.watch()
-            hub.history(channel, known, since, 0 if since is None else -1, exchange.host)
+        if since is not None and wait and exchange.request.method != b"HEAD":
+            self._wait(exchange, channel, since, wait)
             return
-        hub.check_room(exchange.host)
-        most = hub.settings.max_connections
-        if most and len(hub.clients) + len(self._waiting) >= most:
-            raise CommandError(LIMIT_EXCEEDED, what="connections")
-        waiting = _Waiting(self, exchange, channel, since)
-        self._waiting[waiting] = None
-        waiting.start(wait)
 
-    def forget(self, waiting: _Waiting) -> None:
-        self._waiting.pop(waiting, None)
+        def known(result: History | CommandError) -> None:
+            self._finish(exchange, channel, since, result)
+
+        exchange.watch()
+        hub.history(channel, known, since, 0 if since is None else -1, exchange.host)
 
     def end_polls(self) -> None:
-        """Answer all that wait, as if their time were over."""
-        for each in tuple(self._waiting):
-            each.poll.expire()
+        """Answer all polls that wait, as if their time were over."""
+        for each in tuple(self._polls):
+            each.expire()
 
-    def finish(self, exchange: Exchange, channel: str, since: Position | None, result: History | CommandError) -> None:
+    def _wait(self, exchange: HTTPExchange, channel: str, since: Position, seconds: float) -> None:
+        hub = exchange.hub
+        hub.check_room(exchange.host)
+        most = hub.settings.max_connections
+        if most and len(hub.clients) + len(self._polls) >= most:
+            raise CommandError(LIMIT_EXCEEDED, what="connections")
+
+        def answered(result: History | CommandError) -> None:
+            self._polls.discard(poll)
+            self._finish(exchange, channel, since, result)
+
+        def stop() -> None:
+            self._polls.discard(poll)
+            poll.stop()
+
+        poll = LongPoll(hub, channel, since, answered)
+        self._polls.add(poll)
+        exchange.watch(stop)
+        try:
+            poll.start(seconds, exchange.host)
+        except CommandError:
+            stop()
+            raise
+
+    def _finish(
+        self, exchange: HTTPExchange, channel: str, since: Position | None, result: History | CommandError
+    ) -> None:
         if isinstance(result, CommandError):
             exchange.fail(result)
             return
@@ -68,39 +81,6 @@ class Histories:
         if self._last[0] != key:
             self._last = key, _encode(channel, result)
         exchange.answer(200, self._last[1], "application/json")
-
-
-class _Waiting:
-    """One long poll that waits."""
-
-    def __init__(self, histories: Histories, exchange: Exchange, channel: str, since: Position) -> None:
-        self.due = 0
-        self._histories = histories
-        self._exchange = exchange
-        self._channel = channel
-        self._since = since
-        self.poll = LongPoll(exchange.hub, channel, since, self._on_answer)
-
-    def start(self, wait: float) -> None:
-        self._exchange.watch(self._stop)
-        self._exchange.hub.wheel.set(self, wait)
-        try:
-            self.poll.start(self._exchange.host)
-        except CommandError:
-            self._stop()
-            raise
-
-    def on_due(self, now: float) -> None:
-        self.poll.expire()
-
-    def _on_answer(self, result: History | CommandError) -> None:
-        self._stop()
-        self._histories.finish(self._exchange, self._channel, self._since, result)
-
-    def _stop(self) -> None:
-        self._exchange.hub.wheel.clear(self)
-        self._histories.forget(self)
-        self.poll.stop()
 
 
 def _seconds(text: str | None) -> float:

@@ -1,60 +1,53 @@
-"""The chat page: files of `longconn/web`, and the headers that keep others out of them."""
+"""The chat page: the files of `longconn/web`, and the headers that protect them from other sites."""
 
 from __future__ import annotations
 
-from functools import cache
 from hashlib import sha256
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from longconn.protocols.http.errors import Refused
-from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.errors import HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
 
 _WEB = Path(__file__).parents[2] / "web"
-_PAGE = "index.html"
-#: What the page is made of, served as `/page/NAME`; by the end of the name.
+#: Content types of the page's files, served as `/page/NAME`, by the end of the name.
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# 'self' includes WebSockets to the same host in the CSP of today (level 3), not in Safari before 15.4: there the
-# page goes by server-sent events. Trusted types: what would read text as markup throws, where the browser knows them.
+# In CSP level 3 'self' includes WebSockets to the same host. It does not in Safari before 15.4: there the page uses
+# server-sent events. With trusted types, code that would read text as markup throws, in browsers that know them.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
-@cache
-def _files() -> dict[str, bytes]:
-    return {each.name: each.read_bytes() for each in _WEB.iterdir() if each.suffix in _TYPES}
+# Read when this module is loaded: at the time of the first request the process may be in a chroot.
+_PAGE = (_WEB / "index.html").read_bytes()
+_FILES = {each.name: each.read_bytes() for each in _WEB.iterdir() if each.suffix in _TYPES}
 
 
-@cache
-def _page() -> bytes:
-    return (_WEB / _PAGE).read_bytes()
-
-
-def page(exchange: Exchange) -> None:
+def page(exchange: HTTPExchange) -> None:
     """Answer with the page itself."""
     channel = exchange.hub.settings.default_channel
-    body = _page().replace(b"{channel}", escape(channel).encode())
+    body = _PAGE.replace(b"{channel}", escape(channel).encode())
     body = body.replace(b"{segment}", escape(quote(channel, safe="")).encode())
     _answer(exchange, body, "text/html; charset=utf-8")
 
 
-def part(exchange: Exchange, name: str) -> None:
-    """Answer with one of the files that the page is made of. Raises Refused(404)."""
-    body = _files().get(name)
+def page_file(exchange: HTTPExchange, name: str) -> None:
+    """Answer with one of the files that the page is made of. Raises HTTPError(404)."""
+    body = _FILES.get(name)
     if body is None:
-        raise Refused(404, "there is nothing at this path")
+        raise HTTPError(404, "there is nothing at this path")
     _answer(exchange, body, _TYPES[Path(name).suffix])
 
 
-def _answer(exchange: Exchange, body: bytes, content_type: str) -> None:
-    """A browser keeps it, and asks each time whether it is still so: after an upgrade all parts are the new ones."""
+def _answer(exchange: HTTPExchange, body: bytes, content_type: str) -> None:
+    """Answer with a file that a browser keeps but validates each time: after an upgrade it gets only new files."""
     tag = f'"{sha256(body).hexdigest()[:16]}"'
     headers = [
         ("Cache-Control", "no-cache"),
@@ -63,7 +56,7 @@ def _answer(exchange: Exchange, body: bytes, content_type: str) -> None:
         ("Referrer-Policy", "no-referrer"),
         ("X-Frame-Options", "DENY"),
     ]
-    # RFC 9110, section 13.1.2: compared weakly, since a proxy that compresses makes a tag a weak one.
+    # RFC 9110, section 13.1.2: the comparison is weak, since a proxy that compresses makes a tag a weak one.
     known = {each.strip().removeprefix("W/") for each in exchange.header("if-none-match").split(",")}
     if tag not in known:
         exchange.answer(200, body, content_type, headers)
@@ -75,8 +68,8 @@ def _answer(exchange: Exchange, body: bytes, content_type: str) -> None:
     request.finish()
 
 
-def redirect_below(exchange: Exchange) -> None:
-    """The page's own address ends in a slash, or its relative links would miss."""
+def redirect_below(exchange: HTTPExchange) -> None:
+    """Redirect to the address with a slash at its end: the page's links are relative to that."""
     path, question, query = exchange.request.uri.partition(b"?")
     last = path.rpartition(b"/")[2].decode("ascii", "replace")
     # With `./` in front, so that nothing can be read as a scheme or a host.

@@ -1,4 +1,4 @@
-"""What a request brings: its head as bytes, its body in memory."""
+"""A request's head as bytes, and its body in memory."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from twisted.web.http import parse_qs
 from twisted.web.server import Request
 
 from longconn.core.settings import Settings
-from longconn.protocols.http.errors import Refused
+from longconn.protocols.http.errors import HTTPError
 
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)((?:[/?].*)?)", re.IGNORECASE)
-#: More digits than any length that is allowed; int() would not even try some thousand.
+#: More digits than any length that is allowed has. `int` refuses some thousand of them (`sys.int_info`).
 _LENGTH_DIGITS = 18
 
 
 def find_head(data: bytearray, start: int, limit: int) -> int | None:
-    """Where the head at the beginning of `data` ends, before its empty line; None if it is not all there.
+    """Where the head at the beginning of `data` ends, before its empty line; None if the end has not come yet.
 
-    The search goes on from `start`. Raises Refused for a head that is larger than `limit` bytes
-    (431, or 414 if its first line is), or whose lines do not end as they must (400).
+    `start` is where to search from. Raises HTTPError for a head that is larger than `limit` bytes
+    (431, or 414 if its first line is), or whose first line does not end in CR LF (400).
     """
     line_end = data.find(b"\n")
     end = data.find(b"\r\n\r\n", start)
     if line_end > 0 and data[line_end - 1] != 0x0D:
-        raise Refused(400, "the lines of a head end in CR LF")
+        raise HTTPError(400, "the lines of a head end in CR LF")
     if 0 <= end <= limit - 4:
         return end
     if end < 0 and len(data) <= limit:
         return None
     if not 0 <= line_end < limit:
-        raise Refused(414, f"the request line is longer than {limit} bytes")
-    raise Refused(431, f"the head is larger than {limit} bytes")
+        raise HTTPError(414, f"the request line is longer than {limit} bytes")
+    raise HTTPError(431, f"the head is larger than {limit} bytes")
 
 
 def check_lines(lines: list[bytes]) -> None:
-    """Raises Refused for what twisted.web would take, or fall over, in a head's lines."""
+    """Raises HTTPError for lines of a head that twisted.web would wrongly accept, or would fail on."""
     for line in lines[1:]:
-        if line.translate(None, b"\0\r\n") != line:  # RFC 9110, section 5.5; Twisted 24 takes them
-            raise Refused(400, "a header has no NUL, CR or LF in it")
+        if line.translate(None, b"\0\r\n") != line:  # RFC 9110, section 5.5; Twisted 24 accepts them
+            raise HTTPError(400, "a header has no NUL, CR or LF in it")
         name, _, value = line.partition(b":")
         if name[:1] in (b" ", b"\t"):  # obsolete line folding (RFC 9112, section 5.2)
-            raise Refused(400, "a header may not be folded over lines")
+            raise HTTPError(400, "a header may not be folded over lines")
         if name.lower() == b"content-length" and value.strip().isdigit() and len(value) > _LENGTH_DIGITS:
-            raise Refused(413, "the body is too large")
+            raise HTTPError(413, "the body is too large")
 
 
 def body_limit(settings: Settings, content_type: str) -> int:
-    """How large a body of this Content-Type may be, in bytes."""
+    """The limit on a body of this Content-Type, in bytes."""
     return settings.max_bulk_body if media_type(content_type) == "application/x-ndjson" else settings.max_body
 
 
@@ -58,8 +58,8 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-class LiveRequest(Request):
-    """A request whose body stays in memory and is counted, and is never taken for a form."""
+class BufferedRequest(Request):
+    """A request whose body is kept in memory and counted, and never parsed as a form."""
 
     channel: Any
     content: Any
@@ -69,14 +69,14 @@ class LiveRequest(Request):
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self.channel.body_came(len(data)):
+        if self.channel.count_body(len(data)):
             self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        # twisted.web would parse a POST by its Content-Type: `curl -d` says form where people mean text.
+        # twisted.web would parse a POST by its Content-Type, and `curl -d` declares every text as a form.
         self.content.seek(0)
         absolute = _ABSOLUTE.fullmatch(path)
-        if absolute is not None:  # RFC 9112, section 3.2.2: the target counts, not Host
+        if absolute is not None:  # RFC 9112, section 3.2.2: the target replaces Host
             self.requestHeaders.setRawHeaders(b"Host", [absolute[1]])
             path = b"/" + absolute[2].removeprefix(b"/")
         self.method, self.uri, self.clientproto = command, path, version

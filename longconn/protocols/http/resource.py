@@ -1,242 +1,180 @@
-"""HTTP: a site of its own, and a resource for anybody's site (design, section 6).
+"""HTTP as a resource for any site of twisted.web: the paths that are no other protocol's, and those it is given.
 
-http_channel    a connection and its limits     http_streams   /channels/NAME/events, /stream
-http_exchange   a request and its answer        http_history   GET  /channels/NAME
-http_errors     reasons as statuses             http_publish   POST /channels/NAME
-http_page       the chat page's files           http_upgrade   /ws, /echo
-http_request    heads and bodies                http_session   /connection/…, /emulation
-http_routes     paths                           http_api       /api/METHOD
-http_openapi    a description of all of them
+connection  one connection and its limits       history   GET /channels/NAME, long polls
+request     heads and bodies                    publish   POST /channels/NAME
+exchange    one request and its answer          streams   /channels/NAME/events and /stream
+errors      reasons as statuses                 response  a response that does not end
+routes      paths and what answers there        upgrade   requests for WebSocket
+site        a site with these connections       page      the chat page's files
+openapi     a description of all paths
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.names import check_channel
-from longconn.protocols.centrifugo import http as http_session
 from longconn.protocols.connection.peer import peer_of
-from longconn.protocols.http import openapi as http_openapi
-from longconn.protocols.http.connection import LiveChannel
-from longconn.protocols.http.errors import Refused
-from longconn.protocols.http.exchange import Exchange
-from longconn.protocols.http.history import Histories
-from longconn.protocols.http.page import page, part, redirect_below
+from longconn.protocols.http import openapi
+from longconn.protocols.http.errors import HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
+from longconn.protocols.http.history import ChannelHistory
+from longconn.protocols.http.page import page, page_file, redirect_below
 from longconn.protocols.http.publish import publish
-from longconn.protocols.http.request import LiveRequest
 from longconn.protocols.http.routes import Route, Routes
-from longconn.protocols.http.streams import Streams
-from longconn.protocols.http.upgrade import UPGRADES, TakeOver, Upgrades
-from longconn.server_api import http as http_api
-from longconn.wire.origin import Rules
-
-__all__ = ["LiveResource", "LiveSite"]
+from longconn.protocols.http.streams import open_stream
+from longconn.wire.origin import OriginRefusal, OriginRules
 
 #: Seconds for which a browser may remember the answer to a preflight.
 _PREFLIGHT_AGE = "600"
 
 
 @dataclass(slots=True)
-class _Connection:
-    """What is known of a connection from its first request on."""
+class _ConnectionRecord:
+    """What is kept of a connection from its first request on."""
 
     host: str
     address: str
     requests: int = 0
 
 
-class LiveResource(Resource):
-    """All that `hub` serves over HTTP, at whatever place of whatever `twisted.web` site.
+class HTTPResource(Resource):
+    """What `hub` serves over HTTP, at any path of any `twisted.web` site, and `routes` beside it.
 
-    `upgrade` takes over connections that ask for WebSocket; by default a `WebSocketFactory` is
-    made for them. Under a site that is no `LiveSite` its limits on heads and bodies are the
-    limits there: a body over ours is refused, but only when all of it has come.
+    `on_missing` is called with a request and its path before a 404 is answered. Under a site that is no
+    `HTTPSite`, that site's limits on heads and bodies apply; a body over ours is refused once all of it has come.
     """
 
     isLeaf = True
 
-    def __init__(self, hub: Hub, upgrade: TakeOver | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        routes: Mapping[str, Route],
+        on_missing: Callable[[HTTPExchange, list[str]], None] = lambda exchange, path: None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.hub = hub
-        self._upgrades = Upgrades(upgrade)
-        self._rules = Rules(hub.settings)
-        self._streams = Streams()
-        self._histories = Histories()
-        self._api = http_api.ServerAPI(hub)
+        self._rules = OriginRules(hub.settings)
+        self._history = ChannelHistory()
+        self._on_missing = on_missing
         #: all that is served here, by paths
-        self.routes = Routes(self._table())
-        self._connections: WeakKeyDictionary[Any, _Connection] = WeakKeyDictionary()
+        self.routes = Routes(
+            {
+                "/": Route(page, harmless=True),
+                "/page/{file}": Route(page_file),
+                "/PrintHello": Route(self._hello, harmless=True),
+                "/health/live": Route(lambda exchange: exchange.text(200, "live\n"), harmless=True),
+                "/health/ready": Route(self._ready, harmless=True),
+                "/openapi.json": Route(self._describe, harmless=True),
+                "/channels/{channel}": Route(
+                    lambda exchange, name: self._history.answer(exchange, check_channel(name)),
+                    lambda exchange, name: publish(exchange, check_channel(name)),
+                ),
+                "/channels/{channel}/events": Route(
+                    lambda exchange, name: open_stream("sse", exchange, check_channel(name))
+                ),
+                "/channels/{channel}/stream": Route(
+                    lambda exchange, name: open_stream("stream", exchange, check_channel(name))
+                ),
+                **routes,
+            }
+        )
+        self._connections: WeakKeyDictionary[Any, _ConnectionRecord] = WeakKeyDictionary()
 
     def end_polls(self) -> None:
         """Answer the long polls that wait, at a shutdown."""
-        self._histories.end_polls()
+        self._history.end_polls()
 
     def render(self, request: IRequest) -> int:
         """Answer, now or later; for `twisted.web`."""
         exchange = self._exchange(request)
         try:
             self._serve(exchange)
-        except (CommandError, Refused) as error:
+        except (CommandError, HTTPError) as error:
             exchange.fail(error)
         except Exception:
             log.exception("could not answer %r of %s", exchange.request.uri, exchange.address)
             if exchange.request.startedWriting:
                 exchange.request.loseConnection()
             else:
-                exchange.fail(Refused(500, "internal error"))
+                exchange.fail(HTTPError(500, "internal error"))
         return NOT_DONE_YET
 
-    def _exchange(self, request: Any) -> Exchange:
+    def _exchange(self, request: Any) -> HTTPExchange:
         connection = self._connections.get(request.channel)
         if connection is None:
-            connection = _Connection(*peer_of(request.channel, self.hub.numbers))
+            connection = _ConnectionRecord(*peer_of(request.channel, self.hub.numbers))
             self._connections[request.channel] = connection
         connection.requests += 1
-        return Exchange(self.hub, request, connection.host, connection.address)
+        return HTTPExchange(self.hub, request, connection.host, connection.address)
 
-    def _serve(self, exchange: Exchange) -> None:
+    def _serve(self, exchange: HTTPExchange) -> None:
+        """Check where the request comes from, find its route, and call it."""
         request = exchange.request
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
         request.setHeader("Vary", "Origin")
-        refusal = self._rules.check(exchange.caller(), harmless=True)
-        if refusal is None and exchange.header("origin"):
+        origin = exchange.origin()
+        _raise(self._rules.check(origin, harmless=True))
+        if exchange.header("origin"):
             request.setHeader("Access-Control-Allow-Origin", exchange.header("origin"))
             request.setHeader("Access-Control-Expose-Headers", "Retry-After, X-Connection")
-        route, parameters = (None, []) if refusal else self._find(exchange)
-        if refusal is None and not (route and route.harmless):
-            refusal = self._rules.check(exchange.caller())
-        if refusal is not None:
-            raise Refused(refusal.status, refusal.message)
-        if route is None:
-            raise Refused(404, "there is nothing at this path")
-        self._act(exchange, route, parameters)
-
-    def _find(self, exchange: Exchange) -> tuple[Route | None, list[str]]:
         path = exchange.path()
-        if not path:
-            return Route(redirect_below, harmless=True), []
-        if path[0] == "api" and not self._api.on:
-            self._api.tell(exchange)
-        return self.routes.find(path) or (None, [])
-
-    def _act(self, exchange: Exchange, route: Route, parameters: list[str]) -> None:
-        method = exchange.request.method
+        if path:
+            route, parameters = self.routes.find(path) or (None, [])
+        else:
+            route, parameters = Route(redirect_below, harmless=True), []
+        if route is None or not route.harmless:
+            _raise(self._rules.check(origin))
+        if route is None:
+            self._on_missing(exchange, path)
+            raise HTTPError(404, "there is nothing at this path")
+        method = request.method
         if method in (b"GET", b"HEAD") and route.get is not None:
             route.get(exchange, *parameters)
         elif method == b"POST" and route.post is not None:
             route.post(exchange, *parameters)
         elif method == b"OPTIONS":
-            self._options(exchange, route)
+            _answer_options(exchange, route)
         else:
-            raise Refused(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
-
-    def _options(self, exchange: Exchange, route: Route) -> None:
-        request = exchange.request
-        request.setResponseCode(204)
-        request.setHeader("Allow", route.allow)
-        if exchange.header("origin"):  # WHATWG Fetch, section 3.2: the preflight
-            request.setHeader("Access-Control-Allow-Methods", route.allow)
-            request.setHeader("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID, Authorization")
-            request.setHeader("Access-Control-Max-Age", _PREFLIGHT_AGE)
-        request.finish()
+            raise HTTPError(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
 
     # Paths.
 
-    def _table(self) -> dict[str, Route]:
-        upgrade = self._upgrades.hand_over
-        table = {
-            "/": Route(page, harmless=True),
-            "/page/{file}": Route(part),
-            "/PrintHello": Route(self._hello, harmless=True),
-            "/health/live": Route(lambda exchange: exchange.text(200, "live\n"), harmless=True),
-            "/health/ready": Route(self._ready, harmless=True),
-            "/openapi.json": Route(self._describe, harmless=True),
-            **{f"/{name}": Route(partial(upgrade, mode=mode)) for name, mode in UPGRADES.items()},
-            "/connection/websocket": Route(partial(upgrade, mode="structured")),
-            "/connection/http_stream": Route(None, http_session.http_stream),
-            "/connection/sse": Route(http_session.sse, http_session.sse),
-            "/emulation": Route(None, http_session.emulation),
-            "/channels/{channel}": Route(self._history, lambda exchange, name: publish(exchange, check_channel(name))),
-            "/channels/{channel}/events": Route(partial(self._stream, "sse")),
-            "/channels/{channel}/stream": Route(partial(self._stream, "stream")),
-        }
-        if self._api.on:
-            table |= {f"/api/{name}": Route(None, partial(self._api.call, name)) for name in http_api.NAMES}
-        return table
+    def _describe(self, exchange: HTTPExchange) -> None:
+        exchange.json(200, openapi.document(self.routes.table))
 
-    def _history(self, exchange: Exchange, channel: str) -> None:
-        self._histories.answer(exchange, check_channel(channel))
-
-    def _describe(self, exchange: Exchange) -> None:
-        exchange.json(200, http_openapi.document(self.routes.table))
-
-    def _hello(self, exchange: Exchange) -> None:
+    def _hello(self, exchange: HTTPExchange) -> None:
         count = self._connections[exchange.request.channel].requests
         exchange.text(200, "hello word", [("X-Connection", f"{exchange.address}; request={count}")])
 
-    def _ready(self, exchange: Exchange) -> None:
+    def _ready(self, exchange: HTTPExchange) -> None:
         if not self.hub.ready:
-            raise Refused(503, "not ready")
+            raise HTTPError(503, "not ready")
         exchange.text(200, "ready\n")
 
-    def _stream(self, kind: str, exchange: Exchange, channel: str) -> None:
-        check_channel(channel)
-        self._streams.open(exchange, kind, channel)
+
+def _raise(refusal: OriginRefusal | None) -> None:
+    if refusal is not None:
+        raise HTTPError(refusal.status, refusal.message)
 
 
-class LiveSite(Site):
-    """A site with `LiveResource(hub)` at its root, or with `resource`, and with the limits of `hub.settings`.
-
-    It speaks HTTP/1.1 and 1.0 and writes no access log; logger `longconn` has a line for each
-    request at level debug.
-    """
-
-    protocol: Any = LiveChannel
-    requestFactory = LiveRequest
-    displayTracebacks = False
-    noisy = False
-
-    def __init__(self, hub: Hub, resource: Any = None) -> None:
-        self.hub = hub
-        #: connections on which no request is under way, and bytes of the bodies of those that are
-        self.idle: set[LiveChannel] = set()
-        self.bodies = 0
-        self._live = resource if resource is not None else LiveResource(hub)
-        # Without twisted.web's own time-out: a channel has one for each of its phases.
-        super().__init__(self._live, reactor=hub.clock, timeout=None)  # type: ignore[no-untyped-call]
-
-    def buildProtocol(self, addr: Any) -> Any:
-        if self.hub.full:
-            log.info("connection from %s closed: too many connections", addr)
-            return None
-        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
-
-    def startFactory(self) -> None:
-        """Nothing: twisted.web would start a clock for its access log."""
-
-    def stopFactory(self) -> None:
-        """Nothing was started."""
-
-    def log(self, request: Any) -> None:
-        log.debug("%r %r from %s: %d", request.method, request.uri, request.getClientAddress(), request.code)
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """For TLS (ALPN): no HTTP/2, which twisted.web would speak without any of our limits."""
-        return [b"http/1.1"]
-
-    def close_idle(self) -> None:
-        """Close the connections on which no request is under way, and answer those that only wait."""
-        if isinstance(self._live, LiveResource):
-            self._live.end_polls()
-        for each in tuple(self.idle):
-            each.close_idle()
+def _answer_options(exchange: HTTPExchange, route: Route) -> None:
+    request = exchange.request
+    request.setResponseCode(204)
+    request.setHeader("Allow", route.allow)
+    if exchange.header("origin"):  # WHATWG Fetch, section 3.2: the preflight
+        request.setHeader("Access-Control-Allow-Methods", route.allow)
+        request.setHeader("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID, Authorization")
+        request.setHeader("Access-Control-Max-Age", _PREFLIGHT_AGE)
+    request.finish()

@@ -1,7 +1,7 @@
-"""An answer that does not end: a response of twisted.web whose body an outlet writes.
+"""A response that does not end: twisted.web writes its head, and an outlet writes its body.
 
-Once the head is written, everything goes past twisted.web: its `Request.write` would cut
-every message into chunks of its own for every client, while ours are made once for all.
+The body bypasses twisted.web: its `Request.write` would make a chunk of every message for every client, while
+here a chunk is made once for all clients of a channel.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 from longconn.core.disconnects import Disconnect
 from longconn.protocols.connection.socket_outlet import SocketOutlet
-from longconn.protocols.http.errors import Headers, Refused
-from longconn.protocols.http.exchange import Exchange
+from longconn.protocols.http.errors import Headers, HTTPError
+from longconn.protocols.http.exchange import HTTPExchange
 
-#: nginx would collect what it passes on.
+#: nginx would collect the events before it passes them on.
 NO_BUFFERING = ("X-Accel-Buffering", "no")
 
 
-class _Shared:
-    """A response body as a transport, where the connection carries others too (HTTP/2)."""
+class _MultiplexedTransport:
+    """A response's body as a transport, where its connection carries other responses too (HTTP/2)."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -32,16 +32,18 @@ class _Shared:
         self._request.finish()
 
 
-class OpenResponse:
+class StreamingResponse:
     """The response to `exchange`, and its `outlet`.
 
-    `on_close` writes the farewell by `end`; `on_lost` is told once that the connection is lost or
-    the response was given up.
+    `on_close` is called when the server closes the client: it writes the last bytes by `end`. `on_lost` is called
+    when the connection is lost, and by `give_up`.
     """
 
     __slots__ = ("_exchange", "_on_close", "_on_lost", "_request", "chunked", "outlet", "started")
 
-    def __init__(self, exchange: Exchange, on_close: Callable[[Disconnect], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, exchange: HTTPExchange, on_close: Callable[[Disconnect], None], on_lost: Callable[[], None]
+    ) -> None:
         self._exchange = exchange
         self._request = exchange.request
         self._on_close = on_close
@@ -49,11 +51,11 @@ class OpenResponse:
         self.started = False
         #: whether the body is chunked: HTTP/1.0 and HTTP/2 have no chunks
         self.chunked = self._request.clientproto == b"HTTP/1.1"
-        transport = self._request.channel.transport or _Shared(self._request)
+        transport = self._request.channel.transport or _MultiplexedTransport(self._request)
         self.outlet = SocketOutlet(exchange.hub, transport, self._close)
 
     def watch(self) -> None:
-        """Notice when the connection ends."""
+        """Call `on_lost` when the connection ends."""
         self._exchange.watch(self._lost)
 
     def start(self, headers: Headers) -> None:
@@ -65,7 +67,7 @@ class OpenResponse:
         request.setHeader(*NO_BUFFERING)
         channel = request.channel
         if channel.transport is not None:
-            # The stream ends with its connection; nothing else is read on it.
+            # The connection ends with the stream: no other request is read on it.
             request.setHeader("Connection", "close")
             channel.persistent = 0
             discard = getattr(channel, "discard_input", None)
@@ -74,16 +76,16 @@ class OpenResponse:
         request.write(b"")
 
     def end(self, last: bytes) -> None:
-        """Send the last bytes, framed already, and end."""
+        """Send the last bytes, which are framed already, and end the response."""
         self.outlet.finish(last + (b"0\r\n\r\n" if self.chunked else b""), self.outlet.lose)
 
     def give_up(self) -> None:
-        """Leave the request as it was, to be answered otherwise."""
+        """Give up before the head was written: the request can be answered in another way."""
         self.outlet.detach()
         self._lost()
         channel = self._request.channel
         if channel is not None and channel.transport is not None:
-            # The outlet took its place.
+            # The outlet was the transport's producer instead of the channel.
             channel.transport.registerProducer(channel, True)
 
     def _close(self, disconnect: Disconnect) -> None:
@@ -92,7 +94,7 @@ class OpenResponse:
         else:
             self.give_up()
             status = 503 if disconnect.reconnect else 403
-            self._exchange.fail(Refused(status, disconnect.text, code=disconnect.code))
+            self._exchange.fail(HTTPError(status, disconnect.text, code=disconnect.code))
 
     def _lost(self) -> None:
         self.outlet.stop()

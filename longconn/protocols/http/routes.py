@@ -1,24 +1,25 @@
-"""Paths, and what is done there."""
+"""Which function answers at a path."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-#: Gets the exchange and the parameters of the path, in their order.
-Action = Callable[..., None]
+#: Is called with the exchange and the parameters of the path, in their order.
+Responder = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path does, by method; `harmless` paths may be linked to from anywhere."""
+    """What a path does, by method; links to `harmless` paths are followed from pages of any site."""
 
-    get: Action | None
-    post: Action | None = None
+    get: Responder | None
+    post: Responder | None = None
     harmless: bool = False
 
     @property
     def allow(self) -> str:
+        """The value of the header Allow (RFC 9110, section 10.2.1)."""
         methods = ["GET, HEAD"] if self.get is not None else []
         return ", ".join([*methods, "OPTIONS", *(["POST"] if self.post is not None else [])])
 
@@ -38,7 +39,7 @@ class Routes:
                 self._exact[segments] = route
 
     def find(self, path: list[str]) -> tuple[Route, list[str]] | None:
-        """What is at a path, and the values of its parameters; None if nothing is."""
+        """The route of a path, and the values of its parameters; None if there is none."""
         route = self._exact.get(tuple(path))
         if route is not None:
             return route, []

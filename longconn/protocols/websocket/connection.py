@@ -30,7 +30,7 @@ from longconn.protocols.websocket.spoken import Chat, Echo, Structured
 from longconn.wire.centrifugo import Frame, text_frame
 from longconn.wire.chat import ChatFormat, safe
 from longconn.wire.chat_texts import CATALOGUES
-from longconn.wire.origin import Caller, Rules
+from longconn.wire.origin import OriginRules, RequestOrigin
 from longconn.wire.websocket import PING, close_code, take_texts, text_frames
 
 #: The statuses of handshakes that are refused; 400 where none stands here.
@@ -257,7 +257,7 @@ class WebSocketFactory(WebSocketServerFactory):
         super().__init__(reactor=hub.clock, server="longconn")  # type: ignore[no-untyped-call]
         self.hub = hub
         self.format = ChatFormat(CATALOGUES[hub.settings.locale], text_frames)
-        self._rules = Rules(hub.settings)
+        self._rules = OriginRules(hub.settings)
         limit = hub.settings.max_message
         self.setProtocolOptions(  # type: ignore[no-untyped-call]
             versions=[13, 8],
@@ -283,7 +283,7 @@ class WebSocketFactory(WebSocketServerFactory):
         """Check a handshake that came to the factory's own port. Raises ConnectionDeny."""
         transport: Any = protocol.transport
         headers = request.headers
-        caller = Caller(
+        caller = RequestOrigin(
             hosts=[headers["host"]],
             origins=[headers["origin"]] if "origin" in headers else [],
             fetch_site=headers.get("sec-fetch-site", ""),

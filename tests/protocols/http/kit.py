@@ -1,34 +1,31 @@
-"""What the tests of HTTP need: a connection in memory, on a clock, and answers taken apart."""
+"""For the tests of HTTP: a connection in memory on a fake clock, and parsed responses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.publication import Data, Info
 from longconn.core.settings import Settings
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
+from longconn.testing import FakeClock
+from tests.behaviour.broker import LateBroker
 
 PEER = IPv4Address("TCP", "192.0.2.1", 50000)
 SERVER = IPv4Address("TCP", "192.0.2.9", 9999)
-#: Seconds of a turn of the reactor: a `Clock` makes all that is due in one advance.
-TURN = 0.0001
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 9999)
 
 
 class Transport(StringTransport):
-    """A socket's end in memory: `full` makes it take nothing for a while, as one to a slow reader."""
+    """The server's end of a socket in memory; while `full` it accepts nothing, as with a slow reader."""
 
     TLS = False
     full = False
@@ -50,7 +47,7 @@ class Transport(StringTransport):
         self.producer = self.streaming = None
 
     def drain(self, full: bool = False) -> None:
-        """The reader took everything; `full`: and takes nothing again until asked."""
+        """The reader has read everything; with `full` the next write fills the transport again."""
         self.full = full
         if self.producer is not None:
             self.producer.resumeProducing()
@@ -110,7 +107,7 @@ class Connection:
         self.transport.protocol.dataReceived(data)
 
     def take(self) -> bytes:
-        """What came since it was last asked."""
+        """The bytes that came since the last call."""
         data = self.transport.value()
         self.transport.clear()
         return data
@@ -119,7 +116,7 @@ class Connection:
         return Answer(self.take(), head_only)
 
     def request(self, line: str, *headers: str, body: bytes = b"", host: str = "example.org") -> Answer:
-        """Send a request, `line` without its version, and take its answer apart."""
+        """Send a request, `line` without its version, and parse the answer."""
         self.ask(line, *headers, body=body, host=host)
         return self.answer(head_only=line.startswith("HEAD"))
 
@@ -130,7 +127,7 @@ class Connection:
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     def lose(self) -> None:
-        """The connection is gone."""
+        """Lose the connection."""
         self.transport.connected = False
         self.transport.protocol.connectionLost(Failure(ConnectionDone()))
 
@@ -139,43 +136,8 @@ class Connection:
         return bool(self.transport.disconnecting)
 
 
-class LateBroker(MemoryBroker):
-    """Answers two turns later; `failing` makes it refuse what is asked from then on."""
-
-    failing: CommandError | None = None
-
-    def _late(self, call: Callable[..., None], *args: Any) -> None:
-        *args, done = args
-
-        def later() -> None:
-            if self.failing is not None:
-                done(self.failing)
-            else:
-                call(*args, done)
-
-        self._clock.callLater(TURN, lambda: self._clock.callLater(TURN, later))
-
-    def subscribe(self, *args: Any) -> None:
-        self._late(super().subscribe, *args)
-
-    def publish(self, *args: Any) -> None:
-        self._late(super().publish, *args)
-
-    def history(self, *args: Any) -> None:
-        # Looked up in the first turn, told in the second: it may be old news by then.
-        *asked, done = args
-
-        def look() -> None:
-            if self.failing is not None:
-                self._clock.callLater(TURN, done, self.failing)
-            else:
-                super(LateBroker, self).history(*asked, lambda result: self._clock.callLater(TURN, done, result))
-
-        self._clock.callLater(TURN, look)
-
-
 class HTTPTestCase(TestCase):
-    """A hub on a clock and a site for it; `start` has settings. At the end nothing may be left."""
+    """A hub on a fake clock and its site; `start` gets settings. At the end no client, channel or call may be left."""
 
     late = False
 
@@ -183,11 +145,15 @@ class HTTPTestCase(TestCase):
         self.start()
 
     def start(self, **settings: Any) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_000_000)
+        self.clock = FakeClock()
         configured = Settings(**settings)
-        self.broker = LateBroker(self.clock, configured) if self.late else MemoryBroker(self.clock, configured)
-        self.hub = Hub(self.clock, configured, self.broker)
+        #: where publications are kept
+        self.memory = MemoryBroker(self.clock, configured)
+        broker: Any = self.memory
+        if self.late:
+            broker = self.broker = LateBroker(self.clock, configured, failures=0)
+            self.memory = self.broker.inner
+        self.hub = Hub(self.clock, configured, broker)
         self.site = LiveSite(self.hub)
         self.site.doStart()
         self.connections: list[Connection] = []
@@ -200,7 +166,7 @@ class HTTPTestCase(TestCase):
         self.turns()
         self.assertEqual(self.hub.clients, {})
         self.assertEqual(self.hub.channels, {})
-        self.assertEqual((self.site.idle, self.site.bodies), (set(), 0))
+        self.assertEqual((self.site.state.idle, self.site.state.bodies), (set(), 0))
         self.hub.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.flushLoggedErrors(), [])
@@ -217,7 +183,7 @@ class HTTPTestCase(TestCase):
     def turns(self, count: int = 8) -> None:
         """Some turns of the reactor."""
         for _ in range(count):
-            self.clock.advance(TURN)
+            self.clock.turn()
 
     def publish(self, text: str, channel: str = "lobby", name: str = "ann") -> None:
         self.hub.publish(channel, Data.of_text(text), Info(name), lambda result: None)
@@ -225,5 +191,5 @@ class HTTPTestCase(TestCase):
 
     def position(self, channel: str = "lobby") -> str:
         found: list[Any] = []
-        MemoryBroker.history(self.broker, channel, None, 0, False, found.append)
+        self.memory.history(channel, None, 0, False, found.append)
         return f"{found[0].position.epoch}:{found[0].position.offset}"

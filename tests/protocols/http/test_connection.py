@@ -1,4 +1,4 @@
-"""Connections: limits on heads and bodies, times, and what is answered to what is no HTTP."""
+"""Connections: limits on heads and bodies, time-outs, and answers to malformed requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from longconn.protocols.http.connection import LAST_ANSWER, LINGER, LINGER_BYTES, READ_AHEAD
 from longconn.protocols.http.history import LONGEST_WAIT
-from longconn.protocols.http.resource import LiveSite
+from longconn.service.embedding import LiveSite
 from longconn.testing import HTTPClient, HTTPResponse, MemoryServer
 from tests.protocols.http.kit import Answer, HTTPTestCase
 
@@ -250,11 +250,11 @@ class BodyTests(HTTPTestCase):
         for _ in range(20_000_000 // 64_000):
             connection.send(b"x" * 64_000)
         self.assertFalse(connection.transport.disconnected)
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.state.bodies, 0)
         self.clock.advance(LINGER + 1)
         self.assertTrue(connection.transport.disconnected)
 
-    def test_reading_what_was_refused_is_bounded(self) -> None:
+    def test_only_so_much_of_a_refused_body_is_read(self) -> None:
         connection = self.connect()
         connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n")
         lost: list[int] = []
@@ -279,10 +279,10 @@ class BodyTests(HTTPTestCase):
         connection.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(10):
             connection.send(b"64\r\n" + b"x" * 100 + b"\r\n")
-        self.assertEqual((connection.take(), self.site.bodies), (b"", 1000))
+        self.assertEqual((connection.take(), self.site.state.bodies), (b"", 1000))
         connection.send(b"1\r\nx\r\n")
         self.assertEqual(connection.answer().status, 413)
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.state.bodies, 0)
         self.assertEqual(self.hub.channels, {})
 
     def test_bulk_may_be_larger(self) -> None:
@@ -306,17 +306,17 @@ class BodyTests(HTTPTestCase):
         three.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         three.send(b"1F4\r\n" + b"x" * 500 + b"\r\n1\r\nx\r\n")
         self.assertEqual(three.answer().status, 503)
-        self.assertEqual(self.site.bodies, 500)
+        self.assertEqual(self.site.state.bodies, 500)
         one.send(b"x" * 100)
         self.assertEqual(one.answer().status, 200)
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.state.bodies, 0)
 
     def test_lost_in_the_middle(self) -> None:
         for data in (b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"):
             connection = self.connect()
             connection.send(data)
             connection.lose()
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.state.bodies, 0)
 
     def test_reads_ahead_a_little(self) -> None:
         connection = self.connect()
@@ -327,7 +327,7 @@ class BodyTests(HTTPTestCase):
         self.assertEqual(len(connection.answer().json["publications"]), 1)
         self.assertEqual(connection.transport.producerState, "producing")
 
-    def test_who_does_not_read_gets_no_more(self) -> None:
+    def test_a_client_that_does_not_read_gets_no_further_answer(self) -> None:
         since = self.position()
         self.publish("x" * 60_000)
         connection = self.connect()
@@ -350,7 +350,7 @@ class BodyTests(HTTPTestCase):
 
 
 class HalfCloseTests(SynchronousTestCase):
-    """A client that will send no more (`nc -N`) reads the answers to all that it sent whole."""
+    """A client that sends no more (`nc -N`) gets the answers to all its complete requests."""
 
     def setUp(self) -> None:
         self.server = MemoryServer()
@@ -372,7 +372,7 @@ class HalfCloseTests(SynchronousTestCase):
             self.assertEqual([each.status for each in answers], [200, 404, 200])
             self.assertTrue(client.closed and not client.connection.aborted)
 
-    def test_an_answer_that_takes_a_while_is_waited_for_and_those_behind_it_but_not_for_long(self) -> None:
+    def test_slow_answers_are_still_sent_within_a_time_limit(self) -> None:
         top = self.server.http_client(self.site).get("/channels/lobby").json()
         poll = f"/channels/lobby?since={top['epoch']}:{top['offset']}&wait="
         client, answers = self.ask(poll + "5", "/PrintHello")
@@ -395,24 +395,24 @@ class HalfCloseTests(SynchronousTestCase):
         self.server.advance(LAST_ANSWER + 2)
         self.assertTrue(client.connection.aborted)
 
-    def test_a_stream_has_no_end_so_its_client_is_gone(self) -> None:
+    def test_a_stream_ends_with_its_clients_input(self) -> None:
         for path in ("events", "stream"):
             client, answers = self.ask("/PrintHello", f"/channels/lobby/{path}")
             self.assertEqual(answers[0].status, 200)
             self.assertTrue(client.closed)
         self.assertEqual(self.server.hub.clients, {})
 
-    def test_what_was_refused_is_told_so_and_then_let_go(self) -> None:
+    def test_a_refused_request_is_answered_and_then_closed(self) -> None:
         client, answers = self.ask("/\0")
         self.assertEqual(answers[0].status, 400)
         self.assertTrue(client.closed and not client.connection.aborted)
         self.assertTrue(client.connection.transport.disconnected)
 
-    def test_one_that_sent_nothing_is_let_go(self) -> None:
+    def test_a_client_that_sent_nothing_is_closed(self) -> None:
         client, _ = self.ask()
         self.assertTrue(client.closed)
 
-    def test_all_behind_one_that_takes_a_while_are_answered(self) -> None:
+    def test_requests_after_a_slow_one_are_answered(self) -> None:
         top = self.server.http_client(self.site).get("/channels/lobby").json()
         poll = f"/channels/lobby?since={top['epoch']}:{top['offset']}&wait=5"
         client, answers = self.ask(poll, "/PrintHello", "/nothing", "/PrintHello")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.publication import Data, Info
-from tests.protocols.http.kit import Connection, HTTPTestCase, LateBroker
+from tests.protocols.http.kit import Connection, HTTPTestCase
 
 
 def said(answer: Any) -> list[Any]:
@@ -132,10 +131,9 @@ class PollTests(PollCase):
 
 
 class LateTests(PollCase):
-    """Over a broker that answers turns later."""
+    """With a broker that answers turns later."""
 
     late = True
-    broker: LateBroker
 
     def test_history(self) -> None:
         connection = self.connect()
@@ -162,7 +160,7 @@ class LateTests(PollCase):
 
     def test_broker_fails(self) -> None:
         since = self.position()
-        self.broker.failing = CommandError(INTERNAL)
+        self.broker.failures = 1
         poll, history = self.poll(since=since), self.connect()
         history.ask("GET /channels/lobby")
         self.turns()

@@ -1,4 +1,4 @@
-"""The site and the resource: paths, methods, whose pages may, upgrades, and foreign sites."""
+"""The site and the resource: paths, methods, origins, upgrades, and sites of other programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from longconn.core import errors
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
 from longconn.protocols.http.errors import STATUSES
-from longconn.protocols.http.resource import LiveResource, LiveSite
+from longconn.service.embedding import LiveResource, LiveSite
 from tests.protocols.http.kit import LOOPBACK, Connection, HTTPTestCase
 
 UPGRADE = (
@@ -76,7 +76,7 @@ class PathTests(HTTPTestCase):
         reasons = {each for each in vars(errors).values() if isinstance(each, errors.Reason)}
         self.assertEqual(set(STATUSES), reasons)
 
-    def test_an_error_of_ours(self) -> None:
+    def test_an_unexpected_exception_is_500(self) -> None:
         self.patch(self.hub, "visit", lambda *args: 1 / 0)
         with self.assertLogs("longconn", "ERROR"):
             answer = self.request("POST /channels/lobby", body=b"x")
@@ -92,7 +92,7 @@ class PathTests(HTTPTestCase):
 
 class PageTests(HTTPTestCase):
     def parts(self) -> dict[str, Any]:
-        """The page and all that it and its modules name, by path; what is named must be there."""
+        """The page and all files that it and its modules refer to, by path; each must be served."""
         found: dict[str, Any] = {}
         waiting = ["/"]
         while waiting:
@@ -105,7 +105,7 @@ class PageTests(HTTPTestCase):
             waiting += {f"/{name}" for name in names} - set(found) - set(waiting)
         return found
 
-    def test_all_parts_are_served_and_none_is_left_over(self) -> None:
+    def test_all_files_of_the_page_are_served_and_used(self) -> None:
         found = self.parts()
         files = {f"/page/{each.name}" for each in _WEB.iterdir() if each.name != "index.html"}
         self.assertEqual(set(found), files | {"/"})
@@ -119,6 +119,12 @@ class PageTests(HTTPTestCase):
             self.assertIn("frame-ancestors 'none'", policy)
             self.assertNotRegex(policy, r"unsafe|\*|https?:|data:")
 
+    def test_no_file_is_read_for_a_request(self) -> None:
+        """At the time of its first request a server may be in a chroot."""
+        self.patch(Path, "read_bytes", lambda path: self.fail(f"{path} is read"))
+        for path in ("/", "/page/main.js", "/openapi.json"):
+            self.assertEqual(self.request(f"GET {path}").status, 200, path)
+
     def test_all_links_are_relative_and_nothing_is_inline(self) -> None:
         text = self.request("GET /").body.decode()
         self.assertNotRegex(text, r' style=| on\w+=|<style|(?:src|href)="(?:/|\w+:)')
@@ -130,7 +136,7 @@ class PageTests(HTTPTestCase):
         self.assertIn('data-channel="a&quot;&lt;b&gt;/c"', text)
         self.assertIn("/channels/a%22%3Cb%3E%2Fc/events", text)
 
-    def test_is_asked_for_anew_and_sent_only_if_it_changed(self) -> None:
+    def test_browsers_validate_files_each_time(self) -> None:
         for path, answer in self.parts().items():
             self.assertEqual(answer.headers["cache-control"], "no-cache", path)
             tag = answer.headers["etag"]
@@ -158,7 +164,7 @@ class OriginTests(HTTPTestCase):
         ("OPTIONS /channels/lobby", ("Access-Control-Request-Method: POST",)), ("HEAD /channels/lobby", ()),
     )  # fmt: skip
 
-    def test_other_sites(self) -> None:
+    def test_pages_of_other_sites_are_refused(self) -> None:
         before = self.position()
         for line, headers in self.REQUESTS:
             for header in ("Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"):
@@ -264,7 +270,7 @@ class UpgradeTests(HTTPTestCase):
         self.assertEqual(self.request("GET /ws", *UPGRADE, body=b"x").status, 400)
         self.assertEqual(self.taken, [])
 
-    def test_what_follows_is_for_who_took_over(self) -> None:
+    def test_further_input_goes_to_the_new_protocol(self) -> None:
         received: list[bytes] = []
 
         def take(request: Any, *args: Any) -> None:
@@ -277,13 +283,13 @@ class UpgradeTests(HTTPTestCase):
         connection.send("\r\n".join(lines).encode() + b"\x81\x80abcd")
         connection.send(b"more")
         self.assertEqual(received, [b"\x81\x80abcd", b"more"])
-        self.assertEqual(self.site.idle, set())
+        self.assertEqual(self.site.state.idle, set())
         self.clock.pump([1] * 200)
         self.assertFalse(connection.closing)
 
 
 class WebSocketTests(HTTPTestCase):
-    """With the factory that is there by default."""
+    """With the default factory."""
 
     def test_as_a_later_request_of_any_site(self) -> None:
         for site in (self.site, Site(LiveResource(self.hub), reactor=self.clock)):
@@ -359,7 +365,7 @@ class ForeignSiteTests(HTTPTestCase):
         self.assertIn(b'"data":"name=1.2&x=%41"', stream.take())
         stream.lose()
 
-    def test_sizes_hold(self) -> None:
+    def test_limits_on_sizes(self) -> None:
         self.assertEqual(self.ask("POST /deep/live/channels/a", body=b"x" * 65537).status, 413)
         answer = self.ask("POST /deep/live/channels/a", body=b"x" * (1024 * 1024 + 1))
         self.assertEqual((answer.status, "1048576" in answer.error), (413, True))
@@ -381,7 +387,7 @@ class ForeignSiteTests(HTTPTestCase):
 
 
 class FactoryTests(SynchronousTestCase):
-    def test_nothing_runs_for_a_site(self) -> None:
+    def test_a_site_leaves_no_delayed_call(self) -> None:
         clock = Clock()
         site = LiveSite(Hub(clock))
         site.doStart()

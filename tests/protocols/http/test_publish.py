@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from longconn.core.errors import INTERNAL, CommandError
-from longconn.core.memory_broker import MemoryBroker
 from longconn.core.publication import Publication
 from longconn.protocols.http.publish import MAX_LINES
-from tests.protocols.http.kit import HTTPTestCase, LateBroker
+from tests.protocols.http.kit import HTTPTestCase
 
 JSON = "Content-Type: application/json"
 BULK = "Content-Type: application/x-ndjson"
@@ -17,7 +15,7 @@ BULK = "Content-Type: application/x-ndjson"
 class PublishCase(HTTPTestCase):
     def kept(self, channel: str = "lobby") -> list[Publication]:
         found: list[Any] = []
-        MemoryBroker.history(self.broker, channel, None, -1, False, found.append)
+        self.memory.history(channel, None, -1, False, found.append)
         return list(found[0].publications)
 
     def said(self, channel: str = "lobby") -> list[str]:
@@ -42,7 +40,7 @@ class PublishTests(PublishCase):
             self.assertEqual(self.request("POST /channels/lobby", JSON + "; charset=utf-8", body=body).status, 200)
         self.assertEqual(self.said(), ['{"a":[1,2.50]}', '"line\\nend"', "null"])
 
-    def test_what_is_no_json(self) -> None:
+    def test_malformed_json(self) -> None:
         for body in (b"{", b"NaN", b"1 2", b"\xff", b'"\\ud800"', b"[" * 5000):
             answer = self.request("POST /channels/lobby", JSON, body=body)
             self.assertEqual((answer.status, answer.json["error"]["code"]), (400, 155), body[:9])
@@ -181,10 +179,9 @@ class BulkTests(PublishCase):
 
 
 class LateTests(PublishCase):
-    """Over a broker that answers turns later."""
+    """With a broker that answers turns later."""
 
     late = True
-    broker: LateBroker
 
     def test_answer_comes_later(self) -> None:
         connection = self.connect()
@@ -201,7 +198,7 @@ class LateTests(PublishCase):
         self.assertEqual(len(self.kept()), 1)
 
     def test_broker_fails(self) -> None:
-        self.broker.failing = CommandError(INTERNAL)
+        self.broker.failures = 1
         connection = self.connect()
         connection.ask("POST /channels/lobby", body=b"x")
         self.turns()
@@ -214,7 +211,7 @@ class LateTests(PublishCase):
         connection.ask("POST /channels/lobby", BULK, body=b"1\n2\n3\n4\n")
         while len(self.kept()) < 2:
             self.turns(1)
-        self.broker.failing = CommandError(INTERNAL)
+        self.broker.failures = 1
         self.turns()
         answer = connection.answer()
         self.assertEqual((answer.status, answer.json["error"]["count"]), (503, 2))

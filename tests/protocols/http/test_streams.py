@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 from longconn.core.disconnects import CONNECTION_LIMIT, SHUTDOWN
-from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.publication import Data, Info
 from longconn.wire.sse import EventFormat, StreamFormat
-from tests.protocols.http.kit import Answer, Connection, HTTPTestCase, LateBroker, unchunk
+from tests.protocols.http.kit import Answer, Connection, HTTPTestCase, unchunk
 
 
 def events(body: bytes) -> list[dict[str, str]]:
-    """Server-sent events taken apart, comments included as `comment`."""
+    """Server-sent events, parsed; comments are in `comment`."""
     found = []
     for block in body.decode().split("\n\n")[:-1]:
         fields: dict[str, str] = {}
@@ -153,7 +152,7 @@ class EventTests(StreamCase):
         self.clock.pump([1] * 54)
         self.assertEqual(self.heard(connection), b":\n\n" * 2)
 
-    def test_comings_and_goings(self) -> None:
+    def test_joins_and_leaves(self) -> None:
         connection, _ = self.open("events")
         self.open("events?name=bob")
         self.turns()
@@ -195,7 +194,7 @@ class EventTests(StreamCase):
         self.assertEqual(len(told), 1)
         self.assertTrue(slow.closing)
 
-    def test_one_that_never_reads_is_aborted(self) -> None:
+    def test_a_client_that_never_reads_is_aborted(self) -> None:
         connection, _ = self.open("events")
         connection.transport.full = True
         self.publish("x")
@@ -209,7 +208,7 @@ class EventTests(StreamCase):
         self.assertEqual((self.hub.clients, self.hub.channels), ({}, {}))
         self.publish("x")
 
-    def test_what_a_client_sends_then_is_dropped(self) -> None:
+    def test_input_during_a_stream_is_dropped(self) -> None:
         connection, _ = self.open("events")
         for _ in range(100):
             connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
@@ -234,7 +233,7 @@ class EventTests(StreamCase):
         self.assertEqual((answer.status, "retry-after" in answer.headers), (503, True))
         self.assertEqual(len(self.hub.clients), 2)
 
-    def test_kept_after_a_refusal_over_a_slow_connection(self) -> None:
+    def test_a_slow_connection_is_kept_after_a_refusal(self) -> None:
         connection, answer = self.open("events?name=1.2.3.4")
         self.assertEqual(answer.status, 400)
         self.assertIs(connection.transport.producer, connection.protocol)
@@ -273,10 +272,9 @@ class LineTests(StreamCase):
 
 
 class LateTests(StreamCase):
-    """Over a broker that answers turns later."""
+    """With a broker that answers turns later."""
 
     late = True
-    broker: LateBroker
 
     def test_answer_comes_later(self) -> None:
         self.publish("one")
@@ -301,7 +299,7 @@ class LateTests(StreamCase):
         self.assertEqual((self.hub.clients, self.hub.channels), ({}, {}))
 
     def test_broker_fails(self) -> None:
-        self.broker.failing = CommandError(INTERNAL)
+        self.broker.failures = 1
         connection = self.connect()
         connection.ask("GET /channels/lobby/events")
         self.turns()

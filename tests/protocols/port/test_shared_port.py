@@ -7,8 +7,8 @@ from h2.events import TrailersReceived
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import ChatFactory, GrpcFactory, Settings, SharedPortFactory
-from longconn.protocols.http.resource import LiveSite
 from longconn.protocols.port.shared_port import SILENCE
+from longconn.service.embedding import LiveSite
 from longconn.testing import HTTPClient, LineClient, MemoryServer, WebSocketClient
 from longconn.wire.http2 import PREFACE
 from tests.protocols.grpc.http2_kit import Peer
