@@ -18,8 +18,8 @@ from longconn.core.publication import History, Position
 from longconn.core.tokens import Granted, SubscriptionToken
 from longconn.protocols.centrifugo.commands import COMMANDS
 from longconn.protocols.connection.command_queue import UNTIL_TOLD, CommandQueue, Reader
-from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.replies import Replies
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.centrifugo import (
     PING,
     CentrifugoFormat,
@@ -71,7 +71,7 @@ class Session(CommandQueue[bytes]):
         "due", "expires_at", "expiries", "id", "outlet",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, outlet: Outlet, carrier: Carrier, host: str, address: str) -> None:
+    def __init__(self, hub: Hub, outlet: SocketOutlet, carrier: Carrier, host: str, address: str) -> None:
         """Raises CommandError(LIMIT_EXCEEDED) where there are too many clients."""
         super().__init__(hub, carrier)
         self._carrier = carrier

@@ -12,8 +12,8 @@ from longconn.core.disconnects import BAD_REQUEST, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.protocols.centrifugo.session import Session
-from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.centrifugo import Frame, disconnect_push, error_reply, lines
 
 
@@ -22,7 +22,7 @@ class CentrifugoTCP(Protocol):
 
     frame: Frame = staticmethod(lines)
     protocol = "tcp"
-    _outlet: Outlet
+    _outlet: SocketOutlet
     _session: Session | None = None
 
     def __init__(self, hub: Hub) -> None:
@@ -35,7 +35,7 @@ class CentrifugoTCP(Protocol):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         host, address = peer_of(transport, self._hub.numbers)
-        self._outlet = Outlet(self._hub, transport, self._on_close)
+        self._outlet = SocketOutlet(self._hub, transport, self._on_close)
         try:
             self._session = Session(self._hub, self._outlet, self, host, address)
         except CommandError as error:

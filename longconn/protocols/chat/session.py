@@ -13,7 +13,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Position, Publication
 from longconn.protocols.connection.command_queue import UNTIL_TOLD, CommandQueue, Reader
-from longconn.protocols.connection.outlet import Outlet
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.chat import COMMANDS, ChatFormat, parse, safe
 
 _HISTORY_DEFAULT = 20
@@ -22,12 +22,12 @@ _HISTORY_MOST = 100
 _LISTED = 200
 
 
-class Conversation(CommandQueue[bytes]):
+class ChatSession(CommandQueue[bytes]):
     """Turns one client's lines into commands, in their order and within its rates."""
 
     __slots__ = ("_busy", "_leaving", "channel", "client", "due", "format", "heard", "outlet")
 
-    def __init__(self, hub: Hub, client: Client, outlet: Outlet, format: ChatFormat, reader: Reader) -> None:
+    def __init__(self, hub: Hub, client: Client, outlet: SocketOutlet, format: ChatFormat, reader: Reader) -> None:
         super().__init__(hub, reader)
         self.client = client
         self.outlet = outlet

@@ -20,10 +20,10 @@ from longconn.core.disconnects import CLOSED, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
-from longconn.protocols.chat.session import Conversation
+from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.chat import PING_PAUSE, PINGS, ChatFormat, crlf, safe
 from longconn.wire.chat_texts import CATALOGUES
 from longconn.wire.first_bytes import Kind, detect
@@ -35,8 +35,8 @@ class ChatProtocol(LineReceiver):
 
     factory: ChatFactory
     delimiter = b"\n"
-    _outlet: Outlet
-    _conversation: Conversation | None = None
+    _outlet: SocketOutlet
+    _conversation: ChatSession | None = None
     _ping: Call | None = None
     _skipping = False
 
@@ -53,10 +53,10 @@ class ChatProtocol(LineReceiver):
             transport.setTcpNoDelay(True)
             # Keep-alive finds the peers that went without a word (a device without power).
             transport.setTcpKeepAlive(True)
-        self._outlet = outlet = Outlet(hub, transport, self._on_close)
+        self._outlet = outlet = SocketOutlet(hub, transport, self._on_close)
         try:
             client = hub.connect(outlet, "tcp", host, address)
-            self._conversation = Conversation(hub, client, outlet, self.factory.format, self)
+            self._conversation = ChatSession(hub, client, outlet, self.factory.format, self)
             self._conversation.enter(hub.settings.default_channel, self._announce)
         except CommandError as error:
             log.info("connection from %s refused: %s", address, error)

@@ -10,8 +10,8 @@ from twisted.python.failure import Failure
 
 from longconn.core.disconnects import SHUTDOWN, Disconnect
 from longconn.core.hub import Hub, log
-from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.grpc.call import Call
 from longconn.protocols.grpc.h2_adapter import server_side
 from longconn.protocols.grpc.limits import Limits
@@ -44,7 +44,7 @@ class HTTP2Connection(Protocol):
     hub: Hub
     host: str
     address: str
-    outlet: Outlet
+    outlet: SocketOutlet
     sender: Sender
     max_receive: int
     #: the wheel's
@@ -83,7 +83,7 @@ class HTTP2Connection(Protocol):
         self._limits = Limits(hub.clock.seconds)
         self._library, greeting = server_side(hub.settings.max_head)
         self._credit = Credit(self._library, self._pass_on)
-        self.outlet = Outlet(hub, transport, self._on_close)
+        self.outlet = SocketOutlet(hub, transport, self._on_close)
         self.sender = Sender(self._library, self.outlet, self.factory.turns, self._on_overflow)
         self.sender.append(greeting)
         self.sender.flush()

@@ -1,6 +1,6 @@
 """What a connection sends: frames of all its calls, in turns, within the windows of HTTP/2.
 
-Every byte of a connection goes through its `Sender`, and from there to the connection's `Outlet`,
+Every byte of a connection goes through its `Sender`, and from there to the connection's `SocketOutlet`,
 which asks for more as the kernel takes it. What the windows (RFC 9113, section 5.2) or the kernel do
 not take waits in the calls (`longconn.protocols.grpc.stream_outlet`).
 """
@@ -15,7 +15,7 @@ from h2.connection import H2Connection
 
 from longconn.core.hub import log
 from longconn.core.timers import Clock
-from longconn.protocols.connection.outlet import Outlet
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.http2 import DATA, head
 
 #: Bytes that are collected for one write to the connection.
@@ -62,7 +62,9 @@ class Sender(Iterator[bytes]):
     `on_overflow` is called when too much waits that is not flow-controlled.
     """
 
-    def __init__(self, http2: H2Connection, outlet: Outlet, turns: Turns, on_overflow: Callable[[], None]) -> None:
+    def __init__(
+        self, http2: H2Connection, outlet: SocketOutlet, turns: Turns, on_overflow: Callable[[], None]
+    ) -> None:
         self.http2 = http2
         self.turns = turns
         #: bytes that are collected, and below which calls may add theirs: 0 while the kernel takes no more

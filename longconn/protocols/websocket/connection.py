@@ -2,7 +2,7 @@
 
 Autobahn has the handshake, control frames, fragments and everything unusual. Whole masked text
 frames, which is nearly all that comes, are taken by `longconn.wire.websocket` before it, and what
-is sent goes through an `Outlet`.
+is sent goes through a `SocketOutlet`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action
 from longconn.protocols.centrifugo.session import Session
-from longconn.protocols.chat.session import Conversation
+from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.peer import is_local, peer_of
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.websocket.spoken import Chat, Echo, Structured
 from longconn.wire.centrifugo import Frame, text_frame
 from longconn.wire.chat import ChatFormat, safe
@@ -49,7 +49,7 @@ class LiveWebSocket(WebSocketServerProtocol):
     """One WebSocket connection, for chat or for echo."""
 
     factory: WebSocketFactory
-    outlet: Outlet | None = None
+    outlet: SocketOutlet | None = None
     session: Chat | Echo | Structured | None = None
     #: for the structured protocol
     frame: Frame = staticmethod(text_frame)
@@ -101,7 +101,7 @@ class LiveWebSocket(WebSocketServerProtocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpKeepAlive(True)
         self.heard = hub.clock.seconds()
-        self.outlet = Outlet(hub, transport, self._on_close)
+        self.outlet = SocketOutlet(hub, transport, self._on_close)
         host, address = peer_of(transport, hub.numbers)
         try:
             if self.mode == "echo":
@@ -114,7 +114,7 @@ class LiveWebSocket(WebSocketServerProtocol):
                 self.session = Structured(Session(hub, self.outlet, self, host, address), self)
             else:
                 client = hub.connect(self.outlet, "websocket", host, address, self.name)
-                conversation = Conversation(hub, client, self.outlet, self.factory.format, self)
+                conversation = ChatSession(hub, client, self.outlet, self.factory.format, self)
                 self.session = Chat(conversation, self)
                 conversation.enter(self.channel or hub.settings.default_channel, announce=True)
         except CommandError as error:

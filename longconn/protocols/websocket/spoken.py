@@ -6,9 +6,9 @@ from typing import Protocol
 
 from longconn.core.client import Client
 from longconn.protocols.centrifugo.session import Session
-from longconn.protocols.chat.session import Conversation
+from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.connection.command_queue import CommandQueue, Reader
-from longconn.protocols.connection.outlet import Outlet
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.websocket import frame
 
 _BINARY = 0x82
@@ -26,7 +26,7 @@ class Echo(CommandQueue[tuple[bytes, bool]]):
 
     __slots__ = ("_client", "_outlet")
 
-    def __init__(self, client: Client, outlet: Outlet, socket: Socket) -> None:
+    def __init__(self, client: Client, outlet: SocketOutlet, socket: Socket) -> None:
         super().__init__(client.hub, socket)
         self._client = client
         self._outlet = outlet
@@ -54,7 +54,7 @@ class Echo(CommandQueue[tuple[bytes, bool]]):
 class Chat:
     """Chat lines in text frames."""
 
-    def __init__(self, conversation: Conversation, socket: Socket) -> None:
+    def __init__(self, conversation: ChatSession, socket: Socket) -> None:
         self._conversation = conversation
         self._socket = socket
 

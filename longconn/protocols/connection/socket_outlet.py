@@ -43,7 +43,7 @@ LINGER = 5.0
 
 
 @implementer(IPushProducer)
-class Outlet:
+class SocketOutlet:
     """Writes to one transport for one client, as the core asks (`longconn.core.client.Outlet`).
 
     `on_close` is called once with the reason when the connection is to end; it writes what the

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import Hub, Settings
 from longconn.core.disconnects import CLOSED, SHUTDOWN, SLOW, WRITE_TIMEOUT
-from longconn.protocols.connection.outlet import LINGER, PIECE, Outlet
+from longconn.protocols.connection.socket_outlet import LINGER, PIECE, SocketOutlet
 from longconn.testing import FakeClock
 
 
@@ -72,7 +72,7 @@ class Case(SynchronousTestCase):
         self.addCleanup(near.close)
         self.protocol.makeConnection(self.transport)
         self.closed: list[Any] = []
-        self.outlet = Outlet(self.hub, self.transport, self.closed.append)
+        self.outlet = SocketOutlet(self.hub, self.transport, self.closed.append)
 
     def pair(self, kind: type) -> tuple[socket.socket, socket.socket]:
         if kind is unix.Server:
@@ -189,7 +189,7 @@ class GuardTests(Case):
         self.assertEqual(wrapper.dataBuffer, b"")  # the trap: it looks like the transport itself
         written: list[bytes] = []
         wrapper.write = written.append  # type: ignore[method-assign,assignment]
-        Outlet(self.hub, wrapper, self.closed.append).write(b"secret")
+        SocketOutlet(self.hub, wrapper, self.closed.append).write(b"secret")
         self.assertEqual((written, self.read()), ([b"secret"], b""))
 
     def test_nor_a_transport_that_was_upgraded_to_tls(self) -> None:
@@ -206,7 +206,7 @@ class GuardTests(Case):
             pass
 
         self.transport.__class__ = Other
-        outlet = Outlet(self.hub, self.transport, self.closed.append)
+        outlet = SocketOutlet(self.hub, self.transport, self.closed.append)
         outlet.write(b"x")
         self.assertEqual(self.read(), b"")
         self.assertEqual(self.read_all(), b"x")
