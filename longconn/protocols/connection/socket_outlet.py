@@ -1,16 +1,15 @@
-"""The writable end of one connection: direct sends, a bounded queue, a verdict on the slow.
+"""The writable end of one connection: it sends directly, or lets a bounded queue wait.
 
 If nothing waits, `write` hands the bytes to the kernel at once. Twisted's own
 `transport.write` only remembers them and asks the reactor for another event: two system
-calls and a dispatch more for each subscriber. What the kernel does not take waits here,
-not in the transport: the transport gets one small piece and tells by `resumeProducing`
-that it went out. So the bound holds, a backlog is written only as fast as it is read,
-and progress can be seen.
+calls and a dispatch more for each subscriber. What the kernel does not take waits in a
+`SendQueue`, not in the transport: the transport gets one small piece and tells by
+`resumeProducing` that it went out. So the bound holds, a backlog is written only as fast
+as it is read, and progress can be seen.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from longconn.core.client import Client
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
+from longconn.protocols.connection.send_queue import SendQueue
 
 _PLAIN: tuple[type, ...] = (tcp.Server,)
 try:
@@ -53,20 +53,16 @@ class SocketOutlet:
     """
 
     __slots__ = (
-        "_ended", "_linger", "_on_close", "_paused", "_queue", "_registered", "_rest", "_send",
-        "client", "closing", "due", "hub", "queued", "sent_at", "transport",
+        "_ended", "_linger", "_on_close", "_paused", "_queue", "_registered", "_send",
+        "client", "closing", "hub", "sent_at", "transport",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, transport: Any, on_close: Callable[[Disconnect], None]) -> None:
         self.hub = hub
         self.transport = transport
         self.client: Client | None = None
-        #: bytes that wait and count against the bound
-        self.queued = 0
         #: when something last went out (the hub's coarse time); 0 before
         self.sent_at = 0.0
-        #: the wheel's
-        self.due = 0
         #: nothing more is taken, but the farewell
         self.closing = False
         self._on_close = on_close
@@ -74,11 +70,10 @@ class SocketOutlet:
         # unknown attributes through to the raw one, and plaintext would leave
         # (twisted/protocols/policies.py, ProtocolWrapper.__getattr__).
         self._send = transport.getHandle().send if type(transport) in _PLAIN else None
-        self._queue: deque[bytes | Iterator[bytes]] | None = None
-        #: what was begun and must go out whole, before anything else
-        self._rest = b""
+        # None unless something waits here or in the transport.
+        self._queue: SendQueue | None = None
         self._paused = False
-        #: what happens when all is out, if anything
+        # What happens when all is out, if anything.
         self._ended: Callable[[], None] | None = None
         self._linger: Call | None = None
         transport.unregisterProducer()
@@ -87,22 +82,41 @@ class SocketOutlet:
             _make_small(transport)
             transport.registerProducer(self, True)
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait, those of a backlog excepted."""
+        return 0 if self._queue is None else self._queue.queued
+
     # Writing.
 
     def write(self, data: bytes) -> None:
         """Send `data` now, or let it wait within the bound; over it, the client is disconnected."""
         if self.closing or not data:
             return
-        if self._queue is not None or self._paused:
-            self._wait(data)
+        if self._queue is not None:
+            self._queue.add(data)
         elif self._send is None:
             self.sent_at = self.hub.wheel.now
             self.transport.write(data)
         else:
-            self._direct(data)
+            sent = self._try(data)
+            if sent < len(data):
+                self._need_queue().add_rest(data[sent:])
+                self._pass_on(self._need_queue())
 
-    def _direct(self, data: bytes) -> bool:
-        """Send as much as the kernel takes and keep the rest; True if it took all."""
+    def write_backlog(self, source: Iterator[bytes]) -> None:
+        """Send what `source` yields, asking for more as it goes out; it does not count as waiting."""
+        if not self.closing:
+            self._need_queue().add_backlog(source)
+            self._flush()
+
+    def _need_queue(self) -> SendQueue:
+        if self._queue is None:
+            self._queue = SendQueue(self.hub, self)
+        return self._queue
+
+    def _try(self, data: bytes | memoryview) -> int:
+        """Send directly: how many bytes the kernel took."""
         transport = self.transport
         # Connected, not closing, not upgraded to TLS, and nothing of others' before us in the transport.
         if (
@@ -115,117 +129,52 @@ class SocketOutlet:
         ):
             sent = 0
         else:
-            sent = self._try(data)
-            if sent == len(data):
-                return True
-        self.hub.indirect_sends += 1
+            try:
+                sent = self._send(data)  # type: ignore[misc]
+            except OSError:
+                # EWOULDBLOCK; or else the reactor meets the same error when it writes, and delivers connectionLost.
+                sent = 0
         self.sent_at = self.hub.wheel.now
-        if sent or self._queue is not None:
-            self._rest = data[sent:]
-        else:
-            self._enqueue(data)
-        self._pump()
-        return False
-
-    def _try(self, data: bytes) -> int:
-        """How many bytes the kernel took."""
-        try:
-            sent: int = self._send(data)  # type: ignore[misc]
-        except BlockingIOError:
-            return 0
-        except OSError:
-            # The reactor meets the same error when it writes, and delivers connectionLost.
-            return 0
-        self.sent_at = self.hub.wheel.now
+        if sent < len(data):
+            self.hub.indirect_sends += 1
         return sent
-
-    def write_backlog(self, source: Iterator[bytes]) -> None:
-        """Send what `source` yields, asking for more as it goes out; it does not count as waiting."""
-        if not self.closing:
-            if self._queue is None:
-                self._queue = deque()
-            self._queue.append(source)
-            self._flush()
-
-    def _wait(self, data: bytes) -> None:
-        self._enqueue(data)
-        limit = self.hub.settings.send_queue
-        if self.queued > limit:
-            self.close(SLOW)
-
-    def _enqueue(self, data: bytes) -> None:
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append(data)
-        self.queued += len(data)
-        self.hub.waiting.add(self)
-        self.hub.on_queued(self, len(data))
-
-    def _take(self, size: int) -> bytes:
-        """Off the queue: about `size` bytes, of whole parts."""
-        parts = []
-        if self._rest:
-            parts.append(self._rest)
-            size -= len(self._rest)
-            self._rest = b""
-        taken = 0
-        while self._queue and size > 0:
-            part = self._queue[0]
-            if isinstance(part, bytes):
-                self._queue.popleft()
-                taken += len(part)
-            else:
-                more = next(part, None)
-                if more is None:
-                    self._queue.popleft()
-                    continue
-                part = more
-            parts.append(part)
-            size -= len(part)
-        if taken:
-            self.queued -= taken
-            self.hub.on_queued(self, -taken)
-        return b"".join(parts)
-
-    def _pump(self) -> None:
-        """Hand the transport pieces of what waits, until it says that it is full."""
-        while not self._paused:
-            if len(self._rest) < PIECE:
-                self._rest = self._take(PIECE)
-            piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
-            if not piece:
-                break
-            self.transport.write(piece)
-            if self._send is not None:
-                self._await_empty()
-
-    def _await_empty(self) -> None:
-        """Ask the plain transport to tell when what it holds is out."""
-        self.pauseProducing()
-        if not self._registered:
-            # It asks for the first at once: that is not the answer.
-            self.transport.registerProducer(self, False)
-            self._registered = True
 
     def _flush(self) -> None:
         """Send what waits, directly while the kernel takes it."""
-        while not self._paused and (self._rest or self._queue):
-            if self._send is None:
-                self._pump()
-            else:
-                data = self._take(_SEND)
-                if data and not self._direct(data):
-                    # What was not taken is kept, and a piece of it waits in the transport.
-                    break
-        if not (self._rest or self._queue or self._paused):
+        queue = self._queue
+        while queue is not None and not queue.empty and not self._paused:
+            if self._send is not None:
+                data = queue.head(_SEND)
+                sent = self._try(data) if data else 0
+                queue.sent(sent)
+                if sent == len(data):
+                    continue
+            self._pass_on(queue)
+        if not self._paused and (queue is None or queue.empty):
             self._drained()
 
+    def _pass_on(self, queue: SendQueue) -> None:
+        """Hand the transport pieces of what waits, until it says that it is full."""
+        while not self._paused:
+            piece = bytes(queue.head(PIECE)[:PIECE])
+            if not piece:
+                break
+            queue.sent(len(piece))
+            self.transport.write(piece)
+            if self._send is not None:
+                # A plain transport tells by a pull producer when what it holds is out.
+                self.pauseProducing()
+                if not self._registered:
+                    # It asks for the first at once: that is not the answer.
+                    self.transport.registerProducer(self, False)
+                    self._registered = True
+
     def _drained(self) -> None:
-        self._queue = None
+        if self._queue is not None:
+            self._queue.stop()
+            self._queue = None
         if self._send is not None:
             self._unregister()
-        self.hub.waiting.discard(self)
-        self.hub.wheel.clear(self)
         if self._ended is not None:
             ended, self._ended = self._ended, None
             ended()
@@ -235,26 +184,19 @@ class SocketOutlet:
     def pauseProducing(self) -> None:
         if not self._paused:
             self._paused = True
-            self.hub.wheel.set(self, self.hub.settings.write_timeout or 3600)
+            self._need_queue().watch()
 
     def resumeProducing(self) -> None:
         if not self._registered:
             return
         self._paused = False
         self.sent_at = self.hub.clock.seconds()
+        if self._queue is not None:
+            self._queue.moved_at = self.sent_at
         self._flush()
 
     def stopProducing(self) -> None:
         """The connection is lost; the protocol is told by connectionLost."""
-
-    def on_due(self, now: float) -> None:
-        """Nothing went out for as long as the wheel was set to, or something did meanwhile."""
-        limit = self.hub.settings.write_timeout
-        stalled = now - self.sent_at
-        if limit and stalled >= limit:
-            self.close(WRITE_TIMEOUT)
-        else:
-            self.hub.wheel.set(self, (limit - stalled) if limit else 3600)
 
     # The end.
 
@@ -263,7 +205,7 @@ class SocketOutlet:
         slow = disconnect in (SLOW, WRITE_TIMEOUT)
         if self.closing:
             if slow:  # it has its reason already, but may not keep what waits for it
-                self._forget_queue()
+                self._drop_queue()
                 self.transport.abortConnection()
             return
         self.closing = True
@@ -274,10 +216,14 @@ class SocketOutlet:
                     self.client.protocol, self.client.name, self.client.address,
                     disconnect.code, disconnect.text, self.queued,
                 )  # fmt: skip
-            self._forget_queue()
+            self._drop_queue()
         self._on_close(disconnect)
         if self.client is not None:
             self.client.gone()
+
+    def _drop_queue(self) -> None:
+        if self._queue is not None:
+            self._queue.drop()
 
     def finish(self, farewell: bytes, ended: Callable[[], None] | None = None) -> None:
         """Send the last bytes after what waits, then call `ended`.
@@ -290,9 +236,8 @@ class SocketOutlet:
         if self._linger is None:
             self._linger = self.hub.clock.callLater(LINGER, self.abort)
         if farewell:
-            if self._queue is None:
-                self._queue = deque()
-            self._queue.append(iter((farewell,)))  # not counted: it must fit
+            # As a backlog, which does not count: it must fit.
+            self._need_queue().add_backlog(iter((farewell,)))
         self._flush()
 
     def lose(self) -> None:
@@ -323,18 +268,12 @@ class SocketOutlet:
         self._on_close = _ignore
         self.client = None
         self._ended = None
-        self._rest = b""
-        self._forget_queue()
-        self.hub.wheel.clear(self)
+        if self._queue is not None:
+            self._queue.stop()
+            self._queue = None
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-
-    def _forget_queue(self) -> None:
-        self._queue = None
-        amount, self.queued = self.queued, 0
-        self.hub.waiting.discard(self)
-        self.hub.on_queued(self, -amount)
 
 
 def _ignore(disconnect: Disconnect) -> None:

@@ -159,7 +159,7 @@ class LimitTests(Case):
             client.say("/history 100")
             self.server.advance(0.02)
         outlet: Any = client.connection.transport.protocol._outlet
-        self.assertLessEqual(len(outlet._queue), 2)
+        self.assertLessEqual(len(outlet._queue._parts), 2)
         client.say("ping")
         client.connection.start_reading()
         self.server.advance(1)
