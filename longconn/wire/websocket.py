@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from longconn.core.disconnects import CLOSED, SHUTDOWN, Disconnect
 
-_TEXT = 0x81  # FIN and opcode 1
+# The first byte of a frame: FIN and the opcode.
+_TEXT = 0x81
+BINARY = 0x82
 _PING = 0x89
 
 # Close codes of RFC 6455, section 7.4.1, where one says the same; others go as their own number.
