@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolNegotiationFactory
-from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -17,7 +17,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
 from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.connection.handover import HTTP1_ALPN
-from longconn.protocols.connection.set_up import PausableReading, is_full, set_up
+from longconn.protocols.connection.set_up import AnyServerFactory, PausableReading, is_full, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.port.table import Builder, PortTable
 from longconn.wire.chat import PING_PAUSE, PINGS, ChatFormat, crlf, safe
@@ -251,14 +251,8 @@ class ChatProtocol(PausableReading, LineReceiver):
         table.pass_on(kind, self.transport, data, written)
 
 
-if TYPE_CHECKING:
-    _Factory = ServerFactory["ChatProtocol"]
-else:  # Twisted before 26 has no type parameter at run time
-    _Factory = ServerFactory
-
-
 @implementer(IProtocolNegotiationFactory)
-class ChatLinesFactory(_Factory):
+class ChatLinesFactory(AnyServerFactory):
     """Chat lines for `hub`'s clients.
 
     `centrifugo` makes the protocol of a connection whose first line asks for Centrifugo's; without it such a

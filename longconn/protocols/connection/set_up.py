@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.internet.protocol import ServerFactory
 
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub, log
 from longconn.protocols.connection.peer import peer_of
 from longconn.protocols.connection.socket_outlet import SocketOutlet
+
+if TYPE_CHECKING:
+    AnyServerFactory = ServerFactory[Any]
+else:  # Twisted before 26 has no type parameter at run time
+    AnyServerFactory = ServerFactory
 
 
 def is_full(hub: Hub, addr: IAddress | None) -> bool:

@@ -7,15 +7,14 @@ the chat, until its first bytes show that it is something else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
-from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
 from longconn.core.hub import Hub, log
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.set_up import is_full
+from longconn.protocols.connection.set_up import AnyServerFactory, is_full
 from longconn.protocols.port.table import Builder, PortTable
 from longconn.protocols.port.undecided import UndecidedProtocol
 from longconn.wire.chat import PING_PAUSE, PINGS
@@ -69,14 +68,8 @@ class SharedPortProtocol(UndecidedProtocol):
         self.abort()
 
 
-if TYPE_CHECKING:
-    _Factory = ServerFactory["SharedPortProtocol"]
-else:  # Twisted before 26 has no type parameter at run time
-    _Factory = ServerFactory
-
-
 @implementer(IProtocolNegotiationFactory)
-class SharedPort(_Factory):
+class SharedPort(AnyServerFactory):
     """Lets `builders` make the protocol of each connection, by its first bytes, and `build_listener` of silent ones.
 
     `factories` are those of the builders; they are started and stopped with the port.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocolNegotiationFactory
-from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
 from longconn.core.hub import Hub, log
 from longconn.protocols.connection.handover import hand_over
-from longconn.protocols.connection.set_up import is_full
+from longconn.protocols.connection.set_up import AnyServerFactory, is_full
 from longconn.protocols.port.undecided import UndecidedProtocol
 
 
@@ -43,14 +42,8 @@ class HandshakeProtocol(UndecidedProtocol):
             hand_over(transport, protocol)
 
 
-if TYPE_CHECKING:
-    _Factory = ServerFactory["HandshakeProtocol"]
-else:  # Twisted before 26 has no type parameter at run time
-    _Factory = ServerFactory
-
-
 @implementer(IProtocolNegotiationFactory)
-class HandshakeFactory(_Factory):
+class HandshakeFactory(AnyServerFactory):
     """Stands before `wrapped` on a TLS endpoint: its protocols are made when a handshake is complete."""
 
     noisy = False
