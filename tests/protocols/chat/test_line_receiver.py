@@ -5,9 +5,7 @@ from typing import Any
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import SynchronousTestCase
 
-from longconn import ChatFactory, Settings, SharedPortFactory
-from longconn.protocols.chat.tcp import ChatProtocol
-from longconn.protocols.http.resource import LiveSite
+from longconn import ChatFactory, ChatProtocol, LiveSite, Settings, SharedPortFactory
 from longconn.testing import MemoryConnection, MemoryServer
 
 
