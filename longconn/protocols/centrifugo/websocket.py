@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longconn.core.disconnects import Disconnect
 from longconn.protocols.centrifugo.session import Session
-from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, LiveWebSocket
+from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, WebSocketConnection
 from longconn.wire.centrifugo import Frame, text_frame
 
 
@@ -16,7 +16,7 @@ class CentrifugoWebSocket:
     #: the session has pings of its own
     pinged = False
 
-    def __init__(self, socket: LiveWebSocket) -> None:
+    def __init__(self, socket: WebSocketConnection) -> None:
         """Raises CommandError where there are too many clients."""
         self._socket = socket
         self.pause_reading = socket.pause_reading

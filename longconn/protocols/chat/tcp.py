@@ -142,7 +142,7 @@ class ChatProtocol(PausableReading, LineReceiver):
                     return
                 del self._partial[: end + len(end_of_line)]
                 self._skipping = False
-            elif self._takes_all("lineReceived", "lineLengthExceeded"):
+            elif self._is_own("lineReceived") and self._is_own("lineLengthExceeded"):
                 end = self._partial.rfind(end_of_line)
                 if end >= 0:
                     lines = bytes(self._partial[:end]).split(end_of_line)
@@ -163,7 +163,7 @@ class ChatProtocol(PausableReading, LineReceiver):
         line = bytes(self._partial[:end])
         if end_of_line is not self.delimiter and line.endswith(b"\r"):
             line = line[:-1]
-        if len(line) > self.MAX_LENGTH and not self._takes_all("lineLengthExceeded"):
+        if len(line) > self.MAX_LENGTH and not self._is_own("lineLengthExceeded"):
             self.lineLengthExceeded(self.clearLineBuffer())
             return True
         del self._partial[: end + len(end_of_line)]
@@ -177,16 +177,16 @@ class ChatProtocol(PausableReading, LineReceiver):
         """Whether the start of a line is too long already. It is not kept."""
         if len(self._partial) < self.MAX_LENGTH + len(self.delimiter):
             return False
-        if self._takes_all("lineLengthExceeded"):
+        if self._is_own("lineLengthExceeded"):
             self._skipping = True
             self.lineLengthExceeded(bytes(self._partial))
         else:
             self.lineLengthExceeded(self.clearLineBuffer())
         return True
 
-    def _takes_all(self, *names: str) -> bool:
-        """Whether no program has overridden these methods."""
-        return all(getattr(getattr(self, name), "__func__", None) is getattr(ChatProtocol, name) for name in names)
+    def _is_own(self, name: str) -> bool:
+        """Whether a method is this class's: no program has overridden it."""
+        return getattr(getattr(self, name), "__func__", None) is getattr(ChatProtocol, name)
 
     def _feed(self, lines: list[bytes]) -> None:
         self.table = None
@@ -221,7 +221,7 @@ class ChatProtocol(PausableReading, LineReceiver):
             PINGS.fullmatch(self._partial)
             and self.delimiter is _LF_OR_CRLF
             and not self.paused
-            and self._takes_all("lineReceived")
+            and self._is_own("lineReceived")
         ):
             self._ping = self.factory.hub.clock.callLater(PING_PAUSE, self._on_ping_pause)
 

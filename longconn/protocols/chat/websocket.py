@@ -5,7 +5,7 @@ from __future__ import annotations
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
 from longconn.protocols.chat.session import ChatSession
-from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, LiveWebSocket
+from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, WebSocketConnection
 from longconn.wire.chat import ChatFormat
 from longconn.wire.websocket import close_code
 
@@ -15,7 +15,7 @@ class ChatWebSocket:
 
     pinged = True
 
-    def __init__(self, format: ChatFormat, socket: LiveWebSocket) -> None:
+    def __init__(self, format: ChatFormat, socket: WebSocketConnection) -> None:
         """Raises CommandError where there are too many clients, or for a channel or a name that is refused."""
         hub, outlet = socket.hub, socket.outlet
         self._socket = socket

@@ -16,10 +16,10 @@ Builder = Callable[[IAddress | None], Any]
 
 
 class PortTable:
-    """What is served on a port beside the client's first guess: chat lines.
+    """Hands a connection to the protocol that its first bytes show.
 
-    `builders` make the protocols of what is served. `not_served` is what the log says of all the rest, after
-    its kind.
+    `builders` make the protocols that the port serves. `not_served` is what the log says, after the kind, of
+    a connection that is closed because the port does not serve its kind.
     """
 
     def __init__(self, hub: Hub, builders: Mapping[Kind, Builder], not_served: str) -> None:
@@ -28,7 +28,7 @@ class PortTable:
         self._not_served = not_served
 
     def detect(self, data: bytearray, before: int) -> Kind:
-        """What a connection speaks that has sent `data`; `before` as in `longconn.wire.first_bytes.detect`."""
+        """What a connection speaks that has sent `data`; for `before` see `longconn.wire.first_bytes.detect`."""
         return detect(data, self.hub.settings.max_message, before)
 
     def pass_on(self, kind: Kind, transport: Any, data: bytes, written: bool = False) -> None:

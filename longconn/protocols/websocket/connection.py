@@ -64,7 +64,7 @@ class Spoken(Protocol):
         """The connection is lost."""
 
 
-class LiveWebSocket(PausableReading, WebSocketServerProtocol):  # type: ignore[misc]
+class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ignore[misc]
     """One WebSocket connection.
 
     `hub` is there from the start; `outlet`, `host` and `address` once the handshake is done.
@@ -247,10 +247,10 @@ class WebSocketServer(WebSocketServerFactory):
     any other `chat`. `take_over` gives the mode for connections of a site.
     """
 
-    protocol: Any = LiveWebSocket
+    protocol: Any = WebSocketConnection
     noisy = False
 
-    def __init__(self, hub: Hub, spoken: Mapping[str, Callable[[LiveWebSocket], Spoken]]) -> None:
+    def __init__(self, hub: Hub, spoken: Mapping[str, Callable[[WebSocketConnection], Spoken]]) -> None:
         super().__init__(reactor=hub.clock, server="longconn")  # type: ignore[no-untyped-call]
         self.hub = hub
         self.spoken = spoken
@@ -276,7 +276,7 @@ class WebSocketServer(WebSocketServerFactory):
         """For TLS with ALPN (RFC 7301)."""
         return HTTP1_ALPN
 
-    def admit(self, protocol: LiveWebSocket, request: ConnectionRequest) -> None:
+    def admit(self, protocol: WebSocketConnection, request: ConnectionRequest) -> None:
         """Check a handshake that came to the factory's own port. Raises ConnectionDeny."""
         transport: Any = protocol.transport
         headers = request.headers
@@ -313,7 +313,7 @@ class WebSocketServer(WebSocketServerFactory):
         if leave is not None:
             leave()
         transport.unregisterProducer()
-        protocol: LiveWebSocket = self.protocol()
+        protocol: WebSocketConnection = self.protocol()
         protocol.factory = self
         protocol.mode, protocol.channel, protocol.name = mode, channel, name
         protocol.admitted = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longconn.core.disconnects import IDLE, Disconnect
 from longconn.protocols.connection.command_queue import CommandQueue
-from longconn.protocols.websocket.connection import LiveWebSocket
+from longconn.protocols.websocket.connection import WebSocketConnection
 from longconn.wire.websocket import BINARY, close_code, frame
 
 
@@ -13,7 +13,7 @@ class EchoWebSocket:
 
     pinged = True
 
-    def __init__(self, socket: LiveWebSocket) -> None:
+    def __init__(self, socket: WebSocketConnection) -> None:
         """Raises CommandError where there are too many clients."""
         self._socket = socket
         self._hub = hub = socket.hub
