@@ -30,11 +30,10 @@ PROTOCOLS = {
     "connection": (),
     "port": ("connection",),
     "http": ("connection",),
-    "websocket": ("connection", "chat", "centrifugo"),
+    "websocket": ("connection",),
     "grpc": ("connection",),
-    "chat": ("connection", "compose"),
-    "centrifugo": ("connection", "http"),
-    "compose": ("centrifugo",),
+    "chat": ("connection", "port", "websocket"),
+    "centrifugo": ("connection", "http", "websocket"),
 }
 #: Rooms without Twisted, and the one package that they use.
 PLAIN = ("core", "wire")

@@ -12,11 +12,9 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from longconn.auth.jwt import JWTVerifier
 from longconn.core.hub import Hub
 from longconn.core.settings import Settings
-from longconn.protocols.chat.tcp import ChatFactory
 from longconn.protocols.grpc.factory import GrpcFactory
-from longconn.protocols.port.shared_port import SharedPortFactory
 from longconn.service import greeting, logs, open_files
-from longconn.service.embedding import LiveSite
+from longconn.service.embedding import ChatFactory, LiveSite, SharedPortFactory
 from longconn.service.logs import log
 from longconn.service.ports import Ports
 from longconn.service.shutdown import Drain, SecondSignal

@@ -44,10 +44,10 @@ LINGER = 5.0
 
 @implementer(IPushProducer)
 class SocketOutlet:
-    """Writes to one transport for one client, as the core asks (`longconn.core.client.Outlet`).
+    """Writes to one transport for one client (see `longconn.core.client.Outlet`).
 
-    `on_close` is called once with the reason when the connection is to end; it writes what the
-    protocol says for a farewell by `finish`. The outlet takes the place of any producer of the
+    `on_close` is called once, with the reason, when the connection is to end; it writes the protocol's
+    farewell by `finish`. The outlet takes the place of any producer of the
     transport. On a plain socket it registers only while something waits, as a pull producer:
     that is asked for more exactly when the transport is empty. Elsewhere it is a push producer.
     """
@@ -63,17 +63,17 @@ class SocketOutlet:
         self.client: Client | None = None
         #: when something last went out (the hub's coarse time); 0 before
         self.sent_at = 0.0
-        #: nothing more is taken, but the farewell
+        #: whether nothing more is taken but the farewell
         self.closing = False
         self._on_close = on_close
-        # Sent directly only on a transport of exactly this type: what wraps one (TLS above all) hands
+        # Only a transport of exactly this type is sent to directly: what wraps one (TLS above all) hands
         # unknown attributes through to the raw one, and plaintext would leave
         # (twisted/protocols/policies.py, ProtocolWrapper.__getattr__).
         self._send = transport.getHandle().send if type(transport) in _PLAIN else None
         # None unless something waits here or in the transport.
         self._queue: SendQueue | None = None
         self._paused = False
-        # What happens when all is out, if anything.
+        # Called when all is out.
         self._ended: Callable[[], None] | None = None
         self._linger: Call | None = None
         transport.unregisterProducer()
@@ -95,7 +95,7 @@ class SocketOutlet:
     # Writing.
 
     def write(self, data: bytes) -> None:
-        """Send `data` now, or let it wait within the bound; over it, the client is disconnected."""
+        """Send `data` now, or let it wait within the bound. Over the bound the client is disconnected."""
         if self.closing or not data:
             return
         if self._queue is not None:
@@ -110,7 +110,7 @@ class SocketOutlet:
                 self._pass_on(self._need_queue())
 
     def write_backlog(self, source: Iterator[bytes]) -> None:
-        """Send what `source` yields, asking for more as it goes out; it does not count as waiting."""
+        """Send what `source` yields, and ask it for more as that goes out. It does not count as waiting."""
         if not self.closing:
             self._need_queue().add_backlog(source)
             self._flush()
@@ -121,9 +121,9 @@ class SocketOutlet:
         return self._queue
 
     def _try(self, data: bytes | memoryview) -> int:
-        """Send directly: how many bytes the kernel took."""
+        """Send directly; return how many bytes the kernel took."""
         transport = self.transport
-        # Connected, not closing, not upgraded to TLS, and nothing of others' before us in the transport.
+        # Connected, not closing, not upgraded to TLS, and nothing before this in the transport.
         if (
             not transport.connected
             or transport.disconnecting
@@ -137,7 +137,7 @@ class SocketOutlet:
             try:
                 sent = self._send(data)  # type: ignore[misc]
             except OSError:
-                # EWOULDBLOCK; or else the reactor meets the same error when it writes, and delivers connectionLost.
+                # EWOULDBLOCK. After any other error the reactor meets it too, and delivers connectionLost.
                 sent = 0
         self.sent_at = self.hub.wheel.now
         if sent < len(data):
@@ -170,7 +170,7 @@ class SocketOutlet:
                 # A plain transport tells by a pull producer when what it holds is out.
                 self.pauseProducing()
                 if not self._registered:
-                    # It asks for the first at once: that is not the answer.
+                    # It calls resumeProducing at once, which is ignored: nothing is out yet.
                     self.transport.registerProducer(self, False)
                     self._registered = True
 
@@ -201,15 +201,15 @@ class SocketOutlet:
         self._flush()
 
     def stopProducing(self) -> None:
-        """The connection is lost; the protocol is told by connectionLost."""
+        """The connection is lost; connectionLost follows."""
 
     # The end.
 
     def close(self, disconnect: Disconnect) -> None:
-        """End the connection for a numbered reason. What waits is sent before, but not to the slow."""
+        """End the connection for a numbered reason. What waits is sent before that, but not to a slow client."""
         slow = disconnect in (SLOW, WRITE_TIMEOUT)
         if self.closing:
-            if slow:  # it has its reason already, but may not keep what waits for it
+            if slow:  # it was told another reason already; what waits is dropped all the same
                 self._drop_queue()
                 self.transport.abortConnection()
             return
@@ -258,7 +258,7 @@ class SocketOutlet:
         self.transport.abortConnection()
 
     def detach(self) -> None:
-        """Let go of a connection to which nothing was written: another protocol takes it."""
+        """Let go of the connection, before another protocol takes it."""
         self._unregister()
         self.stop()
 
@@ -268,7 +268,7 @@ class SocketOutlet:
             self.transport.unregisterProducer()
 
     def stop(self) -> None:
-        """The connection is lost: forget everything, the protocol too, so that no cycle keeps it in memory."""
+        """The connection is lost: forget everything, also the protocol, which would be a reference cycle."""
         self.closing = True
         self._on_close = _ignore
         self.client = None
@@ -282,13 +282,13 @@ class SocketOutlet:
 
 
 def _ignore(disconnect: Disconnect) -> None:
-    """What closes a connection that is lost already."""
+    """Do nothing: the connection is lost already."""
 
 
 def _make_small(transport: Any) -> None:
-    """Let the socket below a wrapped transport be full early, so that little waits where it is not counted.
+    """Make the socket below a wrapped transport full early, so that little waits where it is not counted.
 
-    Not below one record: `bufferSize` is also what is read at once (twisted/internet/tcp.py, doRead).
+    It is not made smaller than one record: `bufferSize` is also what is read at once (twisted/internet/tcp.py, doRead).
     """
     raw = transport
     while hasattr(raw, "transport") and not hasattr(type(raw), "bufferSize"):
