@@ -16,7 +16,7 @@ STDLIB = sys.stdlib_module_names
 ROOMS = {
     "core": ("server_api",),
     "wire": ("core",),
-    "auth": ("core", "config"),
+    "auth": ("core",),
     "config": ("core", "auth"),
     "protocols": ("core", "wire", "v1", "server_api"),
     "server_api": ("core", "wire", "protocols"),

@@ -25,8 +25,7 @@ import warnings
 from typing import Any
 
 from longconn.auth.keys import Keys, load_keys
-from longconn.config.values import shown
-from longconn.core.errors import TOKEN_EXPIRED, CommandError, ConfigError
+from longconn.core.errors import TOKEN_EXPIRED, CommandError, ConfigError, shown
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from longconn.config.values import shown
-from longconn.core.errors import ConfigError
+from longconn.core.errors import ConfigError, shown
 from longconn.core.settings import Settings
 
 #: Keys by the names of the algorithms (RFC 7518, section 3.1) that they are for.

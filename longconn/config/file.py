@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from longconn.auth.jwt import JWTVerifier
-from longconn.config import endpoints as listening
+from longconn.config import endpoints
 from longconn.config import namespaces as channel_tables
-from longconn.config.values import BadValue, is_list, is_secret, parse, shown, strings
-from longconn.core.errors import CommandError, ConfigError
+from longconn.config.values import BadValue, is_list, is_secret, parse, strings
+from longconn.core.errors import CommandError, ConfigError, shown
 from longconn.core.namespaces import NAMESPACE_BOUNDARY, personal_channel
 from longconn.core.settings import OPTIONS, Settings
 
@@ -95,7 +95,7 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
         values[name] = _parsed(name, given, sources[name])
     ports = {name: values.pop(name, ()) for name in PORTS}
     if not any(ports.values()):
-        ports["port"] = listening.default_ports()
+        ports["port"] = endpoints.default_ports()
     settings = Settings(**values)
     _check(settings, sources)
     return Config(settings, sources=sources, **ports)
@@ -195,7 +195,7 @@ def _parsed(name: str, value: object, source: str) -> Any:
         found = value if isinstance(value, list) else [value]
         texts = [str(each) if type(each) is int else each for each in found]
         for text in strings(texts):
-            listening.check(text)
+            endpoints.check(text)
         return tuple(texts)
     except (BadValue, ConfigError) as error:
         raise ConfigError(f"{source}: {error}") from None

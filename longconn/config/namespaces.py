@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from longconn.config.values import BadValue, kind_of, parse, shown
-from longconn.core.errors import CommandError, ConfigError
+from longconn.config.values import BadValue, kind_of, parse
+from longconn.core.errors import CommandError, ConfigError, shown
 from longconn.core.names import check_channel
 from longconn.core.namespaces import NAMESPACE_BOUNDARY, USER_BOUNDARY, ChannelOptions, Namespaces
 

@@ -16,7 +16,7 @@ import re
 from dataclasses import Field
 from typing import Any
 
-from longconn.core.errors import CommandError
+from longconn.core.errors import CommandError, shown
 from longconn.core.names import check_channel
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([A-Za-z]*)", re.ASCII)
@@ -35,12 +35,6 @@ _HOST = re.compile(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", re.ASCII)
 
 class BadValue(ValueError):
     """A value that an option cannot have; the text is a part of one line."""
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """`value` as an error names it: quoted, on one line, shortened."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def is_list(option: Field[Any]) -> bool:

@@ -73,7 +73,7 @@ class LongConnService(Service):
     @property
     def addresses(self) -> list[tuple[str, Any]]:
         """What is listened on now, in the order given: pairs of `port`, `tcp`, `http` or `grpc` and an IAddress."""
-        return [(each.kind, each.address) for each in self._ports.places]
+        return [(each.option, each.address) for each in self._ports.open_ports]
 
     # The start.
 
@@ -101,11 +101,11 @@ class LongConnService(Service):
         logs.attach()
 
     def _greet(self) -> None:
-        places = self._ports.places
-        warning = greeting.warning(places)
+        ports = self._ports.open_ports
+        warning = greeting.warning(ports)
         if warning is not None:
             log.warn("{line}", line=warning)
-        for line in greeting.lines(places, self.hub.settings.default_channel):
+        for line in greeting.lines(ports, self.hub.settings.default_channel):
             log.info("{line}", line=line)
         if isinstance(self.hub.verifier, JWTVerifier):
             self.hub.verifier.warn()

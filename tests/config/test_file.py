@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import TestCase
 
-from longconn.config import endpoints as listening
+from longconn.config import endpoints
 from longconn.config.file import NAMES, load, to_toml
 from longconn.core.errors import ConfigError
 from longconn.core.namespaces import ChannelOptions, Namespaces
@@ -35,7 +34,7 @@ class PrecedenceTests(Case):
         config = load({}, {})
         self.assertEqual(config.settings, Settings())
         self.assertEqual(set(config.sources.values()), {"default"})
-        self.assertEqual(config.port, listening.default_ports())
+        self.assertEqual(config.port, endpoints.default_ports())
         self.assertEqual((config.tcp, config.http), ((), ()))
 
     def test_flag_before_variable_before_file(self) -> None:
@@ -270,35 +269,49 @@ class TokenTests(Case):
 
 
 class ListeningTests(Case):
+    def listened(self, text: str) -> tuple[int, str, int]:
+        """Port, interface and backlog with which a listening string listens."""
+        reactor = MemoryReactor()
+        endpoints.server_endpoint(reactor, text).endpoint.listen(object())
+        port, _, backlog, interface = reactor.tcpServers[0]
+        return port, interface, backlog
+
     def test_short_forms(self) -> None:
         for text, expected in (
-            ("9999", "tcp:9999:backlog=4096"),
-            (":9999", "tcp:9999:backlog=4096"),
-            ("127.0.0.1:0", "tcp:0:interface=127.0.0.1:backlog=4096"),
-            ("localhost:1", "tcp:1:interface=127.0.0.1:backlog=4096"),
-            ("[::1]:80", r"tcp:80:interface=\:\:1:backlog=4096"),
+            ("9999", (9999, "", 4096)),
+            (":9999", (9999, "", 4096)),
+            ("127.0.0.1:0", (0, "127.0.0.1", 4096)),
+            ("localhost:1", (1, "127.0.0.1", 4096)),
+            ("[::1]:80", (80, "::1", 4096)),
         ):
-            self.assertEqual(listening.description(text), expected)
-            self.assertEqual(listening.description(expected), expected)
+            self.assertEqual(self.listened(text), expected)
 
     def test_a_backlog_that_is_named_stays(self) -> None:
-        for text in ("tcp:1:backlog=5", "tcp:1:127.0.0.1:5", "tcp:backlog=5:port=1", "systemd:domain=INET:index=0"):
-            self.assertEqual(listening.description(text), text)
-        self.assertEqual(listening.description("unix:/a\\:b"), "unix:/a\\:b:backlog=4096")
+        for text, expected in (
+            ("tcp:1:backlog=5", (1, "", 5)),
+            ("tcp:1:127.0.0.1:5", (1, "127.0.0.1", 5)),
+            ("tcp:backlog=5:port=1", (1, "", 5)),
+            ("tcp:1:127.0.0.1", (1, "127.0.0.1", 4096)),
+            ("tcp:port=1:interface=\\:\\:1", (1, "::1", 4096)),
+        ):
+            self.assertEqual(self.listened(text), expected)
 
-    def test_descriptions_become_twisteds_endpoints(self) -> None:
+    def test_unix(self) -> None:
         reactor = MemoryReactor()
-        self.assertIsInstance(listening.endpoint(reactor, "[::1]:0"), TCP4ServerEndpoint)
-        self.assertIsInstance(listening.endpoint(reactor, "unix:/tmp/x:mode=600"), UNIXServerEndpoint)
-        listening.endpoint(reactor, "[::1]:80").listen(object())
-        port, _, backlog, interface = reactor.tcpServers[0]
-        self.assertEqual((port, backlog, interface), (80, 4096, "::1"))
+        parsed = endpoints.server_endpoint(reactor, "unix:/tmp/a\\:b:mode=600")
+        self.assertEqual(parsed.kind, "unix")
+        parsed.endpoint.listen(object())
+        address, _, backlog, mode, _ = reactor.unixServers[0]
+        self.assertEqual((address, backlog, mode), ("/tmp/a:b", 4096, 0o600))
 
     def test_what_cannot_be(self) -> None:
         for text, word in (
             ("70000", "from 0 to 65535"),
             ("tcp:70000", "from 0 to 65535"),
             ("tcp:port=x", "from 0 to 65535"),
+            ("tcp6:70000", "from 0 to 65535"),
+            ("tcp:-1", "from 0 to 65535"),
+            ("123456", "from 0 to 65535"),
             ("tcp", "from 0 to 65535"),
             ("300.1.1.1:1", "no IPv4 address"),
             ("[::g]:1", "no IPv6 address"),
@@ -323,4 +336,4 @@ class ListeningTests(Case):
             ("unix:/nowhere/x", FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
             ("x", ValueError("two\nlines"), "cannot listen on x: two lines"),
         ):
-            self.assertIn(line, listening.failure(text, error))
+            self.assertIn(line, endpoints.failure(text, error))

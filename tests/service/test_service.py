@@ -19,7 +19,7 @@ from longconn.config.endpoints import ListenError
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.errors import ConfigError
 from longconn.core.hub import Hub
-from longconn.service.greeting import Place, lines
+from longconn.service.greeting import OpenPort, lines
 from longconn.service.shutdown import GROUP, MOMENT, TICK, Drain
 
 LOOPBACK = "127.0.0.1:0"
@@ -178,20 +178,20 @@ class GreetingTests(Case):
             self.started(port=[LOOPBACK])
         self.assertNotIn("authentication", "\n".join(map(str, map(formatEvent, events))))
 
-    def test_other_places(self) -> None:
+    def test_lines_for_other_kinds_of_ports(self) -> None:
         from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
         ipv4, ipv6 = IPv4Address("TCP", "127.0.0.1", 9), IPv6Address("TCP", "::1", 9)
-        both = "\n".join(lines([Place("port", "tcp", ipv4), Place("port", "tcp", ipv6)], "a/ü"))
+        both = "\n".join(lines([OpenPort("port", "tcp", ipv4), OpenPort("port", "tcp", ipv6)], "a/ü"))
         self.assertIn("listening on 127.0.0.1:9 and [::1]:9: ", both)
         self.assertIn("nc localhost 9\n", both)
         self.assertIn("http://localhost:9/channels/a%2F%C3%BC/events", both)
-        self.assertIn("nc ::1 9\n", "\n".join(lines([Place("port", "tcp", ipv6)], "a")))
-        self.assertIn("http://[::1]:9/channels/a\n", "\n".join(lines([Place("port", "tcp", ipv6)], "a")))
-        unix = "\n".join(lines([Place("port", "unix", UNIXAddress("/run/a b"))], "a"))
+        self.assertIn("nc ::1 9\n", "\n".join(lines([OpenPort("port", "tcp", ipv6)], "a")))
+        self.assertIn("http://[::1]:9/channels/a\n", "\n".join(lines([OpenPort("port", "tcp", ipv6)], "a")))
+        unix = "\n".join(lines([OpenPort("port", "unix", UNIXAddress("/run/a b"))], "a"))
         self.assertIn("nc -U '/run/a b'", unix)
         self.assertIn("curl --unix-socket '/run/a b' -N http://localhost/channels/a/events", unix)
-        tls = "\n".join(lines([Place("port", "ssl", ipv4)], "a"))
+        tls = "\n".join(lines([OpenPort("port", "ssl", ipv4)], "a"))
         self.assertIn("openssl s_client -quiet -connect 127.0.0.1:9", tls)
         self.assertIn("https://127.0.0.1:9/", tls)
         self.assertEqual(lines([], "a"), ["listening nowhere"])
