@@ -1,7 +1,7 @@
 """The flags of the command line, made from the fields of `Settings`.
 
-`twistd longconn`, `twist longconn` and `longconn serve` share them. One flag for each
-option, `--max-message` for `max_message`; those that hold a list may be repeated.
+`twistd longconn`, `twist longconn` and `longconn serve` share them. Each option has a flag: `max_message` has
+`--max-message`. The flag of a list may be repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PORT_HELP = {
     "http": "serve HTTP, WebSocket and SSE alone here",
     "grpc": "serve gRPC alone here",
 }
-#: Titles over the help, each with the option that it stands before.
+#: Headings of the help, by the first option under each.
 _TITLES = {
     "default_channel": "What people see",
     "allowed_origin": "Who may come",
@@ -48,14 +48,14 @@ variables before the file. Rights in channels are tables of the file alone.
 
 
 def _repeatable(name: str) -> Callable[[Any, str], None]:
-    def append(self: Options, value: str) -> None:
+    def append(self: CommandLineOptions, value: str) -> None:
         self.given.setdefault(name, []).append(value)
 
     return append
 
 
-class Options(usage.Options):
-    """What the command line says; after `parseOptions`, `config` is what all sources together say.
+class CommandLineOptions(usage.Options):
+    """Parses the command line. After `parseOptions`, `config` is the configuration of all sources.
 
     `parseOptions` raises `twisted.python.usage.UsageError`, of one line.
     """
@@ -103,12 +103,12 @@ class Options(usage.Options):
             raise usage.UsageError(str(error)) from None
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help, in groups; Twisted's own is one list."""
+        """The help in groups. Twisted's own is one list."""
         return "\n".join(_help(width or int(os.environ.get("COLUMNS") or 100))) + "\n\n" + _EPILOGUE
 
 
 for _name in (*PORTS, *(name for name, option in OPTIONS.items() if is_list(option))):
-    setattr(Options, f"opt_{_name}", _repeatable(_name))
+    setattr(CommandLineOptions, f"opt_{_name}", _repeatable(_name))
 
 
 def _help(width: int) -> Iterator[str]:
@@ -147,7 +147,7 @@ def _placeholder(option: Any) -> str:
 
 
 def _written(value: Any, unit: str) -> str:
-    """A default as a person would write it; nothing for none."""
+    """A default as a person would write it; "" for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
