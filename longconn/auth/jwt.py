@@ -79,7 +79,7 @@ class JWTVerifier:
         return ConnectionToken(claims.text("sub"), claims.expires_at(), claims.info(), claims.subs())
 
     def subscription(self, token: str, channel: str, user: str, now: float, client: str = "") -> SubscriptionToken:
-        """Verify a token that lets a client subscribe to `channel`. Raises CommandError(TOKEN_EXPIRED) or TokenError."""
+        """Verify a token for the subscription to a channel. Raises CommandError(TOKEN_EXPIRED) or TokenError."""
         claims = _Claims("subscription", self._payload("subscription", token))
         self._check(claims, now)
         found = claims.text("channel")
