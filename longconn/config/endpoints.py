@@ -142,7 +142,7 @@ def _from_description(reactor: Any, description: str) -> Any:
     kind, colon, arguments = description.partition(":")
     if kind in _WITH_BACKLOG:
         # Of two named arguments the later one counts, so this one is a default.
-        with suppress(TypeError):  # there is a positional one
+        with suppress(TypeError):  # it has a positional one
             return serverFromString(reactor, f"{kind}:backlog={BACKLOG}{colon}{arguments}")
     return serverFromString(reactor, description)
 

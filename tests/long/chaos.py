@@ -70,7 +70,7 @@ class _Person:
         self.since = member.since
         self.stalled = False
         self.stalls = 0
-        #: the offset that comes next, by channel, once it is known
+        #: the next offset by channel, once it is known
         self.next: dict[str, int] = {}
 
 
@@ -92,9 +92,9 @@ class Chaos:
             "websocket": WebSocketFactory(self.hub),
         }
         self.people: list[_Person] = []
-        #: what was said, by channel: the text of offset N at N - 1
+        #: the published texts by channel: the text of offset N is at N - 1
         self.truth: dict[str, list[str]] = {each: [] for each in _CHANNELS}
-        #: and where each text was said in the end: a speaker may still be elsewhere than it thinks
+        #: the channel in which each text was published: a member may still be in its previous channel
         self.places: dict[str, tuple[str, int]] = {}
         self.told = 0
         self.checked = 0

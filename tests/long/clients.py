@@ -32,13 +32,13 @@ URLS = (
     "https://127.0.0.1:{tls}/connection/sse",
 )
 OF_EACH = 5
-#: A publisher's pause between two publications, and the longest from one trouble to the next, in seconds.
+#: Seconds between two publications of a publisher, and the most between two disturbances.
 PAUSE = 0.1
 CALM = 4.0
 CHANNEL = "soak"
-#: Enough is kept for what the longest outage misses: whoever is told that it lost something was told of a restart.
+#: History outlasts the longest outage, so a client loses publications only by a restart.
 SETTINGS = "ping_interval = 2\npong_timeout = 20\nhistory_size = 10000\nhistory_bytes = 10000000\n"
-#: Seconds for the last publication to reach everybody: to notice a dead peer, and the longest wait after that.
+#: Seconds for the last publication to reach all clients: to notice a dead peer, and the longest wait after that.
 LAST = 45.0
 
 
@@ -117,7 +117,7 @@ class Cable(Factory):
         self.target = target
         self.random = numbers
         self.sides: set[Side] = set()
-        #: whether new connections are let in and then nothing passes
+        #: whether new connections are accepted, but no byte passes
         self.dead = False
         self.listening = reactor.listenTCP(0, self, interface="127.0.0.1")
         self.port: int = self.listening.getHost().port
@@ -199,7 +199,7 @@ class Soak:
         self.cables = (plain, tls)
         self.urls = [each.format(plain=plain.port, tls=tls.port) for each in URLS]
         self.clients: list[Client] = []
-        #: what was read, by place
+        #: the publications that were read, by position
         self.truth: dict[Position, tuple[int, int]] = {}
         self.counts: Counter[str] = Counter()
         self.over = False

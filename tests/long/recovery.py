@@ -19,11 +19,11 @@ from tests.live.programs import Server
 
 CLIENTS = 200
 PUBLISHERS = 4
-#: Publications a second of one publisher, and how many are kept: three seconds' worth.
+#: Publications a second of one publisher, and the size of the history: three seconds.
 RATE = 25
 KEPT = 300
 CHANNEL = "soak"
-#: Seconds for what was published to reach everybody at the end.
+#: Seconds at the end for publications to reach all clients.
 LAST = 20.0
 
 
@@ -170,7 +170,7 @@ class Soak:
         self.random = random.Random(seed)
         self.port = port
         self.over = asyncio.Event()
-        #: data by offset, as somebody read it; and how many publications were accepted
+        #: data by offset, as the first client read it; and the number of accepted publications
         self.truth: dict[int, list[int]] = {}
         self.published = 0
         self.counts: Counter[str] = Counter()

@@ -31,12 +31,12 @@ force_recovery = true
 history_size = 2
 """
 PORT = 8000
-#: What is replaced in the tests: (pattern, by). Of every loop the first round stays: JSON, and no delta.
+#: Replacements in the tests: (pattern, by). Every loop keeps its first round alone: JSON without delta.
 LEFT_OUT = (
     (r"for use_protobuf in \(False, True\)", "for use_protobuf in (False,)"),
     (r"for delta in \(None, (centrifuge\.)?DeltaType\.FOSSIL\)", "for delta in (None,)"),
 )
-#: Seconds for one test: some wait without an end for what does not come.
+#: Seconds for one test: some tests wait for ever if an event does not come.
 PATIENCE = 30
 _RUNNER = f"""
 import asyncio, inspect, unittest
