@@ -18,7 +18,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # a checkout that is not installed
 
 from longconn.config.file import PREFIX, flag  # noqa: E402
-from longconn.config.flags import _PORT_HELP, _written  # noqa: E402
+from longconn.config.flags import PORT_HELP, default_text  # noqa: E402
 from longconn.config.namespaces import FIELDS  # noqa: E402
 from longconn.config.values import allowed, is_list  # noqa: E402
 from longconn.core import errors  # noqa: E402
@@ -64,14 +64,14 @@ def _code(text: object) -> str:
 
 
 def ports() -> str:
-    return table(("flag", "what"), ((_code(flag(name)), text) for name, text in _PORT_HELP.items()))
+    return table(("flag", "what"), ((_code(flag(name)), text) for name, text in PORT_HELP.items()))
 
 
 def options() -> str:
     rows = []
     for name, option in OPTIONS.items():
         default = (
-            "none" if option.default in ((), "", None) else _code(_written(option.default, option.metadata["unit"]))
+            "none" if option.default in ((), "", None) else _code(default_text(option.default, option.metadata["unit"]))
         )
         values = "any number of them" if is_list(option) else allowed(option)
         rows.append((_code(flag(name)), default, option.metadata["help"], values))

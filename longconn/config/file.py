@@ -80,7 +80,7 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
     if path:
         file_values = _read(path, origin)
         tables = {name: file_values.pop(name) for name in channel_tables.TABLES if name in file_values}
-        values["namespaces"], found = channel_tables.read(tables, path, _known)
+        values["namespaces"], found = channel_tables.read_tables(tables, path, _hint)
         sources.update(found)
         for name, value in file_values.items():
             sources[name] = f"file {path} key {name}"
@@ -129,9 +129,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def to_toml(config: Config) -> str:
     """`config` as a TOML file for `--config`. A comment on each line names the source of the value."""
     lines = [_line(name, config.value(name), config.sources[name]) for name in NAMES]
-    for place, values in channel_tables.written(config.settings.namespaces):
-        lines += ["", f"[{place}]"]
-        lines += [_line(name, value, config.sources.get(f"{place}.{name}", "default")) for name, value in values]
+    for table, values in channel_tables.written_tables(config.settings.namespaces):
+        lines += ["", f"[{table}]"]
+        lines += [_line(name, value, config.sources.get(f"{table}.{name}", "default")) for name, value in values]
     return "\n".join(lines) + "\n"
 
 
@@ -152,7 +152,7 @@ def _read(path: str, origin: str) -> dict[str, Any]:
         raise ConfigError(f"file {path}: not TOML: {' '.join(str(error).split())}") from error
     for name in values:
         if name not in NAMES and name not in channel_tables.TABLES:
-            raise ConfigError(f"file {path}: unknown key {shown(name)}{_known(name.replace('-', '_').lower(), NAMES)}")
+            raise ConfigError(f"file {path}: unknown key {shown(name)}{_hint(name.replace('-', '_').lower(), NAMES)}")
     return values
 
 
@@ -168,12 +168,12 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
         name = variable.removeprefix(PREFIX).lower()
         if name not in NAMES or variable != variable.upper():
             known = [PREFIX + each.upper() for each in NAMES]
-            raise ConfigError(f"environment: unknown variable {shown(variable)}{_known(variable.upper(), known)}")
+            raise ConfigError(f"environment: unknown variable {shown(variable)}{_hint(variable.upper(), known)}")
         found[name] = text
     return found
 
 
-def _known(name: str, names: Iterable[str]) -> str:
+def _hint(name: str, names: Iterable[str]) -> str:
     return nearest(name, names) or "; `longconn config` prints the keys that are allowed"
 
 

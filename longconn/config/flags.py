@@ -20,7 +20,7 @@ from longconn.config.values import is_list, kind_of
 from longconn.core.errors import ConfigError
 from longconn.core.settings import OPTIONS
 
-_PORT_HELP = {
+PORT_HELP = {
     "port": "serve everything here: chat lines, WebSocket, SSE, HTTP and gRPC, told apart by what the client sends",
     "tcp": "serve chat lines alone here",
     "http": "serve HTTP, WebSocket and SSE alone here",
@@ -113,7 +113,7 @@ for _name in (*PORTS, *(name for name, option in OPTIONS.items() if is_list(opti
 
 def _help(width: int) -> Iterator[str]:
     yield "\nWhere to listen"
-    for name, text in _PORT_HELP.items():
+    for name, text in PORT_HELP.items():
         yield _line(f"{flag(name)}=WHERE *", text, width)
     yield "\nSources and information"
     yield _line("-c, --config=FILE", "a TOML file of options", width)
@@ -125,7 +125,7 @@ def _help(width: int) -> Iterator[str]:
         repeated = is_list(option)
         choices = option.metadata["choices"]
         text = option.metadata["help"] + (f" ({' or '.join(choices)})" if choices else "")
-        default = "" if repeated else _written(option.default, option.metadata["unit"])
+        default = "" if repeated else default_text(option.default, option.metadata["unit"])
         if default:
             text += f" [{default}]"
         yield _line(f"{flag(name)}={_placeholder(option)}{' *' * repeated}", text, width)
@@ -146,7 +146,7 @@ def _placeholder(option: Any) -> str:
     return "N" if unit else option.name.rpartition("_")[2].upper()
 
 
-def _written(value: Any, unit: str) -> str:
+def default_text(value: Any, unit: str) -> str:
     """A default as a person would write it; "" for None."""
     if value is None:
         return ""

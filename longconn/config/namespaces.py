@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -30,10 +30,12 @@ FIELDS = {each.name: each for each in fields(ChannelOptions)}
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
-def read(tables: Mapping[str, Any], path: str, unknown: Any) -> tuple[Namespaces, dict[str, str]]:
+def read_tables(
+    tables: Mapping[str, Any], path: str, hint: Callable[[str, Iterable[str]], str]
+) -> tuple[Namespaces, dict[str, str]]:
     """The namespaces in `tables` of the file `path`, and the source of each value by its dotted key.
 
-    `unknown(name, names)` is the end of an error about an unknown key. Raises ConfigError, of one line.
+    `hint(name, names)` is the end of an error about an unknown key. Raises ConfigError, of one line.
     """
     sources: dict[str, str] = {}
 
@@ -44,7 +46,7 @@ def read(tables: Mapping[str, Any], path: str, unknown: Any) -> tuple[Namespaces
         for name, each in value.items():
             key = f"{table}.{name}"
             if name not in FIELDS:
-                raise ConfigError(f"file {path}: unknown key {shown(key)}{unknown(name, FIELDS)}")
+                raise ConfigError(f"file {path}: unknown key {shown(key)}{hint(name, FIELDS)}")
             sources[key] = f"file {path} key {key}"
             found[name] = _parsed(name, each, sources[key])
         return ChannelOptions(**found)
@@ -62,7 +64,7 @@ def read(tables: Mapping[str, Any], path: str, unknown: Any) -> tuple[Namespaces
     return Namespaces(plain, found), sources
 
 
-def written(namespaces: Namespaces) -> Iterator[tuple[str, list[tuple[str, object]]]]:
+def written_tables(namespaces: Namespaces) -> Iterator[tuple[str, list[tuple[str, object]]]]:
     """Pairs of a table's dotted name and its keys with their values. A value that is not set is None."""
     tables = [(f"{NAMED}.{_key(name)}", options) for name, options in namespaces.named.items()]
     if namespaces.plain != ChannelOptions():
