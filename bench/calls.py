@@ -1,12 +1,11 @@
-"""Deliveries a second to streams of gRPC: our server, and the same service on grpc.aio, side by side.
+"""Deliveries a second to gRPC streams: our server, and the same service on grpc.aio, side by side.
 
     python bench/calls.py [--rounds 3] [--shapes 4x50 100x1] [--in-flight 1 16]
 
-`4x50` is four connections with fifty calls of `LongConn.Subscribe` each. One publisher calls `LongConn.Publish`, and
-has at most `--in-flight` messages under way: sent, and not yet read by all. In each round each server is started
-afresh, loaded and ended. The load client speaks HTTP/2 by hand, as fast as it can be in Python; its windows are so
-large that it never has to open one. The figures are medians over the rounds; what counts is their ratio, within one
-run.
+`4x50` is four connections with fifty calls of `LongConn.Subscribe` each. One publisher calls `LongConn.Publish`. It has
+at most `--in-flight` messages under way: sent, and not yet read by all. Each round starts each server anew, loads it
+and ends it. The load client has its own HTTP/2 framing, to be as fast as Python allows. Its windows are so large that
+it never sends a WINDOW_UPDATE. The figures are medians over the rounds; compare only ratios within one run.
 """
 
 from __future__ import annotations
@@ -28,18 +27,17 @@ from longconn.v1 import longconn_pb2 as pb
 from longconn.wire import http2
 from longconn.wire.grpc import frame
 
-#: 64 bytes of text; a message is counted by what no other part of a frame can be.
+#: Messages are counted by this text, which no other part of a frame contains; a message has 64 bytes.
 MARK = b"<one-message>"
 TEXT = MARK.decode() + "." * (64 - len(MARK))
 SERVICE = b"/longconn.v1.LongConn/"
 PATIENCE = 30.0
-#: What is read at once is read into this: for `recv` the system would find new memory each time, and that takes longer
-#: than to read a message.
+#: The buffer for reading. `recv` would allocate memory each time, which takes longer than reading a message.
 BUFFER = memoryview(bytearray(1 << 18))
 
 
-class Link:
-    """One connection of the client."""
+class Connection:
+    """One HTTP/2 connection of the load client."""
 
     def __init__(self, port: int) -> None:
         self.sock = common.connect(port)
@@ -68,7 +66,7 @@ class Link:
         )
 
     def read(self) -> None:
-        """Count the messages in what came, and answer what has to be answered."""
+        """Count the messages in the bytes that arrived, and acknowledge SETTINGS and PING."""
         data = bytes(BUFFER[: self.sock.recv_into(BUFFER)])
         if not data:
             raise common.BenchError("a connection was closed by the server")
@@ -78,7 +76,7 @@ class Link:
         self._answer(data)
 
     def _answer(self, data: bytes) -> None:
-        """Settings and pings; a call that ends, or a GOAWAY, is the end of the benchmark for a subscriber."""
+        """Acknowledge SETTINGS and PING. Raises BenchError for a GOAWAY or a stream that is reset."""
         data = self._data + data
         at, end = 0, len(data)
         while end - at >= http2.FRAME_HEADER_SIZE:
@@ -98,7 +96,7 @@ class Link:
 
 @dataclass
 class Result:
-    """One window, measured."""
+    """The result for one window."""
 
     rate: float
     p50: float
@@ -107,35 +105,36 @@ class Result:
 
 
 class Load:
-    """Subscribers and the publisher of one run."""
+    """The subscribers and the publisher of one run."""
 
     def __init__(self, port: int, connections: int, calls: int) -> None:
         self.calls = calls
-        self.links = [Link(port) for _ in range(connections)]
-        self.publisher = Link(port)
+        self.connections = [Connection(port) for _ in range(connections)]
+        self.publisher = Connection(port)
         self.epoll = select.epoll()
-        self.by_number = {each.sock.fileno(): each for each in (*self.links, self.publisher)}
+        self.by_number = {each.sock.fileno(): each for each in (*self.connections, self.publisher)}
         for number in self.by_number:
             self.epoll.register(number, select.EPOLLIN)
         request = pb.SubscribeRequest(channel="bench").SerializeToString()
-        for link in self.links:
+        for connection in self.connections:
             for _ in range(calls):
-                link.call(b"Subscribe", request)
+                connection.call(b"Subscribe", request)
         self.message = pb.PublishRequest(channel="bench", text=TEXT).SerializeToString()
         self._sent = 0
 
     def settle(self) -> None:
-        """Until every subscriber gets what is published."""
+        """Publish until every subscriber receives the messages."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            before = [each.count for each in self.links]
+            before = [each.count for each in self.connections]
             self.publisher.call(b"Publish", self.message)
             self._poll_for(0.5)
-            if [each.count - old for each, old in zip(self.links, before, strict=True)] == [self.calls] * len(before):
+            counts = [each.count - old for each, old in zip(self.connections, before, strict=True)]
+            if all(each == self.calls for each in counts):
                 break
             if time.monotonic() > deadline:
-                raise common.BenchError("not all subscribers get what is published")
-        for each in self.links:
+                raise common.BenchError("not all subscribers receive the messages")
+        for each in self.connections:
             each.count = 0
 
     def _poll_for(self, seconds: float) -> None:
@@ -148,10 +147,10 @@ class Load:
             self.by_number[number].read()
 
     def measure(self, in_flight: int, seconds: float, pid: int) -> Result:
-        """Publish for so long; every message is read by all at the end."""
+        """Publish for `seconds`, then wait until all subscribers have read every message."""
         sent: list[float] = []
         waits: list[float] = []
-        for each in self.links:
+        for each in self.connections:
             each.count = 0
         start, cpu, own = time.monotonic(), common.cpu_seconds(pid), time.process_time()
         done = 0
@@ -164,15 +163,15 @@ class Load:
             elif done == len(sent):
                 break
             if now - start > seconds + PATIENCE:
-                raise common.BenchError("what was published did not come")
+                raise common.BenchError("a message did not arrive")
             self._poll(1.0)
             now = time.monotonic()
-            lowest = min(each.count for each in self.links) // self.calls
+            lowest = min(each.count for each in self.connections) // self.calls
             waits += [now - each for each in sent[done:lowest]]
             done = lowest
         took = time.monotonic() - start
-        deliveries = sum(each.count for each in self.links)
-        if deliveries != len(sent) * self.calls * len(self.links):
+        deliveries = sum(each.count for each in self.connections)
+        if deliveries != len(sent) * self.calls * len(self.connections):
             raise common.BenchError(f"{deliveries} deliveries of {len(sent)} messages")
         return Result(
             deliveries / took,
@@ -182,12 +181,12 @@ class Load:
         )
 
     def close(self) -> None:
-        """Hang up."""
-        common.close_all(each.sock for each in (*self.links, self.publisher))
+        """Close all connections."""
+        common.close_all(each.sock for each in (*self.connections, self.publisher))
 
 
 def run(name: str, shape: str, options: argparse.Namespace) -> list[Result]:
-    """Start one server, load it and return what was measured of each window."""
+    """Start one server, load it and return the result of each window."""
     port = common.free_port()
     connections, calls = map(int, shape.split("x"))
     child = common.peer(name, port) if name == "grpc_aio" else common.longconn(port, *common.UNLIMITED)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a server as a child process, connections to it, and what the system says about it."""
+"""Shared by the benchmarks: a server as a child process, connections to it, and its memory and CPU time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNLIMITED = ("--publish-rate=0", "--publish-bytes=0")
 
 
 class BenchError(Exception):
-    """What stops a benchmark: a server that does not start, a connection that is lost."""
+    """A benchmark cannot go on: a server does not start, or a connection is lost."""
 
 
 # -- the server as a child -------------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 class Child:
-    """A server in a process of its own, used as a context manager. It is ended whatever happens, by its own pid."""
+    """A server in a child process, used as a context manager. Its end is certain, and by its own pid."""
 
     def __init__(self, command: list[str], port: int) -> None:
         self.command = command
@@ -143,7 +143,7 @@ def exit_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-# -- what the system says --------------------------------------------------------------------------------------------
+# -- measurements of the system --------------------------------------------------------------------------------------
 
 
 def file_limit() -> int:
@@ -175,7 +175,7 @@ def open_sockets(pid: int) -> int:
         for entry in entries:
             try:
                 count += os.readlink(entry.path).startswith("socket:")
-            except FileNotFoundError:  # closed since
+            except FileNotFoundError:  # closed meanwhile
                 continue
     return count
 
@@ -192,7 +192,7 @@ def connect(port: int, source: str = HOST, receive_buffer: int | None = None) ->
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if source != HOST:
-            # The port is chosen at connect, by the whole address pair: each source address has all of them.
+            # The kernel chooses the port at connect, by the address pair: each source address has all ports.
             sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
             sock.bind((source, 0))
         sock.connect((HOST, port))
@@ -203,7 +203,7 @@ def connect(port: int, source: str = HOST, receive_buffer: int | None = None) ->
 
 
 def read_until(sock: socket.socket, end: bytes) -> bytes:
-    """Read up to and with ``end``, and what came with it."""
+    """Read up to and including ``end``. Returns all bytes read, which may be more."""
     data = b""
     while end not in data:
         more = sock.recv(65536)
@@ -223,7 +223,7 @@ def ask_upgrade(sock: socket.socket, port: int, path: str) -> None:
 
 
 def await_upgrade(sock: socket.socket) -> bytes:
-    """Read the answer of a WebSocket handshake; return what came after it."""
+    """Read the response to a WebSocket handshake. Returns the bytes after it."""
     head, _, rest = read_until(sock, b"\r\n\r\n").partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 101 "):
         raise BenchError(f"no upgrade: {head[:200]!r}")
@@ -240,7 +240,7 @@ def open_many(
 ) -> list[socket.socket]:
     """Open connections of a kind (``tcp`` or ``ws``), a few at a time, from each source address in turn.
 
-    ``between`` is called with those of each step. They come back non-blocking.
+    ``between`` is called with the sockets of each step. The sockets are non-blocking.
     """
     addresses = list(sources)
     opened: list[socket.socket] = []
@@ -251,7 +251,7 @@ def open_many(
                 opened.append(connect(port, addresses[number % len(addresses)]))
             step = opened[start:]
             if kind == "tcp":
-                time.sleep(0.01)  # time to accept them: no answer tells when it has
+                time.sleep(0.01)  # time to accept them: over TCP no response says that it has
             else:
                 for sock in step:
                     ask_upgrade(sock, port, path)
@@ -276,9 +276,9 @@ def close_all(socks: Iterable[socket.socket]) -> None:
 def arrivals(
     epoll: select.epoll, socks: dict[int, socket.socket], quiet: float, at_most: float
 ) -> Iterator[tuple[socket.socket, bytes]]:
-    """Yield what arrives on the sockets until nothing has for ``quiet`` seconds, or for ``at_most`` in all.
+    """Yield bytes that arrive, until none have for ``quiet`` seconds, or ``at_most`` seconds are over.
 
-    Raises BenchError when the server closes one.
+    Raises BenchError when the server closes a socket.
     """
     deadline = time.monotonic() + at_most
     while time.monotonic() < deadline:
@@ -306,10 +306,10 @@ def frame(payload: bytes, opcode: int = 1) -> bytes:
 
 
 def message(kind: str, text: str) -> bytes:
-    """Return what a client of a kind sends to say a text."""
+    """Return the bytes with which a client of a kind publishes a text."""
     return frame(text.encode()) if kind == "ws" else text.encode() + b"\r\n"
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the value below which a share (0 to 1) of the sorted values lies; NaN of none."""
+    """Return the value below which a share (0 to 1) of the sorted values lies; NaN for an empty list."""
     return values[min(len(values) - 1, int(len(values) * share))] if values else float("nan")

@@ -2,8 +2,8 @@
 
     python bench/fanout.py [--rounds 5] [--kinds ws tcp] [--in-flight 1 16]
 
-In each round each server is started afresh, loaded by ``load.py`` and ended; ours and the peer take turns at going
-first. The figures are medians over the rounds; what counts is their ratio, within one run of this program.
+Each round starts each server anew, loads it by ``load.py`` and ends it. Ours and the peer go first in turns. The
+figures are medians over the rounds; compare only ratios within one run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Samples = dict[tuple[str, int, str], list[dict[str, Any]]]
 
 
 def measure(name: str, kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Start one server, load it and return what the load client says of each window."""
+    """Start one server, load it and return the load client's result for each window."""
     port = common.free_port()
     ours = name not in PEERS.values()
     child = common.under_test(options.server, port, *common.UNLIMITED) if ours else common.peer(name, port)
@@ -37,7 +37,7 @@ def measure(name: str, kind: str, options: argparse.Namespace) -> list[dict[str,
             first, second = sorted(os.sched_getaffinity(0))[:2]
             os.sched_setaffinity(child.pid, {first})
             command.append(f"--cpu={second}")
-        # run() kills the client on a time-out or an error; what it writes to standard error is shown.
+        # run() kills the client on a time-out or an error. Its standard error is shown.
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=PATIENCE, text=True)
         if done.returncode:
             raise common.BenchError(f"the load client failed against {name}")
@@ -45,7 +45,7 @@ def measure(name: str, kind: str, options: argparse.Namespace) -> list[dict[str,
 
 
 def collect(options: argparse.Namespace) -> Samples:
-    """Run all the rounds."""
+    """Run all rounds."""
     samples: Samples = defaultdict(list)
     for number in range(options.rounds):
         for kind in options.kinds:

@@ -1,9 +1,10 @@
-"""Resident memory of idle connections, and whether it comes back when they go.
+"""Resident memory of idle connections, and the memory left after they are closed.
 
     python bench/idle.py [--kind ws] [--connections 10000] [--rounds 5]
 
-The server runs as a child. It is warmed up by 50 connections that come and go; what it holds then is the empty server.
-Each round opens all connections, lets them settle, closes them, and waits until the server has closed its ends too.
+The server runs as a child. 50 connections warm it up; its memory after they are closed counts as that of the empty
+server. Each round opens all connections, lets them settle, closes them, and waits until the server has closed its ends
+too.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 
 import common
 
-SPARE = 200  # open files left to the server and to this program for other things
-PER_SOURCE = 2000  # connections from one loopback address; there are about 28,000 ports, each held 60 s after its use
+SPARE = 200  # open files that the server and this program need for other purposes
+PER_SOURCE = 2000  # connections from one loopback address, which has about 28,000 ports; a used port is held for 60 s
 PING = 9
 PONG = 10
 
@@ -32,13 +33,13 @@ class Crowd:
     socks: dict[int, socket.socket]
 
     def read(self, quiet: float, at_most: float) -> None:
-        """Read what has come (joins, pings), answering pings, until it has been quiet or the time is over."""
+        """Read joins and pings, and answer pings, until none arrive or the time is over."""
         for sock, data in common.arrivals(self.epoll, self.socks, quiet, at_most):
             if self.kind == "ws":
                 self._answer_pings(sock, data)
 
     def _answer_pings(self, sock: socket.socket, data: bytes) -> None:
-        # What an idle client is sent is small and comes whole.
+        # Frames to an idle client are small and arrive whole.
         while len(data) >= 4:
             length, start = data[1], 2
             if length == 126:
@@ -50,7 +51,7 @@ class Crowd:
 
 
 def open_crowd(kind: str, port: int, count: int) -> Crowd:
-    """Open connections from several loopback addresses, reading on those that are open already meanwhile."""
+    """Open connections from several loopback addresses, and meanwhile read from those that are open."""
     crowd = Crowd(kind, select.epoll(), {})
     sources = [f"127.0.0.{2 + number}" for number in range(max(1, -(-count // PER_SOURCE)))]
 
@@ -65,7 +66,7 @@ def open_crowd(kind: str, port: int, count: int) -> Crowd:
 
 
 def wait_for_sockets(pid: int, wanted: int, crowd: Crowd | None = None) -> None:
-    """Wait until the server has this many sockets open: all its connections made, or all closed."""
+    """Wait until the server has `wanted` sockets open."""
     deadline = time.monotonic() + 60
     while (now := common.open_sockets(pid)) != wanted:
         if time.monotonic() > deadline:
@@ -77,7 +78,7 @@ def wait_for_sockets(pid: int, wanted: int, crowd: Crowd | None = None) -> None:
 
 
 def settled_kib(pid: int, crowd: Crowd | None = None) -> int:
-    """Return the resident memory once it has stood still for two seconds (waiting 20 at most)."""
+    """Return the resident memory once it has not changed for two seconds, or after 20 seconds."""
     seen = [common.resident_kib(pid)]
     while len(seen) < 20:
         if crowd is None:
@@ -91,7 +92,7 @@ def settled_kib(pid: int, crowd: Crowd | None = None) -> int:
 
 
 def one_round(kind: str, child: common.Child, count: int, empty_sockets: int) -> tuple[int, int]:
-    """Open and close all; return the resident memory while they were open and after."""
+    """Open and close all connections. Returns the resident memory while they were open, and after."""
     crowd = open_crowd(kind, child.port, count)
     try:
         wait_for_sockets(child.pid, empty_sockets + count, crowd)
@@ -104,10 +105,10 @@ def one_round(kind: str, child: common.Child, count: int, empty_sockets: int) ->
 
 
 def measure(options: argparse.Namespace, count: int) -> None:
-    """Print one line for each round as it is done, then the verdicts."""
+    """Print one line for each round, then the verdicts."""
     port = common.free_port()
     with common.under_test(options.server, port) as child:
-        time.sleep(1)  # the connection that found it listening is gone by then
+        time.sleep(1)  # until the connection that found it listening is gone
         empty_sockets = common.open_sockets(child.pid)
         one_round(options.kind, child, 50, empty_sockets)
         empty = common.resident_kib(child.pid)

@@ -2,10 +2,10 @@
 
     python bench/load.py --port=9999 --kind=ws --in-flight 1 16
 
-A message is in flight from when it is sent until *every* subscriber has read it; the publisher, a subscriber like the
-others, never has more than ``--in-flight`` of them. A window's result is one line of JSON on standard output. The sizes
-of a delivery are learnt from one message that every subscriber reads and checks; from then on bytes are counted, and
-at the end each must have got exactly what was sent.
+A message is in flight from when it is sent until *every* subscriber has read it. The publisher is a subscriber, too,
+and never has more than ``--in-flight`` messages in flight. The result of a window is one line of JSON on standard
+output. Every subscriber checks one message, which gives the size of a delivery. From then on bytes are counted, and at
+the end each subscriber must have received exactly what was sent.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dataclasses import asdict, dataclass
 import common
 
 TEXT = "".join(chr(ord("a") + number % 26) for number in range(64))
-UNUSED = 1 << 62  # the count of a file number that is no subscriber: never the lowest
+UNUSED = 1 << 62  # the count of a file number that is not a subscriber, so that it is never the lowest
 
 
 @dataclass
 class Result:
-    """One window, measured."""
+    """The result for one window."""
 
     kind: str
     subscribers: int
@@ -52,11 +52,11 @@ class Load:
         self.publisher = socks[0]
         self.message = common.message(kind, TEXT)
         for number in self.socks:
-            # Edge-triggered: one event for what arrived, and a read that is shorter than the buffer took all of it.
+            # Edge-triggered: one event for all bytes that arrived. A read shorter than the buffer takes all of them.
             self.epoll.register(number, select.EPOLLIN | select.EPOLLET)
 
     def settle(self) -> None:
-        """Let the server make listeners of silent clients and announce everybody; read it all."""
+        """Wait until the server has subscribed the silent clients and announced all; read the announcements."""
         deadline = time.monotonic() + 30
         time.sleep(0.5)
         self._drain(1.5, deadline)
@@ -68,7 +68,7 @@ class Load:
             pass
 
     def learn_size(self) -> int:
-        """Send one message, check that all read the same and return its size on the wire."""
+        """Send one message, check that all subscribers read the same, and return its size on the wire."""
         self.publisher.sendall(self.message)
         got = dict.fromkeys(self.socks, b"")
         for sock, data in common.arrivals(self.epoll, self.socks, 0.5, 10):
@@ -82,7 +82,7 @@ class Load:
         raise common.BenchError(f"not one message but {data[:200]!r}")
 
     def run(self, size: int, in_flight: int, warm_up: float, seconds: float, pid: int | None) -> Result:
-        """Keep the window full for a time, let it run empty, check the counts."""
+        """Keep the window full for `seconds`, let it run empty, and check the counts."""
         receive = {number: sock.recv_into for number, sock in self.socks.items()}
         got = [UNUSED] * (max(receive) + 1)
         for number in receive:
@@ -92,7 +92,10 @@ class Load:
         sent_at: list[float] = []
         done_at: list[float] = []
         most = len(receive)
-        target, behind = size, most  # how many have not yet read up to `target`, the message that is next to be done
+        target, behind = (
+            size,
+            most,
+        )  # `behind` subscribers have not read `target` bytes, the end of the oldest message in flight
         begin = end = 0
         cpu_begin = cpu_end = server_begin = server_end = 0.0
         start = clock()
@@ -147,7 +150,7 @@ class Load:
 
 
 def main() -> None:
-    """Measure each window asked for, one after the other, on the same connections."""
+    """Measure each window, one after the other, on the same connections."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--kind", choices=sorted(common.PATHS), default="ws")

@@ -1,10 +1,10 @@
-"""What one client that never reads costs the others: latency before, while it hangs and after it is disconnected.
+"""The effect of a client that never reads on the others: latency before, while it hangs, and after its disconnect.
 
     python bench/slow.py [--reactor epoll asyncio] [--over tcp tls] [--rate 200] [--size 1024]
 
-One publisher and some readers, chat lines, at a steady rate; a delivery's latency is from the publisher's send to the
-reader's read, both in this process. Then a client comes with a tiny receive buffer that reads nothing, until the
-server disconnects it or ``--at-most`` seconds have gone; then the others go on without it.
+One publisher and some readers exchange chat lines at a steady rate. The latency of a delivery is the time from the
+publisher's send to the reader's read, both in this process. Then a client with a tiny receive buffer connects and reads
+nothing, until the server disconnects it or ``--at-most`` seconds are over. The others then go on without it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import common
 
-SLOW_BUFFER = 2048  # bytes asked for with SO_RCVBUF; the kernel makes its own minimum of it
+SLOW_BUFFER = 2048  # bytes for SO_RCVBUF; the kernel raises them to its minimum
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Reader:
     rest: bytes = b""
 
     def latencies(self) -> list[float]:
-        """Read all there is; return the latency in seconds of each whole line that carries a time."""
+        """Read all that has arrived. Returns the latency in seconds of each whole line that carries a time."""
         received = [self.rest]
         try:
             while data := self.sock.recv(65536):
@@ -53,7 +53,7 @@ class Reader:
 
 @dataclass
 class Room:
-    """The publisher and the readers (it is one of them)."""
+    """The publisher and the readers. The first reader is the publisher."""
 
     readers: list[Reader]
     rate: float
@@ -67,10 +67,10 @@ class Room:
             self.epoll.register(number, select.EPOLLIN)
 
     def talk(self, seconds: float, slow: socket.socket | None = None) -> tuple[list[float], bool]:
-        """Publish at the rate for a time, or until the slow client is cut off; return latencies, and whether it was."""
+        """Publish for `seconds`, or until the slow client is cut off. Returns the latencies, and whether it was."""
         gone = select.poll()
         if slow is not None:
-            gone.register(slow, 0)  # an error or a hang-up is told even so
+            gone.register(slow, 0)  # poll() reports errors and hang-ups even without flags
         found: list[float] = []
         until = time.perf_counter() + seconds
         self.next_send = time.perf_counter()

@@ -1,10 +1,10 @@
-"""Deliveries a second over `/connection/websocket` beside `/ws`: what the structured protocol costs.
+"""Deliveries a second over `/connection/websocket` beside `/ws`: the cost of Centrifugo's client protocol.
 
     python bench/structured.py [--rounds 5]
 
-In each round a server is started afresh for each of the two, which take turns at going first. A thousand WebSockets
-subscribe; a publisher sends 16 publications at once, and the next 16 when every subscriber has read the last. Sizes are
-learnt from one such batch, after so many that offsets do not grow a digit meanwhile.
+Each round starts a server anew for each of the two, which go first in turns. A thousand WebSockets subscribe. A
+publisher sends 16 publications at once, and the next 16 when every subscriber has read them. One such batch gives the
+sizes; so many go before it that offsets do not grow by a digit while measuring.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import common
 TEXT = "".join(chr(ord("a") + number % 26) for number in range(64))
 IN_FLIGHT = 16
 PATHS = {"ws": "/ws", "structured": "/connection/websocket"}
-OFFSET = 10_000  # where measuring starts: a batch is as long as the next one up to 99,999
+OFFSET = 10_000  # where measuring starts: up to 99,999 all batches have the same size
 
 
 class Subscribers:
-    """The connections of one round; the first publishes, and is not counted."""
+    """The connections of one round. The first is the publisher, which is not counted."""
 
     def __init__(self, kind: str, port: int, count: int) -> None:
         self.epoll = select.epoll()
@@ -51,7 +51,7 @@ class Subscribers:
             pass
 
     def learn(self) -> int:
-        """Send batches up to the offset, then one to measure; its size for a subscriber."""
+        """Send batches up to the first offset, then one more. Returns its size for one subscriber."""
         for number in range(OFFSET // IN_FLIGHT):
             self.publisher.sendall(self.batch)
             if number % 16 == 15:
@@ -62,7 +62,7 @@ class Subscribers:
         for sock, data in common.arrivals(self.epoll, self.socks, 0.7, 10):
             got[sock.fileno()] += len(data)
         sizes = {size for number, size in got.items() if number != self.publisher.fileno()}
-        if max(sizes) - min(sizes) > 64:  # a batch that was sent in two has a frame's head more
+        if max(sizes) - min(sizes) > 64:  # a batch sent in two frames has one more frame header
             raise common.BenchError(f"the subscribers read different things: {sorted(sizes)[:3]}")
         return min(sizes)
 
@@ -71,7 +71,7 @@ class Subscribers:
         receive = {number: sock.recv_into for number, sock in self.socks.items()}
         buffer = bytearray(1 << 18)
         subscribers = [number for number in receive if number != self.publisher.fileno()]
-        # Less than the last message: what comes in another number of frames is still a whole batch.
+        # Less by one message: a batch in fewer frames is shorter, and still whole.
         need = size - len(TEXT)
         rounds = 0
         began, cpu = time.perf_counter(), common.cpu_seconds(pid)
@@ -96,7 +96,7 @@ class Subscribers:
 
 
 def measure(kind: str, subscribers: int, seconds: float) -> tuple[float, float]:
-    """One server, one load."""
+    """Measure one kind against a new server."""
     port = common.free_port()
     with common.longconn(port, *common.UNLIMITED, "--ping-interval=0") as child:
         load = Subscribers(kind, port, subscribers)

@@ -1,4 +1,4 @@
-"""The listings of the documentation, run: what a page shows is what happens.
+"""Runs the listings of the documentation, and compares their output with the page.
 
     python docs/listings.py PAGE.md …     run the console listings of pages
 
@@ -10,11 +10,11 @@ with the terminal's name:
     nc   | 127.0.0.1:50000: good morning      anything else is what it prints, in this order
     nc   | ^C                           the program is interrupted (^D: its input ends)
 
-A line `…` stands for any lines, and `…` in a line for anything. Where a listing starts no
-server of its own but uses port 9999, one runs already. The terminal `browser` is the console
-of a page of the server; it knows `new WebSocket(URL)`, `onmessage` and `send`. Ports are
-replaced by free ones. What differs from run to run (ports and ids of clients, epochs, times) is
-compared by what it is, and must be the same wherever the listing has the same.
+A line `…` stands for any lines, and `…` in a line for any text. If a listing starts no server but
+uses port 9999, a server runs already. The terminal `browser` is the console of a page of the
+server; it knows `new WebSocket(URL)`, `onmessage` and `send`. Ports are replaced by free ones.
+Values that differ from run to run (ports and ids of clients, epochs, times) are compared by kind.
+Where a listing has the same value twice, the run must have one value, too.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from time import monotonic
 from terminals import Browser, ListingError, Program
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Seconds for one line to come, or one program to start.
+#: Seconds to wait for one line, or for the start of a program.
 PATIENCE = 20.0
-#: Seconds in which more would come than a listing shows.
+#: Seconds to wait for output that the listing does not show.
 MOMENT = 0.05
 #: Ports that the documentation names, each replaced by a free one.
 PORTS = ("9999", "9998", "8080", "8443")
@@ -46,11 +46,11 @@ PORTS = ("9999", "9998", "8080", "8443")
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w{}-]*) ?(?P<rest>[^\n`]*)\n(?P<text>.*?)^ *```$", re.M | re.S)
 _LABEL = re.compile(r"(?:([a-z][a-z-]*) *\| ?)?(.*)", re.DOTALL)
 _SERVER = re.compile(r"\b(twistd|twist|longconn serve)\b.*")
-# Programs that hear a channel: the next line waits until the server knows them.
+# Programs that subscribe to a channel: the next line waits until the server has subscribed them.
 _LISTENER = re.compile(
     r"^nc (?!.*-N)|^openssl s_client|^curl (.* )?-N |/(events|stream)\b|^longconn (chat|sub) .*:\d{4,5}"
 )
-#: What differs from run to run: at each, a name for it in the listing means one thing in the run.
+#: Values that differ from run to run. Each value in the listing stands for one value of the run.
 _VARIABLE = re.compile(
     r"(?P<peer>(?:127\.0\.0\.1|\[::1\]):\d{4,5})"
     r"|(?<=\"epoch\":\")(?P<epoch>[\w-]{11})(?=\")|(?<=id: )(?P<epoch2>[\w-]{11})(?=:\d)"
@@ -63,7 +63,7 @@ _VARIABLE = re.compile(
 
 @dataclass(frozen=True)
 class Listing:
-    """One fenced block of a page. `argument` is what follows the language."""
+    """One fenced block of a page. `argument` is the text after the language."""
 
     page: Path
     line: int
@@ -85,7 +85,7 @@ def listings(page: Path) -> Iterator[Listing]:
 
 
 def pages() -> list[Path]:
-    """What is documentation."""
+    """The pages of the documentation."""
     found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     return sorted(each for each in found if "_build" not in each.parts)
 
@@ -122,26 +122,26 @@ class Session:
         self._terminals: dict[str, Program | Browser] = {}
         self._stopped: list[Program | Browser] = []
         self._server: Program | None = None
-        # Terminals in which a program runs that ends by itself.
+        # Terminals whose program ends by itself.
         self._brief: set[str] = set()
-        # What the listing calls something, and what it is in this run.
+        # Values in the listing, and the values of this run.
         self._meanings: dict[str, str] = {}
         (folder / "docs" / "examples").mkdir(parents=True)
         for each in (ROOT / "docs" / "examples").glob("*.*"):
             (folder / "docs" / "examples" / each.name).write_text(self._ours(each.read_text()))
-        # In a terminal curl shows no progress for what it prints; here there is no terminal.
+        # In a terminal curl shows no progress for output that it prints; here there is no terminal.
         (folder / ".curlrc").write_text("silent\nshow-error\n")
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("LONGCONN_", "PYTHON"))}
         self._environ = kept | {
             "PATH": path, "HOME": str(folder), "LC_ALL": "C.UTF-8", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1",
-            # What a library has to say of the age of its protoc depends on versions, and is not shown.
+            # A library's warning about the age of its protoc depends on versions, and is not shown.
             "PYTHONWARNINGS": "ignore::UserWarning:google.protobuf.runtime_version",
         }  # fmt: skip
 
     def run(self) -> None:
-        """Raises ListingError where what happens is not what the listing shows."""
+        """Run the listing. Raises ListingError where the output differs from it."""
         text = self._listing.text
         try:
             if not _SERVER.search(text) and "9999" in text and "docs/examples" not in text:
@@ -227,7 +227,7 @@ class Session:
             self._server, first = program, self._server
             assert first is None, "one server in a listing"
         elif _LISTENER.search(command):
-            if self._server is not None:  # else the program is known by what the listing shows next
+            if self._server is not None:  # otherwise the next line of the listing shows that the program runs
                 self._wait(lambda: self._came() > came, f"the server to know of `{command}`")
         elif not command.startswith(("python", "node")):
             self._brief.add(label)
@@ -275,7 +275,7 @@ class Session:
         return True
 
     def _check_end(self, label: str, skipping: set[str], *, ends: bool = False) -> None:
-        """Everything that came was shown; of a program that `ends`, everything that ever comes."""
+        """Check that no output is missing in the listing. A program that `ends` is read to its end."""
         terminal = self._terminals[label]
         lines = []
         while True:

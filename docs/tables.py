@@ -1,10 +1,9 @@
-"""The tables of the reference, made from the code.
+"""Makes the tables of the reference from the code.
 
     python docs/tables.py            write them anew into the pages
     python docs/tables.py --check    exit status 1 if a page is not current
 
-A page has a pair of comments where a table stands: `<!-- table: options -->` and
-`<!-- end of table -->`.
+A pair of comments in a page encloses a table: `<!-- table: options -->` and `<!-- end of table -->`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # a checkout that is not installed
 
 from longconn.config.file import PREFIX, flag  # noqa: E402
-from longconn.config.flags import _PORT_HELP, _written  # noqa: E402
+from longconn.config.flags import PORT_HELP, default_text  # noqa: E402
 from longconn.config.namespaces import FIELDS  # noqa: E402
 from longconn.config.values import allowed, is_list  # noqa: E402
 from longconn.core import errors  # noqa: E402
@@ -31,9 +30,9 @@ from longconn.wire.chat import COMMANDS  # noqa: E402
 from longconn.wire.chat_texts import EN, ZH, Texts  # noqa: E402
 from longconn.wire.websocket import close_code  # noqa: E402
 
-_PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
-#: Names for what a text is for, and values that show it.
+#: The purpose of each text, for the first column.
 _TEXTS = {
     "said": "what is said",
     "joined": "a join",
@@ -65,14 +64,14 @@ def _code(text: object) -> str:
 
 
 def ports() -> str:
-    return table(("flag", "what"), ((_code(flag(name)), text) for name, text in _PORT_HELP.items()))
+    return table(("flag", "what"), ((_code(flag(name)), text) for name, text in PORT_HELP.items()))
 
 
 def options() -> str:
     rows = []
     for name, option in OPTIONS.items():
         default = (
-            "none" if option.default in ((), "", None) else _code(_written(option.default, option.metadata["unit"]))
+            "none" if option.default in ((), "", None) else _code(default_text(option.default, option.metadata["unit"]))
         )
         values = "any number of them" if is_list(option) else allowed(option)
         rows.append((_code(flag(name)), default, option.metadata["help"], values))
@@ -161,12 +160,12 @@ def pages() -> list[Path]:
 
 
 def current(text: str) -> str:
-    """A page's text with its tables as the code has them. Raises KeyError for a table that is not known."""
-    return _PLACE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+    """A page's text with current tables. Raises KeyError for an unknown table."""
+    return _TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
-def untold() -> list[str]:
-    """Texts of the catalogue that no table shows: none, or the list here is not current."""
+def missing_texts() -> list[str]:
+    """Texts of the catalogue that no table shows. It must be empty, or `_TEXTS` is not current."""
     shown = {
         *_TEXTS,
         "counts_joined",

@@ -1,4 +1,4 @@
-"""What a listing's terminals run: programs, and the console of a browser."""
+"""The programs and the browser console that a listing's terminals run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 
 
 class ListingError(AssertionError):
-    """A listing does not show what happens."""
+    """The output differs from a listing."""
 
 
 class Program:
-    """A program in a terminal: what it prints comes as lines."""
+    """A program in a terminal. `lines` is its output."""
 
     def __init__(self, command: str, folder: Path, environ: Mapping[str, str], descriptors: Sequence[int] = ()) -> None:
         self.lines: queue.Queue[str | None] = queue.Queue()
@@ -56,12 +56,12 @@ class Program:
         self._signal(signal.SIGINT)
 
     def _signal(self, number: int) -> None:
-        # Its session is its own: the shell and what it started, and nobody else.
+        # The program has a session of its own, with the shell and its children alone.
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
     def stop(self) -> None:
-        """End it, whatever it is doing."""
+        """End the program."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self._signal(number)
             try:
@@ -69,7 +69,7 @@ class Program:
             except subprocess.TimeoutExpired:
                 continue
             break
-        self._signal(signal.SIGKILL)  # what the shell left behind
+        self._signal(signal.SIGKILL)  # children that the shell left
         self._reader.join(5)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -89,7 +89,7 @@ class Browser:
         self._reader: threading.Thread | None = None
 
     def type(self, text: str) -> None:
-        """Do what a line of JavaScript says."""
+        """Carry out a line of JavaScript."""
         from websockets.sync.client import connect
 
         opened = re.search(r'new WebSocket\("(ws://localhost:\d+\S*)"\)', text)

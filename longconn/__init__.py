@@ -1,8 +1,7 @@
 """One process, one set of channels, every kind of long connection.
 
-The public names, for programs that embed the server in their own Twisted program.
-Each is imported when it is first asked for, so that `import longconn` brings in neither
-a reactor nor Autobahn.
+The public names, for Twisted programs that embed the server. Each name is imported at its first use, so that
+`import longconn` brings in neither a reactor nor Autobahn.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from longconn.service.embedding import ChatFactory, LiveResource, LiveSite, SharedPortFactory, WebSocketFactory
     from longconn.service.service import LongConnService
 
-_HOMES = {
+_MODULES = {
     "ChatFactory": "longconn.service.embedding",
     "ChatProtocol": "longconn.protocols.chat.tcp",
     "Data": "longconn.core.publication",
@@ -54,11 +53,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value  # asked for once
+    value = getattr(import_module(module), name)
+    globals()[name] = value  # the next access does not come here
     return value
 
 

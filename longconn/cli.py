@@ -1,10 +1,10 @@
-"""The console script.
+"""The console script `longconn`.
 
     longconn serve [options]     run the server in the foreground
     longconn config [options]    check and print the effective configuration
     longconn chat | sub | pub | get | echo    clients, in `longconn.commands`
 
-Each command is a function of its arguments in `COMMANDS`, which returns an exit status.
+`COMMANDS` has a function for each command. It takes the arguments and returns the exit status.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from twisted.python.usage import UsageError
 
 import longconn
 from longconn.config.file import nearest, to_toml
-from longconn.config.flags import Options
+from longconn.config.flags import CommandLineOptions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that `arguments` (or the command line) names; the exit status."""
+    """Run the command that `arguments` (by default the command line) names. Returns the exit status."""
     _open_standard()
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("--help", "-h", "help"):
@@ -39,18 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard() -> None:
-    """Open what is closed of standard input, output and error: else sockets would get their numbers, and their data."""
+    """Open standard input, output and error if they are closed. Else a socket would get one of their numbers."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free, which is this
+            os.open(os.devnull, os.O_RDWR)  # open() takes the lowest free number, which is this one
 
 
 def _serve(arguments: list[str]) -> int:
     from twisted.scripts import twistd
 
-    _parsed("serve", arguments)  # twistd does it again; --help and errors here speak of `longconn serve`
+    _parsed("serve", arguments)  # twistd parses again; here --help and errors name `longconn serve`
     sys.argv[1:] = ["--nodaemon", "--pidfile=", "longconn", *arguments]
     twistd.run()
     return 0
@@ -62,7 +62,7 @@ def _config(arguments: list[str]) -> int:
 
 
 def _client(name: str) -> Callable[[list[str]], int]:
-    """The command of a module of `longconn.commands`."""
+    """The command that a module of `longconn.commands` holds."""
 
     def command(arguments: list[str]) -> int:
         from longconn.clients.errors import ClientError
@@ -75,7 +75,7 @@ def _client(name: str) -> Callable[[list[str]], int]:
             return 1
         from twisted.internet import asyncioreactor
 
-        # For all of them that of asyncio: the line editor of `chat` runs on its loop.
+        # The line editor of `chat` needs asyncio's loop; all client commands use the same reactor.
         asyncioreactor.install()
         from twisted.internet import reactor
 
@@ -86,9 +86,9 @@ def _client(name: str) -> Callable[[list[str]], int]:
     return command
 
 
-def _parsed(command: str, arguments: list[str]) -> Options:
-    """The parsed options; ends the program with one line if they cannot be."""
-    options = Options()
+def _parsed(command: str, arguments: list[str]) -> CommandLineOptions:
+    """Parse the options. An error ends the program with one line."""
+    options = CommandLineOptions()
     options.synopsis = f"Usage: longconn {command} [options]"
     try:
         options.parseOptions(arguments)

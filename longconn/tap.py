@@ -1,7 +1,7 @@
-"""What `twistd longconn` and `twist longconn` run: `Options` and `makeService`.
+"""The Twisted plugin that `twistd longconn` and `twist longconn` run: `Options` and `makeService`.
 
-Whatever is wrong with the options or the ports is one line on stderr and exit status 1,
-where Twisted would print its whole help, or a traceback.
+An error in the options or the ports is one line on stderr and exit status 1. Twisted alone would print its whole help
+or a traceback.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 
 from twisted.python import usage
 
-from longconn.config import flags
+from longconn.config.flags import CommandLineOptions
 from longconn.core.errors import LongConnError
 from longconn.service.service import LongConnService
 
 
-class Options(flags.Options):
-    """The flags; whatever cannot be ends the program."""
+class Options(CommandLineOptions):
+    """The flags. An error in them ends the program."""
 
     def parseOptions(self, options: Any = None) -> None:
         try:
@@ -29,14 +29,14 @@ class Options(flags.Options):
             fail(error)
 
 
-def makeService(options: flags.Options) -> LongConnService:
+def makeService(options: CommandLineOptions) -> LongConnService:
     """The service that the parsed `options` describe."""
     from twisted.internet import reactor
 
     config = options.config
     try:
-        service = _Server(reactor, config.settings, config.port, config.tcp, config.http, grpc=config.grpc)
-    except LongConnError as error:  # an endpoint that shows only with a reactor that it cannot be
+        service = _ServerProcess(reactor, config.settings, config.port, config.tcp, config.http, grpc=config.grpc)
+    except LongConnError as error:  # an endpoint that cannot be checked without a reactor
         fail(error)
     service.daemon = options.parent is not None and not options.parent.get("nodaemon", True)
     return service
@@ -47,26 +47,26 @@ def fail(error: object) -> NoReturn:
     raise SystemExit(f"longconn: {error}")
 
 
-class _Server(LongConnService):
-    """The service as a program of its own."""
+class _ServerProcess(LongConnService):
+    """The service in a process of its own: an error at its start is one line."""
 
     daemon = False
 
     def privilegedStartService(self) -> None:
-        with _one_line(self.daemon):
+        with _errors_on_one_line(self.daemon):
             super().privilegedStartService()
 
     def startService(self) -> None:
-        with _one_line(self.daemon):
+        with _errors_on_one_line(self.daemon):
             super().startService()
 
 
 @contextmanager
-def _one_line(daemon: bool) -> Generator[None, None, None]:
-    """Let our errors end the program with one line.
+def _errors_on_one_line(daemon: bool) -> Generator[None, None, None]:
+    """Let an error of longconn end the program with one line.
 
-    They go on as the exceptions that they are, and not as SystemExit, so that twistd removes
-    its pid file and tells the process that waits for its daemon.
+    The exception goes on as it is, and not as SystemExit: twistd then removes its pid file, and reports to the process
+    that waits for the daemon.
     """
     try:
         yield
@@ -80,8 +80,8 @@ def _hook(error: LongConnError, daemon: bool, before: Callable[..., Any]) -> Cal
         if value is not error:
             before(kind, value, traceback)
             return
-        # twistd has put its log in place of sys.stderr. People in the foreground look at the
-        # real one; a daemon has none any more, and its log is where twistd tells them to look.
+        # twistd has replaced sys.stderr by its log. In the foreground the line belongs on the real stderr. A daemon
+        # has none, and twistd refers its user to the log.
         print(f"longconn: {error}", file=sys.stderr if daemon else sys.__stderr__, flush=True)
 
     return hook

@@ -1,4 +1,4 @@
-"""The programs as people start them: what they print, where, and how they end."""
+"""The server as a process: its output, its exit status, and signals."""
 
 import os
 import queue
@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import longconn
 from longconn.core.settings import OPTIONS
 
-#: The three ways to run the server, as their scripts do it.
+#: The three commands that run the server.
 TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "-n", "longconn")
 TWIST = ("-m", "twisted", "longconn")
 SERVE = ("-c", "import sys; from longconn.cli import main; sys.exit(main())", "serve")
@@ -55,7 +55,7 @@ class Case(SynchronousTestCase):
         return program.returncode, out, err
 
     def assert_one_line(self, line: str, *arguments: str, **options: Any) -> None:
-        """The program ends with status 1 and `line` alone on stderr."""
+        """Assert that the program ends with status 1, and that stderr is `line` alone."""
         status, out, err = self.run_to_its_end(*arguments, **options)
         self.assertEqual((status, err), (1, line + "\n"))
         self.assertNotIn("Traceback", out)
@@ -64,7 +64,7 @@ class Case(SynchronousTestCase):
 
 
 class Running:
-    """A program's lines on stdout, as they come."""
+    """A running program and its lines on stdout."""
 
     def __init__(self, program: subprocess.Popen[str]) -> None:
         self.program = program
@@ -80,7 +80,7 @@ class Running:
         self._lines.put("")
 
     def reads(self, text: str) -> str:
-        """The next line with `text` in it."""
+        """The next line that contains `text`."""
         line = "…"
         while line:
             try:
@@ -93,7 +93,7 @@ class Running:
         raise AssertionError(f"no {text!r} in {self.seen}")
 
     def serves(self) -> socket.socket:
-        """A connection that was served: the reactor runs, and handles signals."""
+        """A connection that was served: the reactor runs then, and handles signals."""
         where = self.reads("listening on ").partition("listening on 127.0.0.1:")[2].partition(":")[0]
         peer = socket.create_connection(("127.0.0.1", int(where)), PATIENCE)
         peer.sendall(b"ping\n")
@@ -102,7 +102,7 @@ class Running:
 
 
 def handle_sigint() -> None:
-    """Whatever ran the tests may have told its children to ignore it."""
+    """Restore the default action of a signal: the test runner's children may ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -116,7 +116,7 @@ class ErrorTests(Case):
             for program in (TWISTD, TWIST, SERVE):
                 self.assert_one_line(line, *program, f"--port={where}")
 
-    def test_a_daemon_says_it_before_it_goes_to_the_background(self) -> None:
+    def test_a_daemon_reports_an_error_before_it_goes_to_the_background(self) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -125,7 +125,7 @@ class ErrorTests(Case):
         self.assertEqual(status, 1)
         self.assertIn(f"ListenError: cannot listen on {where} (--port): taken", err)
         self.assertNotIn("Traceback", err)
-        # The daemon writes its line after it told the parent, whose end we saw.
+        # The daemon writes its line after the parent process, which has ended here.
         line = f"longconn: cannot listen on {where} (--port): taken; another process listens there"
         end = time.monotonic() + 10
         log = ""
@@ -134,14 +134,14 @@ class ErrorTests(Case):
         self.assertIn(line, log)
         self.assertNotIn("Traceback", log)
 
-    def test_options_that_cannot_be(self) -> None:
+    def test_bad_options(self) -> None:
         line = "longconn: flag --locale: 'fr' is not valid; allowed: en or zh"
         for program in (TWISTD, TWIST, SERVE):
             self.assert_one_line(line, *program, "--locale=fr")
         unknown = "longconn: unknown flag --max-mesage; did you mean --max-message?"
         self.assert_one_line(unknown, *TWISTD, "--max-mesage=1")
 
-    def test_other_sources_that_cannot_be(self) -> None:
+    def test_bad_values_of_other_sources(self) -> None:
         (self.folder / "live.toml").write_text("max_mesage = 1")
         self.assert_one_line(
             "longconn: file live.toml: unknown key 'max_mesage'; did you mean max_message?",
@@ -154,14 +154,14 @@ class ErrorTests(Case):
 
 
 class ServingTests(Case):
-    def test_says_where_and_serves_there(self) -> None:
+    def test_serves_where_it_says(self) -> None:
         for program in (TWISTD, SERVE):
             running = Running(self.start(*program, "--port=127.0.0.1:0"))
             with running.serves() as peer:
                 running.program.send_signal(signal.SIGTERM)
-                while peer.recv(1000):  # until it is closed
+                while peer.recv(1000):  # until the server closes it
                     pass
-            # twistd ends by the signal that stopped it
+            # twistd ends with the signal that stopped it
             self.assertEqual(running.program.wait(PATIENCE), -signal.SIGTERM)
             self.assertEqual(running.program.stderr.read(), "")  # type: ignore[union-attr]
 
@@ -195,7 +195,7 @@ class ServingTests(Case):
 
 
 class ConsoleScriptTests(Case):
-    def test_config_prints_all_and_whence(self) -> None:
+    def test_config_prints_values_and_their_sources(self) -> None:
         (self.folder / "live.toml").write_text("history_size = 7")
         status, out, err = self.run_to_its_end(
             *LONGCONN, "config", "--config=live.toml", "--http=[::1]:80", environ={"LONGCONN_LOCALE": "zh"}
@@ -204,7 +204,7 @@ class ConsoleScriptTests(Case):
         self.assertIn("history_size = 7  # file live.toml key history_size\n", out)
         self.assertIn('locale = "zh"  # environment LONGCONN_LOCALE\n', out)
         self.assertIn('http = ["[::1]:80"]  # flag --http\n', out)
-        # One that is not set has no value in TOML: it stands there as a comment.
+        # TOML has no null: an option that is not set is a comment.
         valued = [name for name, option in OPTIONS.items() if option.default is not None]
         self.assertEqual(list(tomllib.loads(out)), ["port", "tcp", "http", "grpc", *valued])
 
@@ -228,7 +228,7 @@ class ConsoleScriptTests(Case):
 
 
 class ImportTests(Case):
-    """Who embeds us chooses the reactor, so importing may not."""
+    """An embedding program chooses the reactor, so no import may install one."""
 
     def imported(self, statement: str) -> list[str]:
         code = f"import sys; {statement}; print(*sys.modules)"

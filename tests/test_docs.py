@@ -1,4 +1,4 @@
-"""The documentation: its listings are run, its tables are those of the code, its links lead somewhere."""
+"""The documentation: its listings run, its tables match the code, and its links exist."""
 
 import base64
 import http.client
@@ -31,13 +31,13 @@ COMMANDS_OF_CLIENTS = ("chat", "sub", "pub", "get", "echo")
 
 
 def _load(name: str) -> ModuleType:
-    """A program of docs/, as a module."""
+    """Import a program of docs/ as a module."""
     spec = importlib.util.spec_from_file_location(f"longconn_docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    sys.path.insert(0, str(DOCS))  # they import each other, as programs of one folder
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    sys.path.insert(0, str(DOCS))  # the programs import each other
     try:
         spec.loader.exec_module(module)
     finally:
@@ -57,7 +57,7 @@ class ListingTests(SynchronousTestCase):
         self.assertGreater(len([each for each in dir(self) if each.startswith("test_listing_")]), 15)
 
     def test_every_listing_is_run(self) -> None:
-        """Here, by .ci/run, or as the file that it includes; what is only to be read is text."""
+        """A listing is run here, by .ci/run, or as an included file. Listings that cannot run are `text`."""
         steps = (ROOT / ".ci" / "run").read_text()
         unknown = []
         for page in PAGES:
@@ -78,7 +78,7 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(unknown, [])
 
     def test_examples_are_shown(self) -> None:
-        """A file of docs/examples is in a page, and so has a listing or a test that runs it."""
+        """Every file of docs/examples is in a page."""
         shown = {
             (page.parent / each.argument).resolve()
             for page in PAGES
@@ -111,11 +111,11 @@ class PageTests(SynchronousTestCase):
         """If this fails: python docs/tables.py."""
         stale = [str(each) for each in PAGES if each.read_text() != tables.current(each.read_text())]
         self.assertEqual(stale, [])
-        self.assertEqual(tables.untold(), [])
-        placed = {match[2] for page in PAGES for match in tables._PLACE.finditer(page.read_text())}
+        self.assertEqual(tables.missing_texts(), [])
+        placed = {match[2] for page in PAGES for match in tables._TABLE.finditer(page.read_text())}
         self.assertEqual(placed, set(tables.TABLES))
 
-    def test_links_lead_somewhere(self) -> None:
+    def test_links_exist(self) -> None:
         broken = []
         for page in PAGES:
             for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
@@ -125,7 +125,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(broken, [])
 
     def test_every_page_is_reached(self) -> None:
-        """Sphinx warns of pages that no table of contents names; README names all parts."""
+        """Sphinx warns of pages without an entry in a table of contents. README must name all pages."""
         readme = (ROOT / "README.md").read_text()
         for folder in ("how-to", "reference", "topics"):
             for page in (DOCS / folder).glob("*.md"):
@@ -138,7 +138,7 @@ class PageTests(SynchronousTestCase):
             known |= {option for action in actions for option in action.option_strings}
         unknown = []
         for page in PAGES:
-            # In code that names no other program's flags.
+            # Only code that starts with a flag: other code may have flags of other programs.
             for code in re.findall(r"`(--[a-z][^`]*)`", page.read_text()):
                 unknown += [f"{page}: {each}" for each in re.findall(r"--[a-z-]+", code) if each not in known]
         self.assertEqual([each for each in unknown if not each.endswith((": --strict", ": --check"))], [])
@@ -157,7 +157,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(described, set(COMMANDS.values()))
 
     def test_methods_of_the_api_are_described(self) -> None:
-        """Each stands in a table, and is called in a listing."""
+        """Each method is in a table, and a listing calls it."""
         page = DOCS / "reference" / "api.md"
         described = re.findall(r"^\| `(\w+)` \|", page.read_text(), re.MULTILINE)
         self.assertEqual(sorted(described), sorted(API_METHODS))
@@ -165,7 +165,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(called, set(API_METHODS))
 
     def test_paths_exist(self) -> None:
-        """The paths of the reference are served, with the methods that stand there."""
+        """The server serves the paths of the reference with their methods."""
         page = (DOCS / "reference" / "http.md").read_text()
         found = re.findall(r"`(GET|POST) (/\S*)`", page.partition("## A publication")[0])
         self.assertGreater(len(found), 9)
@@ -183,7 +183,7 @@ class PageTests(SynchronousTestCase):
 
 
 class ExampleTests(SynchronousTestCase):
-    """The programs of docs/examples as processes of their own, and clients that need no other program."""
+    """The programs of docs/examples as processes, with clients in this process."""
 
     def setUp(self) -> None:
         # Short, since a UNIX socket's path has a limit of about 100 bytes.
@@ -196,7 +196,7 @@ class ExampleTests(SynchronousTestCase):
         }  # fmt: skip
 
     def start(self, command: str, ready: str, descriptors: Sequence[int] = (), **environ: str) -> re.Match[str]:
-        """Run a program until the test ends; what it prints when it is `ready`."""
+        """Run a program until the test ends. Returns the match of `ready` in its output."""
         program = listings.Program(command, self.folder, self.environ | environ, descriptors)
         self.addCleanup(program.stop)
         seen: list[str] = []
@@ -225,7 +225,7 @@ class ExampleTests(SynchronousTestCase):
         self.start(self.python("unix_chat.py", "s"), "listening on s$")
         path = os.path.relpath(self.folder / "s")
         ann = self.connect(path)
-        # The program speaks once somebody is there.
+        # The program publishes once there is a subscriber.
         self.assertEqual(ann.readline(), b"worker: still working\r\n")
         bob = self.connect(path)
         bob.write(b"how far are you?\n")
@@ -246,7 +246,7 @@ class ExampleTests(SynchronousTestCase):
 
         self.assertEqual(ask("GET", "/")[1], b"the site that was here before\n")
         self.assertEqual(ask("POST", "/live/channels/lobby", "no password", {})[0], 401)
-        # A WebSocket through the login, too.
+        # A WebSocket also goes through the login.
         chat = self.connect(("127.0.0.1", port))
         chat.write(
             b"GET /live/ws?name=ann HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -271,7 +271,7 @@ class ExampleTests(SynchronousTestCase):
             self.assertEqual(client.readline(), b"pong\r\n")
 
     def test_systemd_units(self) -> None:
-        """The command of the unit serves the socket that the other unit describes, handed over as systemd does."""
+        """The command of the service unit serves the socket of the socket unit, passed on as systemd does."""
         service, unit = (EXAMPLES / "longconn.service").read_text(), (EXAMPLES / "longconn.socket").read_text()
         command = re.search(
             r"^ExecStart=/opt/longconn/bin/(longconn serve --config=)/etc/longconn.toml$", service, re.M
@@ -289,7 +289,7 @@ class ExampleTests(SynchronousTestCase):
             listening.bind(("127.0.0.1", 0))
             listening.listen()
             port = listening.getsockname()[1]
-            # As descriptor 3, the first that systemd hands over (sd_listen_fds(3)).
+            # As descriptor 3, the first that systemd passes on (sd_listen_fds(3)).
             script = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execvp('sh', ['sh', '-c', sys.argv[2]])"
             hand_over = [sys.executable, "-c", script, str(listening.fileno())]
             self.start(
@@ -304,7 +304,7 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(client.readline(), b"pong\r\n")
 
     def test_nginx(self) -> None:
-        """POST, a stream and a WebSocket go through nginx with the configuration that is shown."""
+        """POST, a stream and a WebSocket go through nginx with the configuration of the page."""
         nginx = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if nginx is None:
             raise SkipTest("needs nginx")

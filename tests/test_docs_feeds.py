@@ -1,4 +1,4 @@
-"""The examples of the docs that feed a channel or follow it: jobs of cron, a dashboard, a device."""
+"""The examples of the docs that publish in or read a channel: cron jobs, a dashboard, a device."""
 
 import http.server
 import json
@@ -44,7 +44,7 @@ class FeedCase(SynchronousTestCase):
         return Path(path)
 
     def listener(self, server: Server, channel: str) -> Any:
-        """Somebody in a channel: what it is sent, as a file of lines."""
+        """A chat client in a channel, as a file of the lines that it receives."""
         client = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
         self.addCleanup(client.close)
         lines = client.makefile("rwb", buffering=0)
@@ -56,7 +56,7 @@ class FeedCase(SynchronousTestCase):
 
 class CrontabTests(FeedCase):
     def test_jobs(self) -> None:
-        """Each job as cron runs it: its line with `\\%` read as `%` (crontab(5)), a short PATH, the variables."""
+        """Run each job as cron does: its line with `\\%` read as `%` (crontab(5)), a short PATH, the variables."""
         if not shutil.which("curl", path="/usr/bin:/bin"):
             raise SkipTest("needs curl")
         server = self.serve()
@@ -76,7 +76,7 @@ class CrontabTests(FeedCase):
             done = subprocess.run(
                 [variables["SHELL"], "-c", command], env=environ, cwd=folder, capture_output=True, timeout=PATIENCE
             )
-            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))  # there is nothing to mail
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))  # cron would mail any output
         self.assertEqual(heard["ops"].readline(), b"backup: exit status 3\r\n")
         name, _, value = heard["disks"].readline().decode().partition(": ")
         self.assertEqual(name, "df")
@@ -85,14 +85,14 @@ class CrontabTests(FeedCase):
 
 class DeviceTests(FeedCase):
     def start(self, port: int, settings: str = "") -> Process:
-        """The device, on a clock that goes faster."""
+        """Start the device on a faster clock."""
         script = f"import device; {settings}; device.Device('127.0.0.1', {port}, 'lamp-7').run()"
         device = Process([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); {script}"])
         self.addCleanup(device.stop)
         return device
 
-    def test_comes_back(self) -> None:
-        """After a lost connection, by its name as soon as that is free; its lamp is as it was."""
+    def test_reconnects(self) -> None:
+        """After a lost connection the device takes its name as soon as it is free, and keeps its lamp's state."""
         server = self.serve()
         cable = self.cable(server)
         heard = self.listener(server, "lamp-7")
@@ -104,9 +104,9 @@ class DeviceTests(FeedCase):
         cable.cut()
         self.assertRegex(device.line(), "^no connection: ")
         self._until(heard, b"* lamp-7 left")
-        # What it does not read is lost: chat lines have no positions.
+        # Messages that it does not read are lost: chat lines have no positions.
         heard.write(b"lamp off\n")
-        # A taken name is asked for again with each value.
+        # The device asks for a taken name again with each value.
         other = self.listener(server, "elsewhere")
         other.write(b"/nick lamp-7\n")
         self._until(other, b"is now lamp-7")
@@ -116,8 +116,8 @@ class DeviceTests(FeedCase):
         other.write(b"/nick other\n")
         self._until(heard, b'lamp-7: {"temperature":21.5,"lamp":true}')
 
-    def test_lines_that_are_none_for_it(self) -> None:
-        """One that is too long is passed over, however it comes, and so is what only looks like a command."""
+    def test_lines_that_are_not_commands(self) -> None:
+        """The device ignores a line that is too long, in any segments, and text that only looks like a command."""
         server = self.serve()
         heard = self.listener(server, "lamp-7")
         device = self.start(server.port, "device.EVERY = 0.3")
@@ -128,7 +128,7 @@ class DeviceTests(FeedCase):
         self.assertEqual(device.line(), "lamp off")
 
     def test_dead_server(self) -> None:
-        """Where nothing comes any more, not even a pong, the connection is given up."""
+        """If no byte comes any more, not even a pong, the device closes the connection."""
         silent = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(silent.close)
         device = self.start(silent.getsockname()[1], "device.EVERY = 0.1; device.SILENCE = 0.3")
@@ -144,14 +144,14 @@ class DeviceTests(FeedCase):
 
 
 class Files(http.server.SimpleHTTPRequestHandler):
-    """The files of a folder."""
+    """A web server for the files of a folder."""
 
     def log_message(self, *arguments: Any) -> None:
         pass
 
 
 class Refusing(Files):
-    """What a proxy says while its server is being started; `asked` is set then."""
+    """Answers as a proxy whose server is starting. `asked` is set by a request."""
 
     def __init__(self, asked: threading.Event, *arguments: Any) -> None:
         self.asked = asked
@@ -164,7 +164,7 @@ class Refusing(Files):
 
 class DashboardTests(FeedCase):
     def test_feeder(self) -> None:
-        """It goes on after the server was started anew, and ends where it cannot."""
+        """The feeder continues after a restart of the server, and ends after a final error."""
         server = self.serve()
         feeder = self._feed(f"tcp://127.0.0.1:{server.port}")
         self.assertEqual(feeder.line(), "connected")
@@ -180,7 +180,7 @@ class DashboardTests(FeedCase):
         self.assertEqual(lost.seen[-1], "there is nothing at this path (404)")
 
     def test_page(self) -> None:
-        """It shows what is kept, then what comes, after a lost connection too; its origin is another one."""
+        """The page shows kept values, then live ones, also after a lost connection. Its origin is another one."""
         if CHROMIUM is None:
             raise SkipTest("no Chromium is installed (chromium, chromium-browser, google-chrome)")
         server = self.serve()
@@ -195,10 +195,10 @@ class DashboardTests(FeedCase):
         page.until(STATE, "no connection; trying again")
         self._values(server, 3, 4)
         cable.mend()
-        page.until(POINTS, 4)  # nothing is missing, and nothing double
+        page.until(POINTS, 4)  # no value is missing or doubled
         page.until(NOW, "4.00")
         page.until(STATE, "live")
-        # After an answer that is an error the browser leaves it at that, and the page goes on from its position.
+        # After an error response the browser gives up, and the page continues from its position.
         page.evaluate("""
             const later = setTimeout;
             window.setTimeout = (act) => later(act, 100);
@@ -216,7 +216,7 @@ class DashboardTests(FeedCase):
         page.until(POINTS, 5)
         page.until(NOW, "5.00")
         self.assertRegex(page.evaluate("window.opened"), r"\?since=[\w-]{11}:4$")
-        # A server that was started anew has other values.
+        # A restarted server has other values.
         server.restart()
         self._values(server, 9)
         page.until(NOW, "9.00")
@@ -242,7 +242,7 @@ class DashboardTests(FeedCase):
         return browser.page(f"http://localhost:{self._pages(partial(Files, directory=str(folder)))}/dashboard.html")
 
     def _pages(self, serve: Any) -> int:
-        """The port of another web server."""
+        """Start another web server, and return its port."""
         pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve)
         thread = threading.Thread(target=pages.serve_forever, daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-"""Dependencies point one way; and importing us brings no reactor."""
+"""Imports point one way, and importing the package installs no reactor."""
 
 import ast
 import subprocess
@@ -11,12 +11,11 @@ import longconn
 
 ROOT = Path(longconn.__file__).parent
 STDLIB = sys.stdlib_module_names
-#: What each room may import of longconn, beside itself and the package's own name. The order is the house's: what
-#: stands above is imported by what stands below.
+#: The rooms that each room may import, beside itself and the package itself. A room imports rooms above it.
 ROOMS = {
     "core": ("server_api",),
     "wire": ("core",),
-    "auth": ("core", "config"),
+    "auth": ("core",),
     "config": ("core", "auth"),
     "protocols": ("core", "wire", "v1"),
     "server_api": ("core", "wire", "protocols"),
@@ -25,7 +24,8 @@ ROOMS = {
     "commands": ("core", "wire", "clients"),
     "v1": (),
 }
-#: Within `protocols`: what carries bytes stands above what is spoken over it, and no two languages know each other.
+#: Within `protocols`: carriers of bytes stand above what is spoken over them, and chat and Centrifugo do not know each
+#: other.
 PROTOCOLS = {
     "connection": (),
     "port": ("connection",),

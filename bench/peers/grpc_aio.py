@@ -2,7 +2,7 @@
 
     python bench/peers/grpc_aio.py PORT [LIFETIME]
 
-It ends on SIGTERM or after LIFETIME seconds (600). It has no history, no limits and no other protocols.
+It ends on SIGTERM or after LIFETIME seconds (600). It has no history, no limits and no other protocol.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Feed:
         self.offset = 0
 
     async def publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishResponse:
-        """To everybody's queue."""
+        """Put the publication into the queue of each stream."""
         self.offset += 1
         publication = pb.Publication(
             channel=request.channel, offset=self.offset, epoch="e", data=f'"{request.text}"', time=time.time()
@@ -39,7 +39,7 @@ class Feed:
         return pb.PublishResponse(position=pb.Position(epoch="e", offset=self.offset))
 
     async def subscribe(self, request: pb.SubscribeRequest, context: Any) -> AsyncIterator[bytes]:
-        """From one's own."""
+        """Send publications from the stream's own queue."""
         queue: asyncio.Queue[bytes] = asyncio.Queue()
         self.queues.add(queue)
         try:

@@ -2,8 +2,8 @@
 
     python bench/peers/line_receiver.py PORT [LIFETIME]
 
-Port 0 picks one. The port is printed. It ends on SIGTERM or after LIFETIME seconds (600). It sets TCP_NODELAY, which a
-LineReceiver does not by itself: without it Nagle's algorithm, and not the fan-out, is what would be measured.
+Port 0 picks a free port. The port is printed. It ends on SIGTERM or after LIFETIME seconds (600). It sets TCP_NODELAY,
+which a LineReceiver does not by itself. Without it the benchmark would measure Nagle's algorithm, not the fan-out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted.protocols.basic import LineReceiver  # noqa: E402
 
 
 class Chat(LineReceiver):
-    """One client."""
+    """The protocol of one client."""
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
@@ -35,7 +35,7 @@ class Chat(LineReceiver):
 
 
 class ChatFactory(Factory):
-    """All the clients."""
+    """Holds all clients."""
 
     protocol = Chat
 

@@ -2,8 +2,8 @@
 
     python bench/peers/ws_broadcast.py PORT [LIFETIME]
 
-Port 0 picks one. The port is printed. It ends on SIGTERM or after LIFETIME seconds (600). Compression and the keepalive
-pings are off: neither costs anything then.
+Port 0 picks a free port. The port is printed. It ends on SIGTERM or after LIFETIME seconds (600). Compression and the
+keepalive pings are off, so that neither costs time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ connections: set[ServerConnection] = set()
 
 
 async def chat(connection: ServerConnection) -> None:
-    """Stay until the client goes; pass on what it says."""
+    """Broadcast the messages of a client until it disconnects."""
     connections.add(connection)
     try:
         async for message in connection:

@@ -1,4 +1,4 @@
-"""Copies what is said in one channel to another: python client_asyncio.py ws://localhost:9999 FROM TO"""
+"""Copies messages from one channel to another: python client_asyncio.py ws://localhost:9999 FROM TO"""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from longconn.clients import Client, Publication, connect
 
 
 async def copy(client: Client, source: str, target: str) -> None:
-    """What longconn's clients return is awaited here: Deferreds."""
+    """Awaits Deferreds, which longconn's clients return."""
     subscription = await client.subscribe(source)
     print("subscribed", flush=True)
     async for event in subscription:
@@ -21,7 +21,7 @@ async def copy(client: Client, source: str, target: str) -> None:
 
 
 async def main(url: str, source: str, target: str) -> None:
-    """What asyncio awaits is awaited here. The reactor runs on the loop of the program."""
+    """Awaits asyncio's futures. The reactor runs on the program's event loop."""
     loop = asyncio.get_running_loop()
     asyncioreactor.install(loop)  # before anything imports a reactor
     from twisted.internet import reactor

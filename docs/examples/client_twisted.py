@@ -1,4 +1,4 @@
-"""Reads a channel, and says one thing in it: python client_twisted.py tcp://localhost:9999"""
+"""Reads a channel, and publishes one message in it: python client_twisted.py tcp://localhost:9999"""
 
 import sys
 from typing import Any
@@ -15,7 +15,7 @@ def show(state: State) -> None:
 
 
 async def talk(reactor: Any, url: str) -> None:
-    # With a name one is somebody of the chat; without it, a program that nobody sees come.
+    # With a name, the program takes part in the chat; without it, people do not see it join.
     client = connect(url, reactor=reactor, name="thermometer", on_state=show)
     try:
         lobby = await client.subscribe("lobby")

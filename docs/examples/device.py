@@ -1,7 +1,7 @@
-"""A device that tells its temperature and has a lamp: python device.py HOST PORT NAME
+"""A device that publishes its temperature and has a lamp: python device.py HOST PORT NAME
 
-It speaks chat lines in a channel of its own, called NAME as it is itself. It keeps one connection, made anew when it is
-lost, and needs nothing but sockets, `poll` and a clock.
+It uses chat lines, in a channel of its own with the same NAME. It keeps one connection, and reconnects when that is
+lost. It needs nothing but sockets, `poll` and a clock.
 """
 
 import json
@@ -12,8 +12,8 @@ import sys
 import time
 
 EVERY = 10  # seconds from one value to the next
-SILENCE = 25  # seconds without a byte, after which nobody is there: each `ping` is answered
-LONGEST = 1024  # bytes; a longer line is none for a device
+SILENCE = 25  # seconds without a byte after which the server counts as dead: it answers each `ping`
+LONGEST = 1024  # bytes; a longer line is not for a device
 LONGEST_PAUSE = 60  # seconds
 now = getattr(time, "monotonic", time.time)  # small systems may have no other clock
 
@@ -30,7 +30,7 @@ class Device:
                 self.converse()
             except OSError as error:
                 print("no connection:", error)
-            # Longer each time, and not the same for all devices that lost the server at one moment.
+            # Longer each time, and random, so that devices that lost the server together do not return together.
             time.sleep(random.random() * min(LONGEST_PAUSE, 2 ** min(self.failures, 10)))
             self.failures += 1
 
@@ -72,7 +72,7 @@ class Device:
                 raise OSError("no answer")
 
     def beat(self) -> None:
-        if not self.named:  # after a lost connection the name may be the old one's for a while
+        if not self.named:  # after a lost connection the old one may hold the name for a while
             self.say(f"/nick {self.name}")
         self.say("/json " + json.dumps({"temperature": 21.5, "lamp": self.lamp}))
         self.say("ping")

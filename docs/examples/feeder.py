@@ -1,4 +1,4 @@
-"""Publishes how busy this machine is, once a second: python feeder.py tcp://localhost:9999 load"""
+"""Publishes the load of this machine, once a second: python feeder.py tcp://localhost:9999 load"""
 
 import os
 import sys
@@ -22,7 +22,7 @@ async def feed(reactor: Any, url: str, channel: str) -> None:
         try:
             await client.publish(channel, {"one": one, "five": five, "fifteen": fifteen})
         except ClientError as error:
-            print(f"not sent: {error}", flush=True)  # nor tried again: the next value is a newer one
+            print(f"not sent: {error}", flush=True)  # and not tried again: the next value is newer
         await deferLater(reactor, 1)
     raise SystemExit(client.state.reason)
 

@@ -1,4 +1,4 @@
-"""Says one thing in a channel, and reads it from the first that is kept: python grpc_client.py localhost:9999"""
+"""Publishes in a channel, and reads it from its oldest message on: python grpc_client.py localhost:9999"""
 
 import json
 import sys
@@ -8,12 +8,12 @@ from typing import Any
 
 import grpc
 
-# Of the file beside the installed package, or a copy of it in the same place below this program.
+# From the installed package, or a copy of the file at the same path below this program.
 messages, services = grpc.protos_and_services("longconn/v1/longconn.proto")
 
 
 def publications(stub: Any, channel: str) -> Iterator[Any]:
-    """Each publication, for ever; after a break those that were missed come first."""
+    """Each publication, for ever. After a lost connection the missed ones come first."""
     since = messages.Position()
     while True:
         try:
@@ -24,7 +24,7 @@ def publications(stub: Any, channel: str) -> Iterator[Any]:
                         print("some are lost", flush=True)
                 else:
                     publication = response.publication
-                    if publication.offset:  # else it is not kept
+                    if publication.offset:  # without an offset it is not kept
                         since = messages.Position(epoch=publication.epoch, offset=publication.offset)
                     yield publication
         except grpc.RpcError as error:

@@ -1,4 +1,4 @@
-"""Ask a URL again and again over two connections that are kept: python keep_alive.py URL"""
+"""Requests a URL several times over two persistent connections: python keep_alive.py URL"""
 
 import sys
 
@@ -13,7 +13,7 @@ async def ask(client, url):
     try:
         async with await client.request("GET", url, auth=("ann", "secret")) as response:
             size = 0
-            async for piece in response:  # as it comes; never the whole of it
+            async for piece in response:  # as it arrives; never the whole body
                 size += len(piece)
     except ClientError as error:
         return f"no answer: {error}"
@@ -23,7 +23,7 @@ async def ask(client, url):
 async def main(reactor, url):
     client = KeepAliveClient(reactor, connections=2, connect_timeout=5.0, read_timeout=30.0)
     try:
-        # Six at a time: four of them wait in line for one of the two connections.
+        # Six at a time: four of them wait for one of the two connections.
         asked = [Deferred.fromCoroutine(ask(client, url)) for _ in range(6)]
         for answer in await gatherResults(asked):
             print(answer)

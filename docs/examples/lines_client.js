@@ -1,9 +1,9 @@
-// Reads a channel over TCP lines, and says one thing in it: node lines_client.js HOST PORT
+// Reads a channel over TCP lines, and publishes one message in it: node lines_client.js HOST PORT
 const net = require('net');
 const readline = require('readline');
 
 const [host, port] = process.argv.slice(2);
-let position = {}; // where in the channel it stands
+let position = {}; // its position in the channel
 
 function connect() {
   const socket = net.connect(Number(port), host);
@@ -34,7 +34,7 @@ function connect() {
       console.log(`disconnected: ${push.disconnect.reason}`);
       comeBack = push.disconnect.reconnect === true;
     } else if (line === '{}') {
-      send({}); // a ping, and a pong
+      send({}); // a ping, and also its answer
     }
   });
 }

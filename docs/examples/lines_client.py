@@ -1,6 +1,6 @@
-"""Reads a channel over TCP lines, and says one thing in it: python lines_client.py HOST PORT
+"""Reads a channel over TCP lines, and publishes one message in it: python lines_client.py HOST PORT
 
-It comes back after a lost connection, and gets what it missed. Nothing but the standard library.
+It reconnects after a lost connection, and recovers missed publications. It needs the standard library alone.
 """
 
 import json
@@ -15,7 +15,7 @@ CONNECT, SUBSCRIBE, PUBLISH = 1, 2, 3
 
 
 class Reader:
-    """One subscriber over as many connections as it takes."""
+    """One subscriber over any number of connections, one after the other."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
@@ -31,7 +31,7 @@ class Reader:
             time.sleep(1)
 
     def converse(self) -> None:
-        # Pings come every 25 seconds: after 60 without a byte there is nobody.
+        # Pings come every 25 seconds: after 60 without a byte the server counts as dead.
         with socket.create_connection(self.address, timeout=60) as connection:
             self.connection = connection
             self.send(id=CONNECT, connect={})
@@ -52,13 +52,13 @@ class Reader:
         self.connection.sendall(json.dumps(command).encode() + b"\n")
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """What the server sends, but for pings, which are answered here."""
+        """The server's messages, except pings, which are answered here."""
         for line in self.connection.makefile("rb"):
             message = json.loads(line)
             if message:
                 yield message
             else:
-                self.send()  # {} is a ping, and a pong
+                self.send()  # {} is a ping, and also its answer
 
     def subscribed(self, result: dict[str, Any]) -> None:
         if not self.position:

@@ -1,10 +1,10 @@
-// Reads a channel, and says one thing in it: node sdk_client.js localhost:9999
+// Reads a channel, and publishes one message in it: node sdk_client.js localhost:9999
 const { Centrifuge } = require('centrifuge');
-const WebSocket = require('ws'); // a browser has one of its own
+const WebSocket = require('ws'); // a browser has its own
 
 const client = new Centrifuge(`ws://${process.argv[2]}/connection/websocket`, {
   websocket: WebSocket,
-  data: { chat: { name: 'thermometer' } }, // to be somebody of the chat; without it, a program that nobody sees come
+  data: { chat: { name: 'thermometer' } }, // takes part in the chat; without it, people do not see it join
 });
 const lobby = client.newSubscription('lobby');
 

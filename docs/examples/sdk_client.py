@@ -1,4 +1,4 @@
-"""Reads a channel, and says one thing in it: python sdk_client.py ws://localhost:9999/connection/websocket"""
+"""Reads a channel, and publishes one message in it: python sdk_client.py ws://localhost:9999/connection/websocket"""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ class Reader(SubscriptionEventHandler):
 
 
 async def main(address: str) -> None:
-    # To be somebody of the chat; without it, a program that nobody sees come.
+    # With a name, the program takes part in the chat; without it, people do not see it join.
     client = Client(address, data={"chat": {"name": "thermometer"}})
     lobby = client.new_subscription("lobby", events=Reader())
     await client.connect()

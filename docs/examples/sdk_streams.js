@@ -1,6 +1,6 @@
-// Reads a channel over HTTP alone, and says one thing in it: node sdk_streams.js localhost:9999 http_stream (or sse)
+// Reads a channel over HTTP, and publishes one message in it: node sdk_streams.js localhost:9999 http_stream (or sse)
 const { Centrifuge } = require('centrifuge');
-const EventSource = require('eventsource'); // a browser has one of its own
+const EventSource = require('eventsource'); // a browser has its own
 
 const [address, transport] = process.argv.slice(2);
 const endpoint = `http://${address}/connection/${transport}`;

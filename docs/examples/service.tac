@@ -1,4 +1,4 @@
-"""A server of your own making, as a Twisted application: twistd -n -y service.tac"""
+"""Your own server as a Twisted application: twistd -n -y service.tac"""
 
 from twisted.application.service import Application
 from twisted.internet import reactor

@@ -2,8 +2,8 @@
 
     python site_with_login.py ENDPOINT        as tcp:8080:interface=127.0.0.1
 
-Everything of `LiveResource` works there, at /live/channels/NAME, /live/ws and so on, and only
-for those who know the password.
+All paths of `LiveResource` work there, such as /live/channels/NAME and /live/ws, and only with
+the password.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from longconn import Hub, LiveResource
 
 @implementer(IRealm)
 class Realm:
-    """Whoever has logged in gets the site."""
+    """Gives the site to every user that has logged in."""
 
     def __init__(self, site: Resource) -> None:
         self._site = site
@@ -47,7 +47,7 @@ async def main(reactor: Any, endpoint: str) -> None:
     port = await serverFromString(reactor, endpoint).listen(Site(guarded, reactor=reactor))
     print(f"listening on {port.getHost().host}:{port.getHost().port}", flush=True)
 
-    # At the end: no reactor call of ours stays behind.
+    # At the end, so that no delayed call is left.
     reactor.addSystemEventTrigger("before", "shutdown", hub.stop)
     await Deferred()
 

@@ -1,4 +1,4 @@
-"""A test of a program that embeds longconn: real clients and a real hub, in memory, on a clock of the test's own."""
+"""A test of a program that embeds longconn: real clients and a real hub, in memory, on a fake clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FeedTests(SynchronousTestCase):
         self.server = MemoryServer(Settings(names="guest", history_ttl=60))
         self.addCleanup(self.server.stop)
 
-    def test_everybody_reads_a_post(self) -> None:
+    def test_all_clients_read_a_post(self) -> None:
         ann = self.server.line_client()
         mia = self.server.websocket_client("/ws?name=mia")
         self.assertEqual(ann.read(), ["* mia joined"])

@@ -1,7 +1,7 @@
-"""A user in a channel that wants a token: python token_client.py ADDRESS SECRET USER
+"""A user in a channel that requires a token: python token_client.py ADDRESS SECRET USER
 
-The tokens are made here to show how. In earnest a back end makes them, for whom it has let in by its
-own means, and the secret never leaves it: `get_token` asks it, by whatever it has for that.
+The program makes the tokens itself, to show how. In production a back end makes them for users that it
+has logged in, and the secret never leaves it. `get_token` then requests a token from the back end.
 """
 
 import asyncio

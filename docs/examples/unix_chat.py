@@ -2,7 +2,7 @@
 
     python unix_chat.py PATH        and then: nc -U PATH
 
-The work is a timer here. What it has to say, it says in the chat.
+The work here is a timer. It reports in the chat.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def main(reactor: Any, path: str) -> None:
     print(f"listening on {path}", flush=True)
 
     def work() -> None:
-        # Only if somebody is there: the channel exists while it has subscribers or history.
+        # Only if there are readers: the channel exists while it has subscribers or history.
         if hub.presence("ops"):
             hub.publish("ops", Data.of_text("still working"), Info("worker"), done=lambda result: None)
 

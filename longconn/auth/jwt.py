@@ -1,17 +1,18 @@
-"""Tokens of structured clients: JWTs (RFC 7519) with the claims that Centrifugo has for them.
+"""Verifies the tokens of clients: JWTs (RFC 7519) with Centrifugo's claims.
 
-Signatures are PyJWT's to check (`pip install longconn[jwt]`), claims are ours: their times count by
-the clock that is handed in. Which algorithms are taken follows from the keys that are set; no key is
-ever used for another kind of algorithm, and `none` is none.
+PyJWT verifies signatures (`pip install longconn[jwt]`). This module checks the claims, against the time that the caller
+gives. The keys that are set decide which algorithms are accepted. A key is never used for another kind of algorithm,
+and the algorithm `none` is refused.
 
     sub           the user; missing or empty: anonymous     expire_at   when the connection or subscription
-    exp, nbf      when the token is good                                expires, if not at `exp`; 0: never
-    aud, iss      as the settings ask for them              subs        {CHANNEL: {info, data, …}}, or
-    info, b64info JSON for others to see                    channels    [CHANNEL]: subscribed by the server
-    channel       the channel of a subscription token, and in no other
+    exp, nbf      until and from when the token is valid                expires, if not at `exp`; 0: never
+    aud, iss      must match the settings, if those are set subs        {CHANNEL: {info, data, …}}, or
+    info, b64info JSON that other clients see               channels    [CHANNEL]: subscribed by the server
+    channel       the channel of a subscription token; a connection token must not have it
 
-Claims are those of centrifugal/centrifugo, `internal/jwtverify`. `meta` is not read: nobody is shown it there. Those
-that would give a client other options or rights than it has here, `override` and `caps`, are refused.
+The claims are those of centrifugal/centrifugo, `internal/jwtverify`. `meta` is not read: no client sees it in
+Centrifugo either. A token with `override` or `caps` is refused: they would give a client options or rights that do not
+exist here.
 """
 
 from __future__ import annotations
@@ -25,24 +26,23 @@ import warnings
 from typing import Any
 
 from longconn.auth.keys import Keys, load_keys
-from longconn.config.values import shown
-from longconn.core.errors import TOKEN_EXPIRED, CommandError, ConfigError
+from longconn.core.errors import TOKEN_EXPIRED, CommandError, ConfigError, shown
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError
 
 log = logging.getLogger("longconn")
 
-#: Claims that are not supported, and would mean something else if they were only ignored.
+#: Claims that are not supported. A token means something else without them, so they cannot be ignored.
 _UNSUPPORTED = ("override", "caps")
-#: Bytes that a secret should have at least (RFC 7518, section 3.2).
+#: The least length of a secret in bytes (RFC 7518, section 3.2).
 _SECRET_BYTES = 32
 
 
 class JWTVerifier:
-    """Reads tokens by the keys of `settings`; without keys it refuses all.
+    """Verifies tokens with the keys of `settings`. Without keys it refuses every token.
 
-    Raises ConfigError for a key that is none, and if there are keys but no PyJWT.
+    Raises ConfigError for a key that cannot be read, and if there are keys but PyJWT is not installed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,16 +62,16 @@ class JWTVerifier:
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        """The algorithms that are taken."""
+        """The accepted algorithms."""
         return tuple(self._keys)
 
     def warn(self) -> None:
-        """Log what is weak about the keys."""
+        """Log a warning for a weak key."""
         if self._short:
             log.warning("token_hmac_secret_key is shorter than %d bytes: it can be guessed", _SECRET_BYTES)
 
     def connection(self, token: str, now: float) -> ConnectionToken:
-        """Who the bearer is. Raises CommandError(TOKEN_EXPIRED) or TokenError."""
+        """Verify a connection token. Raises CommandError(TOKEN_EXPIRED) or TokenError."""
         claims = _Claims("connection", self._payload("connection", token))
         self._check(claims, now)
         if claims.text("channel"):
@@ -79,7 +79,7 @@ class JWTVerifier:
         return ConnectionToken(claims.text("sub"), claims.expires_at(), claims.info(), claims.subs())
 
     def subscription(self, token: str, channel: str, user: str, now: float, client: str = "") -> SubscriptionToken:
-        """A right to subscribe to `channel`. Raises CommandError(TOKEN_EXPIRED) or TokenError."""
+        """Verify a token for the subscription to a channel. Raises CommandError(TOKEN_EXPIRED) or TokenError."""
         claims = _Claims("subscription", self._payload("subscription", token))
         self._check(claims, now)
         found = claims.text("channel")
@@ -94,7 +94,7 @@ class JWTVerifier:
         return SubscriptionToken(found, user, claims.expires_at(), claims.info(), claims.data())
 
     def _payload(self, which: str, token: str) -> bytes:
-        """The payload, if the signature is right."""
+        """The payload of a token with a valid signature. Raises TokenError."""
         if not self._keys:
             raise TokenError(which, "the server has no key to check it by")
         errors = self._jwt.exceptions
@@ -103,10 +103,10 @@ class JWTVerifier:
             algorithm = header.get("alg")
             if not isinstance(algorithm, str) or algorithm not in self._keys:
                 raise TokenError(which, f"signed by {shown(algorithm, 20)}; allowed: {', '.join(self._keys)}")
-            if "crit" in header:  # RFC 7515, section 4.1.11: we know no extension
+            if "crit" in header:  # RFC 7515, section 4.1.11: no extension is supported
                 raise TokenError(which, "its header asks for an extension")
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a short secret `warn` tells once
+                warnings.simplefilter("ignore")  # `warn` logs a short secret once
                 whole = self._jws.decode_complete(token, self._keys[algorithm], algorithms=[algorithm])
         except errors.InvalidSignatureError:
             raise TokenError(which, "its signature is wrong") from None
@@ -121,14 +121,14 @@ class JWTVerifier:
             raise claims.bad("its audience is another")
         if self._issuer and claims.text("iss") != self._issuer:
             raise claims.bad("its issuer is another")
-        # A token whose time is still to come is answered as there: its bearer is to ask for another.
+        # A token before its `nbf` is answered as in Centrifugo: the client asks its back end for another one.
         expires, begins = claims.time("exp"), claims.time("nbf")
         if (expires is not None and expires <= now) or (begins is not None and begins > now):
             raise CommandError(TOKEN_EXPIRED)
 
 
 class _Claims:
-    """The claims of one token, by kind. Each raises TokenError for a value of another kind."""
+    """The claims of one token. Each method raises TokenError for a value of a wrong type."""
 
     def __init__(self, which: str, payload: bytes) -> None:
         self._which = which
@@ -146,7 +146,7 @@ class _Claims:
         return self.bad(f"its claim {name} is not valid")
 
     def refuse_unsupported(self) -> None:
-        """Raises TokenError if there is a claim that is not supported, and is not empty."""
+        """Raise TokenError for a claim that is not supported, unless it is empty."""
         subs = self._values.get("subs")
         inside = subs.values() if isinstance(subs, dict) else ()
         for claims in (self._values, *inside):
@@ -155,7 +155,7 @@ class _Claims:
                     raise self.bad(f"its claim {name} is not supported")
 
     def text(self, name: str) -> str:
-        """A string; empty if there is none."""
+        """A string; empty if the claim is missing."""
         value = self._values.get(name)
         if value is None:
             return ""
@@ -203,7 +203,7 @@ class _Claims:
         return {name: Granted(self._json(each, "info"), self._json(each, "data")) for name, each in subs.items()}
 
     def _json(self, values: dict[str, Any], name: str) -> bytes:
-        """A value as compact JSON, that of `b64NAME` before that of `NAME`; nothing if there is neither."""
+        """The claim `b64NAME` or else `NAME` as compact JSON; empty if both are missing."""
         try:
             encoded = values.get("b64" + name)
             if encoded:
@@ -217,5 +217,5 @@ class _Claims:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it has a form in UTF-8: JSON can spell half of a character."""
+    """Whether a string has a UTF-8 form. JSON can spell a lone surrogate, which has none."""
     return value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value)

@@ -1,23 +1,22 @@
-"""The keys that tokens are checked by, from what the settings say."""
+"""Loads the keys that verify tokens from the settings."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from longconn.config.values import shown
-from longconn.core.errors import ConfigError
+from longconn.core.errors import ConfigError, shown
 from longconn.core.settings import Settings
 
-#: Keys by the names of the algorithms (RFC 7518, section 3.1) that they are for.
+#: Keys by the name of the algorithm (RFC 7518, section 3.1).
 Keys = dict[str, Any]
-#: Curves, by the names that `cryptography` has for them: each is for one algorithm (RFC 7518, section 3.4).
+#: The algorithm of each curve (RFC 7518, section 3.4), by the curve's name in `cryptography`.
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _PEM = "-----BEGIN "
 
 
 def load_keys(settings: Settings) -> Keys:
-    """Raises ConfigError for a key that cannot be read, or is of another kind."""
+    """The keys that the settings name. Raises ConfigError for one that cannot be read or has a wrong type."""
     keys: Keys = {}
     if settings.token_hmac_secret_key:
         keys |= dict.fromkeys(("HS256", "HS384", "HS512"), settings.token_hmac_secret_key.encode())
@@ -47,7 +46,7 @@ def _ecdsa(key: Any) -> Keys:
 
 
 def _public(name: str, value: str) -> Any:
-    """The public key in `value`, which is PEM (in one line with `\\n` between, too) or the name of its file."""
+    """The public key in `value`: PEM, whose line ends may be written `\\n`, or the name of a PEM file."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 

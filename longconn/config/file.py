@@ -1,16 +1,15 @@
-"""What a server is told, by whom, and which word counts.
+"""Loads the configuration from its sources. The first source that has a value wins:
 
     1. flags                          --max-message=1MiB
     2. variables of the environment   LONGCONN_MAX_MESSAGE=1MiB
     3. the TOML file                  max_message = "1MiB"
     4. the defaults of `Settings`
 
-The first that has a value wins, whole lists included. The file is that of `--config`,
-or of LONGCONN_CONFIG. Its keys are the options' names with underscores. A variable
-holds a list with commas between, and an empty one counts as not set. Whatever is
-unknown or cannot be is one `ConfigError` of one line, which names the source.
+A list replaces the whole list of a later source. `--config` or LONGCONN_CONFIG names the file. Its keys are the
+options' names with underscores. A variable holds a list with commas; an empty variable counts as not set. An unknown
+option or a bad value is a `ConfigError` of one line, which names the source.
 
-What may be done in channels stands in tables of the file, and only there (`longconn.config.namespaces`).
+Options of channels are tables of the file, and no other source has them (`longconn.config.namespaces`).
 """
 
 from __future__ import annotations
@@ -24,31 +23,30 @@ from pathlib import Path
 from typing import Any
 
 from longconn.auth.jwt import JWTVerifier
-from longconn.config import endpoints as listening
+from longconn.config import endpoints
 from longconn.config import namespaces as channel_tables
-from longconn.config.values import BadValue, is_list, is_secret, parse, shown, strings
-from longconn.core.errors import CommandError, ConfigError
+from longconn.config.values import BadValue, is_list, is_secret, parse, strings
+from longconn.core.errors import CommandError, ConfigError, shown
 from longconn.core.namespaces import NAMESPACE_BOUNDARY, personal_channel
 from longconn.core.settings import OPTIONS, Settings
 
-#: The kinds of ports, beside the options of `Settings`.
+#: The options for ports, which are no fields of `Settings`.
 PORTS = ("port", "tcp", "http", "grpc")
 NAMES = (*PORTS, *OPTIONS)
 PREFIX = "LONGCONN_"
 
-#: Variables that are not options: the file's name, and the address that our clients connect to.
+#: Variables that are no options of the server: the file's name, and the clients' address and token.
 _OTHER_VARIABLES = ("LONGCONN_CONFIG", "LONGCONN_URL", "LONGCONN_TOKEN")
-# What Kubernetes sets in every pod for a service that is called longconn ("service links").
+# Kubernetes sets these in every pod if there is a service with the name longconn ("service links").
 _SERVICE_LINK = re.compile(r"LONGCONN_(?:SERVICE_(?:HOST|PORT\w*)|PORT_\d+_(?:TCP|UDP|SCTP)\w*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The effective configuration: what `Settings` holds, the ports, and where each value came from.
+    """The effective configuration: the settings, the ports, and the source of each value.
 
-    `port`, `tcp`, `http` and `grpc` are listening strings (`longconn.config.endpoints`) as they were
-    written. `sources` has for each name "default", "flag --x", "environment LONGCONN_X"
-    or "file F key x".
+    `port`, `tcp`, `http` and `grpc` are listening strings (`longconn.config.endpoints`) as they were written. `sources`
+    maps each name to "default", "flag --x", "environment LONGCONN_X" or "file F key x".
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -69,20 +67,20 @@ def flag(name: str) -> str:
 
 
 def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], file: str | None = None) -> Config:
-    """The configuration of flags, environment and file.
+    """Load the configuration from flags, environment and file.
 
-    `flags` has texts, or lists of them, by the options' names. `file` is what `--config`
-    says. Raises ConfigError, of one line.
+    `flags` maps options' names to texts or lists of texts. `file` is the value of `--config`. Raises ConfigError, of
+    one line.
     """
     values: dict[str, Any] = {}
     sources = dict.fromkeys(NAMES, "default")
     origin = "flag --config" if file else "environment LONGCONN_CONFIG"
     path = file or environ.get("LONGCONN_CONFIG")
-    # From the last word to the first: each overwrites what it has a value for.
+    # From the weakest source to the strongest: each overwrites values of the one before.
     if path:
         file_values = _read(path, origin)
         tables = {name: file_values.pop(name) for name in channel_tables.TABLES if name in file_values}
-        values["namespaces"], found = channel_tables.read(tables, path, _known)
+        values["namespaces"], found = channel_tables.read_tables(tables, path, _hint)
         sources.update(found)
         for name, value in file_values.items():
             sources[name] = f"file {path} key {name}"
@@ -95,14 +93,14 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
         values[name] = _parsed(name, given, sources[name])
     ports = {name: values.pop(name, ()) for name in PORTS}
     if not any(ports.values()):
-        ports["port"] = listening.default_ports()
+        ports["port"] = endpoints.default_ports()
     settings = Settings(**values)
     _check(settings, sources)
     return Config(settings, sources=sources, **ports)
 
 
 def _check(settings: Settings, sources: Mapping[str, str]) -> None:
-    """What is wrong only together. Raises ConfigError."""
+    """Check options against each other. Raises ConfigError."""
     namespaces = settings.namespaces.under(settings)
     name = settings.user_personal_channel_namespace
     there = f"there are {', '.join(namespaces.named)}" if namespaces.named else "the file defines none"
@@ -116,29 +114,29 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     if settings.user_personal_channel:
         channel = personal_channel("ID", settings.user_personal_channel_namespace) or ""
         if not namespaces.options(channel).allow_user_limited_channels:
-            # Anybody could subscribe to everybody's.
+            # Otherwise any client could subscribe to the personal channel of any user.
             needs = "a token key, and allow_user_limited_channels not false"
             raise ConfigError(f"{sources['user_personal_channel']}: channels as {channel} need {needs}")
     JWTVerifier(settings)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A question whether X was meant, or nothing if none of `names` is like `name`."""
+    """A hint such as "; did you mean X?", or "" if no name in `names` is similar to `name`."""
     close = difflib.get_close_matches(name, list(names), 1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def to_toml(config: Config) -> str:
-    """`config` as a file of `--config`, with a comment on each line that says where the value came from."""
+    """`config` as a TOML file for `--config`. A comment on each line names the source of the value."""
     lines = [_line(name, config.value(name), config.sources[name]) for name in NAMES]
-    for place, values in channel_tables.written(config.settings.namespaces):
-        lines += ["", f"[{place}]"]
-        lines += [_line(name, value, config.sources.get(f"{place}.{name}", "default")) for name, value in values]
+    for table, values in channel_tables.written_tables(config.settings.namespaces):
+        lines += ["", f"[{table}]"]
+        lines += [_line(name, value, config.sources.get(f"{table}.{name}", "default")) for name, value in values]
     return "\n".join(lines) + "\n"
 
 
 def _line(name: str, value: object, source: str) -> str:
-    if value is None:  # TOML has no word for that
+    if value is None:  # TOML has no null
         return f"# {name} is not set  # {_comment(source)}"
     if value and name in OPTIONS and is_secret(OPTIONS[name]):
         return f"# {name} is set, and not shown  # {_comment(source)}"
@@ -154,7 +152,7 @@ def _read(path: str, origin: str) -> dict[str, Any]:
         raise ConfigError(f"file {path}: not TOML: {' '.join(str(error).split())}") from error
     for name in values:
         if name not in NAMES and name not in channel_tables.TABLES:
-            raise ConfigError(f"file {path}: unknown key {shown(name)}{_known(name.replace('-', '_').lower(), NAMES)}")
+            raise ConfigError(f"file {path}: unknown key {shown(name)}{_hint(name.replace('-', '_').lower(), NAMES)}")
     return values
 
 
@@ -170,12 +168,12 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
         name = variable.removeprefix(PREFIX).lower()
         if name not in NAMES or variable != variable.upper():
             known = [PREFIX + each.upper() for each in NAMES]
-            raise ConfigError(f"environment: unknown variable {shown(variable)}{_known(variable.upper(), known)}")
+            raise ConfigError(f"environment: unknown variable {shown(variable)}{_hint(variable.upper(), known)}")
         found[name] = text
     return found
 
 
-def _known(name: str, names: Iterable[str]) -> str:
+def _hint(name: str, names: Iterable[str]) -> str:
     return nearest(name, names) or "; `longconn config` prints the keys that are allowed"
 
 
@@ -191,11 +189,11 @@ def _parsed(name: str, value: object, source: str) -> Any:
     try:
         if name not in PORTS:
             return parse(OPTIONS[name], value)
-        # Whole numbers are for the file: `port = 9999`.
+        # The file may have a whole number: `port = 9999`.
         found = value if isinstance(value, list) else [value]
         texts = [str(each) if type(each) is int else each for each in found]
         for text in strings(texts):
-            listening.check(text)
+            endpoints.check(text)
         return tuple(texts)
     except (BadValue, ConfigError) as error:
         raise ConfigError(f"{source}: {error}") from None

@@ -1,7 +1,7 @@
 """The flags of the command line, made from the fields of `Settings`.
 
-`twistd longconn`, `twist longconn` and `longconn serve` share them. One flag for each
-option, `--max-message` for `max_message`; those that hold a list may be repeated.
+`twistd longconn`, `twist longconn` and `longconn serve` share them. Each option has a flag: `max_message` has
+`--max-message`. The flag of a list may be repeated.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from longconn.config.values import is_list, kind_of
 from longconn.core.errors import ConfigError
 from longconn.core.settings import OPTIONS
 
-_PORT_HELP = {
+PORT_HELP = {
     "port": "serve everything here: chat lines, WebSocket, SSE, HTTP and gRPC, told apart by what the client sends",
     "tcp": "serve chat lines alone here",
     "http": "serve HTTP, WebSocket and SSE alone here",
     "grpc": "serve gRPC alone here",
 }
-#: Titles over the help, each with the option that it stands before.
+#: Headings of the help, by the first option under each.
 _TITLES = {
     "default_channel": "What people see",
     "allowed_origin": "Who may come",
@@ -48,14 +48,14 @@ variables before the file. Rights in channels are tables of the file alone.
 
 
 def _repeatable(name: str) -> Callable[[Any, str], None]:
-    def append(self: Options, value: str) -> None:
+    def append(self: CommandLineOptions, value: str) -> None:
         self.given.setdefault(name, []).append(value)
 
     return append
 
 
-class Options(usage.Options):
-    """What the command line says; after `parseOptions`, `config` is what all sources together say.
+class CommandLineOptions(usage.Options):
+    """Parses the command line. After `parseOptions`, `config` is the configuration of all sources.
 
     `parseOptions` raises `twisted.python.usage.UsageError`, of one line.
     """
@@ -103,17 +103,17 @@ class Options(usage.Options):
             raise usage.UsageError(str(error)) from None
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help, in groups; Twisted's own is one list."""
+        """The help in groups. Twisted's own is one list."""
         return "\n".join(_help(width or int(os.environ.get("COLUMNS") or 100))) + "\n\n" + _EPILOGUE
 
 
 for _name in (*PORTS, *(name for name, option in OPTIONS.items() if is_list(option))):
-    setattr(Options, f"opt_{_name}", _repeatable(_name))
+    setattr(CommandLineOptions, f"opt_{_name}", _repeatable(_name))
 
 
 def _help(width: int) -> Iterator[str]:
     yield "\nWhere to listen"
-    for name, text in _PORT_HELP.items():
+    for name, text in PORT_HELP.items():
         yield _line(f"{flag(name)}=WHERE *", text, width)
     yield "\nSources and information"
     yield _line("-c, --config=FILE", "a TOML file of options", width)
@@ -125,7 +125,7 @@ def _help(width: int) -> Iterator[str]:
         repeated = is_list(option)
         choices = option.metadata["choices"]
         text = option.metadata["help"] + (f" ({' or '.join(choices)})" if choices else "")
-        default = "" if repeated else _written(option.default, option.metadata["unit"])
+        default = "" if repeated else default_text(option.default, option.metadata["unit"])
         if default:
             text += f" [{default}]"
         yield _line(f"{flag(name)}={_placeholder(option)}{' *' * repeated}", text, width)
@@ -146,8 +146,8 @@ def _placeholder(option: Any) -> str:
     return "N" if unit else option.name.rpartition("_")[2].upper()
 
 
-def _written(value: Any, unit: str) -> str:
-    """A default as a person would write it; nothing for none."""
+def default_text(value: Any, unit: str) -> str:
+    """A default as a person would write it; "" for None."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The tables of the TOML file that say what may be done in channels.
+"""Reads the tables of the TOML file that hold the options of channels.
 
     [channel_without_namespace]
     history_ttl = "1h"
@@ -6,20 +6,20 @@
     [namespaces.news]
     allow_publish_for_client = false
 
-Their keys are the fields of `longconn.core.namespaces.ChannelOptions`. Every namespace starts from the
-defaults there, and not from `channel_without_namespace`: a namespace is read by itself.
+Their keys are the fields of `longconn.core.namespaces.ChannelOptions`, and its defaults hold in every table. A
+namespace takes nothing from `channel_without_namespace`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from longconn.config.values import BadValue, kind_of, parse, shown
-from longconn.core.errors import CommandError, ConfigError
+from longconn.config.values import BadValue, kind_of, parse
+from longconn.core.errors import CommandError, ConfigError, shown
 from longconn.core.names import check_channel
 from longconn.core.namespaces import NAMESPACE_BOUNDARY, USER_BOUNDARY, ChannelOptions, Namespaces
 
@@ -30,21 +30,23 @@ FIELDS = {each.name: each for each in fields(ChannelOptions)}
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
-def read(tables: Mapping[str, Any], path: str, unknown: Any) -> tuple[Namespaces, dict[str, str]]:
-    """What `tables` of the file `path` say, and where each of their values came from, by its dotted key.
+def read_tables(
+    tables: Mapping[str, Any], path: str, hint: Callable[[str, Iterable[str]], str]
+) -> tuple[Namespaces, dict[str, str]]:
+    """The namespaces in `tables` of the file `path`, and the source of each value by its dotted key.
 
-    `unknown` has the end of a line about an unknown key. Raises ConfigError, of one line.
+    `hint(name, names)` is the end of an error about an unknown key. Raises ConfigError, of one line.
     """
     sources: dict[str, str] = {}
 
-    def options(value: object, place: str) -> ChannelOptions:
+    def options(value: object, table: str) -> ChannelOptions:
         if not isinstance(value, dict):
-            raise ConfigError(f"file {path} key {place}: {shown(value)} is no table; allowed: [{place}]")
+            raise ConfigError(f"file {path} key {table}: {shown(value)} is no table; allowed: [{table}]")
         found = {}
         for name, each in value.items():
-            key = f"{place}.{name}"
+            key = f"{table}.{name}"
             if name not in FIELDS:
-                raise ConfigError(f"file {path}: unknown key {shown(key)}{unknown(name, FIELDS)}")
+                raise ConfigError(f"file {path}: unknown key {shown(key)}{hint(name, FIELDS)}")
             sources[key] = f"file {path} key {key}"
             found[name] = _parsed(name, each, sources[key])
         return ChannelOptions(**found)
@@ -55,20 +57,20 @@ def read(tables: Mapping[str, Any], path: str, unknown: Any) -> tuple[Namespaces
         raise ConfigError(f"file {path} key {NAMED}: {shown(named)} is no table; allowed: [{NAMED}.NAME]")
     found = {}
     for name, value in named.items():
-        if not _may_be(name):
+        if not _is_namespace_name(name):
             text = "a namespace's name is that of a channel, without : and #"
             raise ConfigError(f"file {path} key {NAMED}: {shown(name)} is not valid; {text}")
         found[name] = options(value, f"{NAMED}.{_key(name)}")
     return Namespaces(plain, found), sources
 
 
-def written(namespaces: Namespaces) -> Iterator[tuple[str, list[tuple[str, object]]]]:
-    """The tables by their dotted names, each with its keys and their values; None for one that is not set."""
+def written_tables(namespaces: Namespaces) -> Iterator[tuple[str, list[tuple[str, object]]]]:
+    """Pairs of a table's dotted name and its keys with their values. A value that is not set is None."""
     tables = [(f"{NAMED}.{_key(name)}", options) for name, options in namespaces.named.items()]
     if namespaces.plain != ChannelOptions():
         tables.insert(0, (PLAIN, namespaces.plain))
-    for place, options in tables:
-        yield place, [(name, getattr(options, name)) for name in FIELDS]
+    for table, options in tables:
+        yield table, [(name, getattr(options, name)) for name in FIELDS]
 
 
 def _parsed(name: str, value: object, source: str) -> Any:
@@ -80,7 +82,7 @@ def _parsed(name: str, value: object, source: str) -> Any:
         raise ConfigError(f"{source}: {error}") from None
 
 
-def _may_be(name: str) -> bool:
+def _is_namespace_name(name: str) -> bool:
     try:
         check_channel(name)
     except CommandError:
@@ -89,5 +91,5 @@ def _may_be(name: str) -> bool:
 
 
 def _key(name: str) -> str:
-    """A key of TOML: bare where it may be, else quoted. JSON's escapes are TOML's too."""
+    """A TOML key: bare if possible, else quoted. TOML has the escapes of JSON."""
     return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)

@@ -1,13 +1,13 @@
-"""The values of options: from what people write, in a flag, a variable or a file, to what `Settings` holds.
+"""Parses the values of options, from the text of a flag, a variable or a file to the type that `Settings` holds.
 
     sizes     65536   64KiB   1MiB   1M   (K, M and G count 1024s)
-    times     25   1.5   300s   5m   1h   (seconds, if no unit stands there)
+    times     25   1.5   300s   5m   1h   (without a unit: seconds)
     counts    20000
     rates     100   0.5   (a second)
-    choices   true   false   (and yes, no, on, off, 1, 0, but in a file)
+    booleans  true   false   (in flags and variables also yes, no, on, off, 1, 0)
 
-Every function raises `BadValue`, whose text says what was found and what is allowed;
-the caller knows the source, and puts it in front.
+Every function raises `BadValue`, whose text says what was found and what is allowed. The caller puts the source in
+front.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import re
 from dataclasses import Field
 from typing import Any
 
-from longconn.core.errors import CommandError
+from longconn.core.errors import CommandError, shown
 from longconn.core.names import check_channel
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([A-Za-z]*)", re.ASCII)
 _SIZE_UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmg", start=1):
     _SIZE_UNITS[_letter] = _SIZE_UNITS[_letter + "ib"] = 1024**_power
-#: More than anybody means, and within what timers and sockets can be told.
+#: Limits beyond any sensible value, and within the ranges of timers and sockets.
 _DIGITS, _HUGE = 18, 10**18
-_CHOICES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _TIME_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # RFC 6454, section 6.2: scheme, host, port; no path. Lower case as a browser sends it.
@@ -34,13 +34,7 @@ _HOST = re.compile(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", re.ASCII)
 
 
 class BadValue(ValueError):
-    """A value that an option cannot have; the text is a part of one line."""
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """`value` as an error names it: quoted, on one line, shortened."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    """A value that an option cannot have. The text is a part of one line."""
 
 
 def is_list(option: Field[Any]) -> bool:
@@ -49,28 +43,28 @@ def is_list(option: Field[Any]) -> bool:
 
 
 def kind_of(option: Field[Any]) -> str:
-    """What one value of the option is: `str`, `bool`, `int`, `float`."""
+    """The type of one value of the option: `str`, `bool`, `int`, `float`."""
     return str(option.type).removesuffix(" | None")
 
 
 def is_secret(option: Field[Any]) -> bool:
-    """Whether the option's value is shown nowhere."""
+    """Whether the option's value must not be printed or logged."""
     return bool(option.metadata["form"] == "secret")
 
 
 def parse(option: Field[Any], value: object) -> Any:
-    """The value of `option`: `value` is text, or what TOML made of a literal. Raises BadValue."""
+    """Parse a value of `option`: text, or a value that TOML has parsed. Raises BadValue."""
     if is_list(option):
         return tuple(_element(option.name, each) for each in strings(value))
     if kind_of(option) == "str":
-        return _word(option, value)
+        return _string(option, value)
     if kind_of(option) == "bool":
-        return _choice(option, value)
+        return _boolean(option, value)
     return _number(option, value)
 
 
 def strings(value: object) -> list[str]:
-    """A list of strings, or one string for a list of one. Raises BadValue."""
+    """A list of strings; one string counts as a list of one. Raises BadValue."""
     found = []
     for each in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(each, str):
@@ -80,7 +74,7 @@ def strings(value: object) -> list[str]:
 
 
 def allowed(option: Field[Any]) -> str:
-    """What the option may be, in a few words for a line of help or of an error."""
+    """The allowed values of an option, for a line of help or an error."""
     choices = option.metadata["choices"]
     if choices:
         return " or ".join(choices)
@@ -106,7 +100,7 @@ def allowed(option: Field[Any]) -> str:
     return f"{number} from {low}"
 
 
-def _word(option: Field[Any], value: object) -> str:
+def _string(option: Field[Any], value: object) -> str:
     choices = option.metadata["choices"]
     if isinstance(value, str):
         if choices and value in choices:
@@ -118,10 +112,10 @@ def _word(option: Field[Any], value: object) -> str:
     raise BadValue(f"{shown(value)} is not valid; allowed: {allowed(option)}")
 
 
-def _choice(option: Field[Any], value: object) -> bool:
+def _boolean(option: Field[Any], value: object) -> bool:
     if isinstance(value, bool):
         return value
-    found = _CHOICES.get(value.strip().lower()) if isinstance(value, str) else None
+    found = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else None
     if found is None:
         raise BadValue(f"{shown(value)} is not valid; allowed: {allowed(option)}")
     return found
@@ -146,7 +140,7 @@ def _number(option: Field[Any], value: object) -> int | float:
 
 
 def _amount(value: object, units: dict[str, int]) -> int | float | None:
-    """The number that `value` is or spells; None if it is no finite one."""
+    """The number that `value` is or spells; None if it is not a finite number."""
     if isinstance(value, bool):
         return None
     number: int | float
@@ -164,7 +158,7 @@ def _amount(value: object, units: dict[str, int]) -> int | float | None:
 def _element(name: str, value: str) -> str:
     if name == "allowed_origin":
         value = value.strip().lower().removesuffix("/")
-        # A browser leaves its scheme's own port out.
+        # A browser leaves the default port of a scheme out.
         value = re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", value)
         if value not in ("*", "null") and not _ORIGIN.fullmatch(value):
             raise BadValue(f"{shown(value)} is no origin; allowed: https://example.org, http://localhost:8000, null, *")

@@ -61,3 +61,9 @@ class CommandError(LongConnError):
         super().__init__(reason.text.format(**values))
         self.reason = reason
         self.values = values
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`value` as an error message quotes it: its repr, on one line, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

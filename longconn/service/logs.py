@@ -1,7 +1,7 @@
-"""What the core says, brought into Twisted's log.
+"""Passes the log records of the core to Twisted's log.
 
-The core knows no Twisted and logs by the standard library, as logger "longconn". While
-a service runs, `attach` hands that to Twisted's log, once however many services run.
+The core does not use Twisted. It logs through the standard library, with the logger "longconn". A running service
+attaches that logger to Twisted's log; with several services each record is passed on once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-#: Where our own lines go; its name stands in front of each in the log.
+#: The logger of the service. Twisted's log puts its namespace in front of each line.
 log = Logger(namespace="longconn")
 
 _LEVELS = (
@@ -22,8 +22,8 @@ _LEVELS = (
 )
 
 
-class _ToTwisted(logging.Handler):
-    """Every record as an event of Twisted's log."""
+class _TwistedHandler(logging.Handler):
+    """Emits each record as an event of Twisted's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = next((ours for number, ours in _LEVELS if record.levelno >= number), LogLevel.debug)
@@ -37,10 +37,10 @@ class _ToTwisted(logging.Handler):
 
 
 class _Bridge:
-    """The one handler, there while somebody needs it."""
+    """Installs the one handler while at least one service is attached."""
 
     def __init__(self) -> None:
-        self._handler = _ToTwisted()
+        self._handler = _TwistedHandler()
         self._users = 0
         self._level = logging.NOTSET
 
@@ -50,8 +50,8 @@ class _Bridge:
             logger = logging.getLogger("longconn")
             self._level = logger.level
             if logger.level == logging.NOTSET:
-                # Else the root's WARNING counts, and nobody reads who comes and goes. Not
-                # DEBUG: that is a record for every message.
+                # The root's default, WARNING, would hide the lines for clients that come and go. DEBUG would
+                # make a record for every message.
                 logger.setLevel(logging.INFO)
             logger.addHandler(self._handler)
 

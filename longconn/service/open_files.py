@@ -1,18 +1,19 @@
-"""The limit on open files: every client is one."""
+"""The process's limit on open files. Every client is an open file."""
 
 from __future__ import annotations
 
 try:
     import resource
-except ImportError:  # not on Windows, which has no such limit
+except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
-#: What a process needs beside its clients: ports, logs, the reactor's own, HTTP connections that come to be told off.
+#: Files that the process needs beside its clients: ports, logs, the reactor's, connections that are about to be
+#: refused.
 RESERVED = 100
 
 
-def room() -> int | None:
-    """For how many clients the hard limit leaves room; None if it is no limit."""
+def client_limit() -> int | None:
+    """The number of clients that the hard limit allows; None if there is no limit."""
     if resource is None:
         return None
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -20,9 +21,9 @@ def room() -> int | None:
 
 
 def raise_limit(clients: int) -> int | None:
-    """Raise the soft limit to the hard one, or if that is none to what `clients` need.
+    """Raise the soft limit to the hard limit. Without a hard limit, raise it to what `clients` need.
 
-    For how many clients the soft limit leaves room then, None if it is no limit.
+    Returns the number of clients that the soft limit then allows; None if there is no limit.
     """
     if resource is None:
         return None

@@ -9,74 +9,73 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.python.failure import Failure
 
-from longconn.config import endpoints as listening
+from longconn.config.endpoints import ListenError, ServerEndpoint, failure, server_endpoint
 from longconn.protocols.port.tls_handshake import HandshakeFactory
-from longconn.service.greeting import Place
+from longconn.service.greeting import OpenPort
 from longconn.service.logs import log
 
 
 class Ports:
-    """What is listened on. `wanted` has listening strings for each kind: port, tcp, http, grpc.
+    """Opens and closes ports. `wanted` has the listening strings of each option: port, tcp, http, grpc.
 
-    Raises ConfigError, of one line, for a string of which nothing can be made.
+    Raises ConfigError, of one line, for a string that is not valid.
     """
 
     def __init__(self, reactor: Any, wanted: Mapping[str, Sequence[str]]) -> None:
         self._reactor = reactor
         self._endpoints = [
-            (kind, text, listening.endpoint(reactor, text)) for kind, texts in wanted.items() for text in texts
+            (option, server_endpoint(reactor, text)) for option, texts in wanted.items() for text in texts
         ]
-        self._open: list[Any] = []
-        # Whose connections are ours: those of closed ports too.
+        self._listening_ports: list[Any] = []
+        # Every port that was ever open: connections outlive the port that accepted them.
         self._accepted_by: list[Any] = []
         self._closing: list[Deferred[Any]] = []
-        #: where it is listened now, in the order given
-        self.places: list[Place] = []
+        #: the ports that are open now, in the order of `wanted`
+        self.open_ports: list[OpenPort] = []
         self.listening = False
 
     def listen(self, factories: Mapping[str, Any]) -> None:
-        """Listen on all, with the factory of each kind. Raises ListenError, and then on none."""
+        """Open all ports, with the factory of each option. Raises ListenError, and then no port is open."""
         self.listening = True
-        for kind, text, endpoint in self._endpoints:
+        for option, parsed in self._endpoints:
             failures: list[Failure] = []
-            factory = factories[kind]
-            if listening.kind(listening.description(text)) == "ssl":
+            factory = factories[option]
+            if parsed.kind == "ssl":
                 factory = HandshakeFactory(factory.hub, factory)
-            listened = maybeDeferred(endpoint.listen, factory)
-            listened.addCallback(self._listened, kind, text)
+            listened = maybeDeferred(parsed.endpoint.listen, factory)
+            listened.addCallback(self._opened, option, parsed.kind)
             listened.addErrback(failures.append)
             if failures:
                 self._stop()
-                raise listening.ListenError(_line(kind, text, failures[0]))
+                raise ListenError(_line(option, parsed, failures[0]))
             if not listened.called:
-                # No endpoint of Twisted itself: theirs have fired by now.
-                listened.addCallback(_log_late, kind, text, failures)
+                # An endpoint of another package: Twisted's own have fired by now.
+                listened.addCallback(_log_late_failure, option, parsed, failures)
 
-    def _listened(self, port: Any, kind: str, text: str) -> None:
-        if not self.listening:  # it took until after the end
+    def _opened(self, port: Any, option: str, kind: str) -> None:
+        if not self.listening:  # the service stopped meanwhile
             self._closing.append(maybeDeferred(port.stopListening))
             return
-        self._open.append(port)
+        self._listening_ports.append(port)
         self._accepted_by.append(port)
-        self.places.append(Place(kind, listening.kind(listening.description(text)), port.getHost()))
+        self.open_ports.append(OpenPort(option, kind, port.getHost()))
 
     def _stop(self) -> None:
         self.listening = False
-        self._closing += [maybeDeferred(each.stopListening) for each in self._open]
-        self._open.clear()
-        self.places.clear()
+        self._closing += [maybeDeferred(each.stopListening) for each in self._listening_ports]
+        self._listening_ports.clear()
+        self.open_ports.clear()
 
     def close(self) -> Deferred[Any]:
-        """Listen no more; connections stay. Fires when all sockets are closed, never with an error."""
+        """Stop listening; connections stay. Fires when all listening sockets are closed, never with an error."""
         self._stop()
         closing, self._closing = self._closing, []
         return DeferredList(closing, consumeErrors=True)
 
     def connections(self) -> list[Any]:
-        """The transports of connections that these ports accepted and that wait for bytes or for room.
+        """The transports of connections that these ports accepted, as far as the reactor reads or writes them.
 
-        Asked of the reactor, at the end of a service only, so that a connection costs
-        nothing here while it lasts. Not among them is one that is neither read nor written.
+        The reactor is asked at the end of a service only, so that an open connection costs nothing here.
         """
         if not IReactorFDSet.providedBy(self._reactor):
             return []
@@ -88,16 +87,16 @@ class Ports:
         return list(found.values())
 
     def forget(self) -> None:
-        """The last connection is gone."""
+        """Forget closed ports, once their last connection is gone."""
         self._accepted_by.clear()
 
 
-def _line(kind: str, text: str, failure: Failure) -> str:
-    error = failure.value
+def _line(option: str, parsed: ServerEndpoint, failed: Failure) -> str:
+    error = failed.value
     assert error is not None
-    return listening.failure(f"{text} (--{kind})", error)
+    return failure(f"{parsed.text} (--{option})", error)
 
 
-def _log_late(_: object, kind: str, text: str, failures: list[Failure]) -> None:
-    for failure in failures:
-        log.critical("{line}", line=_line(kind, text, failure))
+def _log_late_failure(_: object, option: str, parsed: ServerEndpoint, failures: list[Failure]) -> None:
+    for each in failures:
+        log.critical("{line}", line=_line(option, parsed, each))

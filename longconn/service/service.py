@@ -1,4 +1,4 @@
-"""The service: a hub and the ports that it is reached on, from the start to the end."""
+"""The service: a hub and the ports that reach it, from start to shutdown."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ from longconn.service.shutdown import Drain, SecondSignal
 class LongConnService(Service):
     """Serves one hub on `port` (everything), `tcp` (chat lines), `http` and `grpc` ports.
 
-    Ports are listening strings: `9999`, `127.0.0.1:0`, `[::1]:9999`, or a Twisted endpoint
-    description; there are none by default. The hub is made with `settings` unless one is
-    given, which has settings of its own. Either way it is the service's from then on: at
-    the end its clients are closed and it is stopped.
+    Ports are listening strings: `9999`, `127.0.0.1:0`, `[::1]:9999`, or a Twisted endpoint description. By default
+    there are none. Give either `settings`, for a new hub, or `hub`, which has settings of its own. The service owns the
+    hub: when it stops, it closes the hub's clients and stops the hub.
 
-    The constructor raises ConfigError for a port or a key that cannot be; the start raises
-    ListenError for one that is taken or not permitted, and then nothing is listened on.
-    Starting raises the process's soft limit on open files to the hard one.
+    The constructor raises ConfigError for a bad port or key. The start raises ListenError if a port is taken or not
+    permitted, and then no port is open. The start raises the process's soft limit on open files to the hard limit.
     """
 
     name = "longconn"
@@ -49,39 +47,39 @@ class LongConnService(Service):
             raise ValueError("a hub has settings already: give one or the other")
         self._reactor = reactor
         self._ports = Ports(reactor, {"port": port, "tcp": tcp, "http": http, "grpc": grpc})
-        #: everything that is said and done here; programs may publish by it
-        self.hub = hub if hub is not None else Hub(reactor, _with_room(settings or Settings()))
+        #: the channels and clients; an embedding program may publish through it
+        self.hub = hub if hub is not None else Hub(reactor, _within_open_files(settings or Settings()))
         if self.hub.verifier is None:
             self.hub.verifier = JWTVerifier(self.hub.settings)
-        self._asked = (settings or self.hub.settings).max_connections
+        self._configured_limit = (settings or self.hub.settings).max_connections
         self._site = LiveSite(self.hub)
         chat = ChatFactory(self.hub)
         self._grpc = GrpcFactory(self.hub)
         shared = SharedPortFactory(chat, self._site, self._grpc)
         self._factories = {"port": shared, "tcp": chat, "http": self._site, "grpc": self._grpc}
-        self._room: int | None = None
+        self._open_files_limit: int | None = None
         self._attached = False
         self._trigger: Any = None
         self._second_signal = SecondSignal(reactor, self._stop_now)
         self._stopping: Deferred[None] | None = None
         self._pausing: Deferred[None] | None = None
         self._drain: Drain | None = None
-        self._at_once = False
+        self._skip_waiting = False
 
     @property
     def addresses(self) -> list[tuple[str, Any]]:
-        """What is listened on now, in the order given: pairs of `port`, `tcp`, `http` or `grpc` and an IAddress."""
-        return [(each.kind, each.address) for each in self._ports.places]
+        """The open ports in the order given, as pairs of an option (`port`, `tcp`, `http`, `grpc`) and an IAddress."""
+        return [(each.option, each.address) for each in self._ports.open_ports]
 
     # The start.
 
     def privilegedStartService(self) -> None:
-        """Listen, while the process still has the rights for it. Raises ListenError."""
+        """Listen while the process still has its privileges. Raises ListenError."""
         self._listen()
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """Listen, unless that was done, and say where. Raises ListenError."""
+        """Listen, unless `privilegedStartService` did, and log where. Raises ListenError."""
         self._listen()
         super().startService()  # type: ignore[no-untyped-call]
         self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._on_reactor_stop)
@@ -93,34 +91,35 @@ class LongConnService(Service):
             raise RuntimeError("the service is still stopping")
         if self._ports.listening:
             return
-        self._room = open_files.raise_limit(self.hub.settings.max_connections)
+        self._open_files_limit = open_files.raise_limit(self.hub.settings.max_connections)
         self._ports.listen(self._factories)
         self._attached = True
         logs.attach()
 
     def _greet(self) -> None:
-        places = self._ports.places
-        warning = greeting.warning(places)
+        ports = self._ports.open_ports
+        warning = greeting.warning(ports)
         if warning is not None:
             log.warn("{line}", line=warning)
-        for line in greeting.lines(places, self.hub.settings.default_channel):
+        for line in greeting.lines(ports, self.hub.settings.default_channel):
             log.info("{line}", line=line)
         if isinstance(self.hub.verifier, JWTVerifier):
             self.hub.verifier.warn()
-        room = self._room
-        if room is not None and (self._asked == 0 or self._asked > room):
+        limit = self._open_files_limit
+        if limit is not None and (self._configured_limit == 0 or self._configured_limit > limit):
             log.info(
-                "at most {room} clients: the open-file limit leaves room for no more (max_connections is {asked})",
-                room=room,
-                asked=self._asked,
+                "at most {limit} clients: the open-file limit leaves room for no more (max_connections is {asked})",
+                limit=limit,
+                asked=self._configured_limit,
             )
 
     # The end.
 
     def stopService(self) -> Deferred[None]:
-        """Not ready for `shutdown_delay`; then stop listening and close all clients within `shutdown_timeout`.
+        """Be not ready for `shutdown_delay` seconds, then stop listening and close all clients within
+        `shutdown_timeout`.
 
-        Fires when no connection, socket or delayed call is left.
+        The Deferred fires when no connection, socket or delayed call is left.
         """
         if self._stopping is None:
             delay = self.hub.settings.shutdown_delay if self.running else 0
@@ -128,7 +127,7 @@ class LongConnService(Service):
             self.hub.ready = False
             stopping = self._stopping = self._stop(delay)
             stopping.addBoth(self._on_stopped)
-        return _echo(self._stopping) if self._stopping is not None else stopping
+        return _follow(self._stopping) if self._stopping is not None else stopping
 
     @inlineCallbacks
     def _stop(self, delay: float) -> Generator[Deferred[Any], Any, None]:
@@ -142,19 +141,19 @@ class LongConnService(Service):
             log.info("closing {count} clients, at most {timeout} s", count=count, timeout=timeout)
         self._drain = Drain(self._reactor, self.hub, timeout, self._close_idle, self._ports.connections)
         drained = self._drain.run()
-        if self._at_once:
+        if self._skip_waiting:
             self._drain.finish()
         yield drained
         self._ports.forget()
         self.hub.stop()
 
     def _close_idle(self) -> None:
-        """Close what has nothing under way, and tell peers that may begin more not to."""
+        """Close connections without a request or call, and send GOAWAY on the others that speak gRPC."""
         self._site.close_idle()
         self._grpc.drain()
 
     def _pause(self, seconds: float) -> Deferred[None]:
-        """Fires in `seconds`, or when `_stop_now` says so."""
+        """Wait `seconds`, or until `_stop_now`."""
         self._pausing = pausing = Deferred[None]()
         call = self._reactor.callLater(seconds, pausing.callback, None)
 
@@ -166,9 +165,9 @@ class LongConnService(Service):
         return pausing.addCallback(over)
 
     def _stop_now(self) -> None:
-        """Somebody has waited enough."""
+        """End the shutdown at once, after a second signal."""
         log.info("stopping at once")
-        self._at_once = True
+        self._skip_waiting = True
         if self._pausing is not None:
             self._pausing.callback(None)
         if self._drain is not None:
@@ -180,7 +179,7 @@ class LongConnService(Service):
 
     def _on_stopped(self, result: Any) -> Any:
         self._stopping = self._drain = None
-        self._at_once = False
+        self._skip_waiting = False
         self._second_signal.remove()
         if self._trigger is not None:
             self._reactor.removeSystemEventTrigger(self._trigger)
@@ -191,20 +190,20 @@ class LongConnService(Service):
         return result
 
 
-def _with_room(settings: Settings) -> Settings:
-    """`settings` with no more clients than the hard limit on open files leaves room for."""
-    room = open_files.room()
-    most = settings.max_connections
-    return settings if room is None or 0 < most <= room else replace(settings, max_connections=room)
+def _within_open_files(settings: Settings) -> Settings:
+    """`settings` with `max_connections` lowered to what the hard limit on open files allows."""
+    limit = open_files.client_limit()
+    configured = settings.max_connections
+    return settings if limit is None or 0 < configured <= limit else replace(settings, max_connections=limit)
 
 
-def _echo(deferred: Deferred[None]) -> Deferred[None]:
-    """Another Deferred that fires as `deferred` does, so that each caller has one of its own."""
-    echo: Deferred[None] = Deferred()
+def _follow(deferred: Deferred[None]) -> Deferred[None]:
+    """A new Deferred that fires when `deferred` fires: each caller of `stopService` gets its own."""
+    follower: Deferred[None] = Deferred()
 
     def pass_on(result: Any) -> Any:
-        echo.callback(None)
+        follower.callback(None)
         return result
 
     deferred.addBoth(pass_on)
-    return echo
+    return follower

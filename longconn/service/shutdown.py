@@ -1,9 +1,9 @@
-"""The end of a service: close its clients a few at a time, then whatever is left.
+"""The end of a service: it closes its clients in groups, then aborts what is left.
 
-clients are told (SHUTDOWN, come back), spread over the time
-→ until all are gone, or the time is over
-→ other connections (undecided, between two requests) get a moment
-→ hard stop: every connection that is still there is aborted
+1. Clients are closed with SHUTDOWN, which advises them to reconnect, spread over the time.
+2. The drain waits until all are gone or the time is over.
+3. Other connections (undecided, or between two requests) get one more second.
+4. Every connection that is left is aborted.
 """
 
 from __future__ import annotations
@@ -22,21 +22,19 @@ from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
 from longconn.service.logs import log
 
-#: Seconds between two groups of clients, and at least how many are a group.
+#: Seconds between two groups of clients, and the least size of a group.
 TICK = 0.1
 GROUP = 100
-#: The part of the time in which all clients are told; the rest is theirs to go.
-TELLING = 0.8
-#: Seconds for connections without a client once the last client is gone, and for an abort to be noticed.
+#: The part of the time in which all clients are closed. In the rest they may disconnect by themselves.
+CLOSING_PART = 0.8
+#: Seconds that connections without a client get after the last client, and that an abort may take.
 MOMENT = 1.0
 
 
 class Drain:
-    """Empties `hub` in at most `timeout` seconds.
+    """Closes the clients of `hub` in at most `timeout` seconds.
 
-    `close_idle` closes connections on which nothing is under way; `connections` gives the
-    transports that are open now. `run` returns a Deferred that fires when no connection is
-    left; `finish` makes that be now.
+    `close_idle` closes connections that have no request under way. `connections` returns the transports that are open.
     """
 
     def __init__(
@@ -55,25 +53,25 @@ class Drain:
         self._call: Any = None
         self._finished = False
         self._waiting: deque[Client] = deque(hub.clients.values())
-        self._told: set[str] = set()
-        self._group = max(GROUP, ceil(len(self._waiting) * TICK / (timeout * TELLING))) if timeout else None
+        self._closed: set[str] = set()
+        self._group = max(GROUP, ceil(len(self._waiting) * TICK / (timeout * CLOSING_PART))) if timeout else None
         self._end = reactor.seconds() + timeout
         self._aborted = False
 
     def run(self) -> Deferred[None]:
-        """Start. The Deferred may have fired already."""
+        """Start. The Deferred fires when no connection is left, possibly before this returns."""
         self._tick()
         return self._done
 
     def finish(self) -> None:
-        """Abort what is left and be done, at once."""
+        """Abort all connections that are left, and fire the Deferred at once."""
         if not self._finished:
             self._abort()
             self._finish()
 
     def _tick(self) -> None:
         self._call = None
-        self._tell()
+        self._close_group()
         self._close_idle()
         now = self._reactor.seconds()
         left = bool(self._hub.clients)
@@ -88,15 +86,15 @@ class Drain:
                 self._finish()
                 return
             self._abort()
-            self._end = now + MOMENT  # for connectionLost to come
+            self._end = now + MOMENT  # until connectionLost is called
         self._call = self._reactor.callLater(0 if self._aborted else TICK, self._tick)
 
-    def _tell(self) -> None:
-        if not self._waiting:  # those who came since: a stream on a kept connection
-            self._waiting.extend(each for each in self._hub.clients.values() if each.id not in self._told)
+    def _close_group(self) -> None:
+        if not self._waiting:  # new clients: a kept connection may begin a stream
+            self._waiting.extend(each for each in self._hub.clients.values() if each.id not in self._closed)
         for _ in range(len(self._waiting) if self._group is None else min(self._group, len(self._waiting))):
             client = self._waiting.popleft()
-            self._told.add(client.id)
+            self._closed.add(client.id)
             try:
                 client.close(SHUTDOWN)
             except Exception:
@@ -122,33 +120,33 @@ class Drain:
 
 
 class SecondSignal:
-    """During a shutdown, SIGINT or SIGTERM calls `ends`: the reactor itself only logs that it stops already.
+    """Calls `on_signal` for SIGINT or SIGTERM during a shutdown. The reactor alone would only log that it is stopping.
 
-    Takes the place of the reactor's own handlers, so nothing happens where there are none: in
-    another thread, in a program that handles signals itself, under a reactor of a test.
+    It replaces the reactor's own handlers. Where there are none, it does nothing: in another thread, in a program that
+    handles signals itself, under the reactor of a test.
     """
 
-    def __init__(self, reactor: Any, ends: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, on_signal: Callable[[], None]) -> None:
         self._reactor = reactor
-        self._ends = ends
-        self._before: dict[int, Any] = {}
+        self._callback = on_signal
+        self._replaced: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Handle the next signal. In place already, or not in the main thread: nothing."""
-        if self._before or threading.current_thread() is not threading.main_thread():
+        """Handle further signals. Does nothing if installed already, or outside of the main thread."""
+        if self._replaced or threading.current_thread() is not threading.main_thread():
             return
         for number, name in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
             handler = signal.getsignal(number)
             if handler is not None and handler == getattr(self._reactor, name, None):
-                self._before[number] = handler
+                self._replaced[number] = handler
                 signal.signal(number, self._on_signal)
 
     def remove(self) -> None:
         """Give the signals back to the reactor."""
-        for number, handler in self._before.items():
+        for number, handler in self._replaced.items():
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, handler)
-        self._before.clear()
+        self._replaced.clear()
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._ends)
+        self._reactor.callFromThread(self._callback)

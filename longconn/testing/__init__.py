@@ -1,4 +1,4 @@
-"""An in-memory kit for tests: a server on a clock of its own, and clients of every kind. No socket.
+"""A kit for tests in memory: a server on a fake clock, and clients of each kind. It opens no socket.
 
     server = MemoryServer()
     ada, bo = server.line_client(), server.websocket_client("/ws?name=bo")
@@ -6,11 +6,11 @@
     assert bo.read() == [f"{ada.address}: hello"]
     server.stop()
 
-Time stands still until `server.clock.advance` moves it; `read` and the HTTP client's requests first do
-all that is due now. A client's `connection` has the rest: `stop_reading` makes it a slow client,
-`half_close`, `close` and `reset` end it. Any factory of Twisted's can be connected to, by `factory=`.
+Time stands still until `server.clock.advance` moves it. `read` and the HTTP client's requests first run all calls that
+are due. A client's `connection` controls its end: `stop_reading` makes it a slow client; `half_close`, `close` and
+`reset` end it. `factory=` connects a client to any Twisted factory.
 
-What a protocol raises comes out of the call that made it happen, where a reactor would log it.
+A reactor would log what a protocol raises. Here the exception comes out of the call that caused it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ __all__ = [
 
 
 class MemoryServer:
-    """A hub on a fake clock, and clients that reach it.
+    """A hub on a fake clock, and clients of it.
 
-    Give `hub` to have one with a broker of your own; its clock must be a `FakeClock`.
+    Give `hub` for a hub with a broker of your own. Its clock must be a `FakeClock`.
     """
 
     def __init__(self, settings: Settings | None = None, hub: Hub | None = None) -> None:
@@ -57,7 +57,7 @@ class MemoryServer:
         if not isinstance(self.hub.clock, FakeClock):
             raise TypeError("the hub's clock must be a FakeClock")
         self.clock = self.hub.clock
-        #: all connections that were made, in order
+        #: all connections, in the order in which they were made
         self.connections: list[MemoryConnection] = []
         self._factories: dict[str, Any] = {}
         self._started: list[Any] = []
@@ -75,7 +75,7 @@ class MemoryServer:
     # Clients.
 
     def connect(self, factory: Any, local: Any = None, remote: Any = None, window: int = WINDOW) -> MemoryConnection:
-        """A connection to whatever `factory` builds: raw bytes. `local` is the client's address (IAddress)."""
+        """A connection of raw bytes to the protocol that `factory` builds. `local` is the client's IAddress."""
         if factory not in self._started:
             self._started.append(factory)
             factory.doStart()
@@ -84,34 +84,34 @@ class MemoryServer:
         return connection
 
     def line_client(self, factory: Any = None, **options: Any) -> LineClient:
-        """A client of chat lines, of a `ChatFactory` unless given another; `options` as for `connect`."""
+        """A client for chat lines, by default of a `ChatFactory`. `options` are those of `connect`."""
         return LineClient(self.connect(factory or self._factory("lines"), **options), self.clock.settle)
 
     def websocket_client(
         self, path: str = "/ws", factory: Any = None, headers: Iterable[tuple[str, str]] = (), **options: Any
     ) -> WebSocketClient:
-        """A WebSocket client after its handshake, of a `WebSocketFactory` unless given another."""
+        """A WebSocket client after its handshake, by default of a `WebSocketFactory`."""
         connection = self.connect(factory or self._factory("websocket"), **options)
         client = WebSocketClient(connection, path, headers, self.clock.settle)
         self.clock.settle()
         return client
 
     def http_client(self, factory: Any = None, **options: Any) -> HTTPClient:
-        """An HTTP client, of a Site with a `LiveResource` unless given another."""
+        """An HTTP client, by default of a Site with a `LiveResource`."""
         return HTTPClient(self.connect(factory or self._factory("http"), **options), self.clock.settle)
 
     # Time, and the end.
 
     def settle(self) -> None:
-        """Do all that is due now."""
+        """Run all calls that are due now."""
         self.clock.settle()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move time on by `seconds`."""
         self.clock.advance(seconds)
 
     def stop(self) -> None:
-        """Break all connections off and stop the hub. Raises RuntimeError if a delayed call is left."""
+        """Reset all connections and stop the hub. Raises RuntimeError if a delayed call is left."""
         for each in self.connections:
             each.reset()
         for factory in self._started:

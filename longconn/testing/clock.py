@@ -1,26 +1,26 @@
-"""A clock that moves when a test says so."""
+"""A clock that a test moves."""
 
 from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-#: When a `FakeClock` starts, in seconds since 1970: a moment in 2023, so that nothing takes 0 for a time.
+#: The start of a `FakeClock` in seconds since 1970, a moment in 2023: code that treats 0 as no time must not see 0.
 START = 1_700_000_000.0
-#: Turns without an end: something schedules itself anew at once, for ever.
+#: After so many turns without time passing, a call must be scheduling itself for ever.
 _TOO_MANY_TURNS = 100_000
 
 
 class FakeClock(Clock):
-    """Twisted's `task.Clock`, which starts at a real date and runs delayed calls in reactor turns.
+    """Twisted's `task.Clock`, but it starts at a real date and runs delayed calls in turns, as a reactor does.
 
-    A turn runs what is due, and what that schedules for at once waits for the next turn, as under a
-    reactor. Time stands still within a turn. What a call raises comes out of the method that ran it.
+    A turn runs the calls that are due. A call that they schedule with no delay waits for the next turn. Time stands
+    still within a turn. An exception of a call comes out of the method that ran it.
     """
 
     rightNow = START
 
     def turn(self) -> bool:
-        """One turn of the reactor: run what is due now. False if nothing was."""
+        """Run the calls that are due, as one turn of a reactor. Returns False if there are none."""
         due = [each for each in self.calls if each.getTime() <= self.rightNow]
         for call in due:
             if call.active():
@@ -30,18 +30,18 @@ class FakeClock(Clock):
         return bool(due)
 
     def settle(self) -> None:
-        """Run turns until nothing is due now. Raises RuntimeError where that never ends."""
+        """Run turns until no call is due. Raises RuntimeError if that never ends."""
         for _ in range(_TOO_MANY_TURNS):
             if not self.turn():
                 return
         raise RuntimeError("something schedules itself for at once, for ever")
 
     def advance(self, amount: float) -> None:
-        """Move time on by `amount` seconds; every call that comes due runs at its own time."""
+        """Move time on by `amount` seconds. Each call that becomes due runs at its own time."""
         end = self.rightNow + amount
         self.settle()
         while self.calls:
-            # callLater keeps them sorted; a call that was reset is sorted in here.
+            # callLater keeps the calls sorted, but DelayedCall.reset does not.
             self._sortCalls()
             due = self.calls[0].getTime()
             if due > end:

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client: one connection, kept, answers that may stream without an end."""
+"""An HTTP/1.1 client on one persistent connection, for responses that may stream without an end."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class ServerEvent:
 
 
 class HTTPResponse:
-    """An answer as far as it has come. `complete` says that it is whole; a stream's is not until it ends."""
+    """A response as far as it has arrived. `complete` is true once all of it has; a stream's when it ends."""
 
     def __init__(self, method: str, settle: Callable[[], Any] | None = None) -> None:
         self.method = method
         self.status = 0
         self.reason = ""
-        #: by name in lower case; of a repeated one, all values, joined by commas
+        #: by name in lower case; the values of a repeated field are joined by commas
         self.headers: dict[str, str] = {}
         self.body = b""
         self.complete = False
@@ -45,11 +45,11 @@ class HTTPResponse:
         return json.loads(self.body)
 
     def lines(self) -> list[str]:
-        """The body's whole lines; a heartbeat is an empty one."""
+        """The body's complete lines. A heartbeat is an empty line."""
         return self.text.split("\n")[:-1]
 
     def events(self) -> list[ServerEvent]:
-        """All server-sent events so far; comments are none."""
+        """All server-sent events so far, without comments."""
         events = []
         for block in self.text.split("\n\n")[:-1]:
             fields: dict[str, list[str]] = {}
@@ -63,7 +63,7 @@ class HTTPResponse:
         return events
 
     def read(self) -> list[ServerEvent]:
-        """The events since the last call, after all that is due now was done."""
+        """The events since the last call. Runs all calls that are due first."""
         if self._settle is not None:
             self._settle()
         events = self.events()
@@ -73,7 +73,7 @@ class HTTPResponse:
 
 
 class HTTPClient:
-    """Sends requests over one connection and reads the answers, in their order."""
+    """Sends requests over one connection and reads the responses in order."""
 
     def __init__(self, connection: Connection, settle: Callable[[], Any] | None = None) -> None:
         self.connection: Any = connection
@@ -105,7 +105,7 @@ class HTTPClient:
         headers: Iterable[tuple[str, str]] = (),
         version: str = "1.1",
     ) -> HTTPResponse:
-        """Send a request; the answer fills as it comes. Host and Content-Length are added unless given."""
+        """Send a request. The response fills as bytes arrive. Host and Content-Length are added unless given."""
         sent = body.encode() if isinstance(body, str) else body
         lines = list(headers)
         given = {name.lower() for name, _ in lines}
@@ -121,7 +121,7 @@ class HTTPClient:
         return response
 
     def expect(self, method: str = "GET") -> HTTPResponse:
-        """The answer to a request that was sent, or will be, by `connection.send`."""
+        """The response to a request that the test sends by `connection.send`."""
         response = HTTPResponse(method, self._settle)
         self._waiting.append(response)
         return response
@@ -154,7 +154,7 @@ class HTTPClient:
             self.on_read()
 
     def _read_head(self, response: HTTPResponse) -> bool:
-        """Read the head; False if it has not all come."""
+        """Read the head. Returns False if it is not complete yet."""
         head, found, rest = self._data.partition(b"\r\n\r\n")
         if not found:
             return False

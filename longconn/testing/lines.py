@@ -1,4 +1,4 @@
-"""A client that speaks chat lines."""
+"""A client for chat lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Connection(Protocol):
-    """What the clients need of a connection; `MemoryConnection` is one."""
+    """The connection that a client needs. `MemoryConnection` is one."""
 
     on_data: Callable[[bytes], None] | None
     on_closed: Callable[[], None] | None
@@ -20,8 +20,7 @@ class Connection(Protocol):
 class LineClient:
     """Reads lines that end in CRLF or LF, and sends lines.
 
-    `lines` are all that came; `read` gives those since it was last asked. `rest` is what came of an
-    unfinished line.
+    `lines` has all lines so far; `read` returns those since the last call. `rest` is the start of an unfinished line.
     """
 
     def __init__(self, connection: Connection, settle: Callable[[], Any] | None = None) -> None:
@@ -49,7 +48,7 @@ class LineClient:
         self.connection.send("".join(line + "\n" for line in lines).encode())
 
     def read(self) -> list[str]:
-        """The lines since the last call, after all that is due now was done."""
+        """The lines since the last call. Runs all calls that are due first."""
         if self._settle is not None:
             self._settle()
         fresh = self.lines[self._seen :]

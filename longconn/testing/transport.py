@@ -1,4 +1,4 @@
-"""A connection that exists in memory only: the server's transport, and the client's end of it."""
+"""A connection in memory: the server's transport and the client's end."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from zope.interface import implementer
 
 from longconn.testing.clock import FakeClock
 
-#: Bytes that a connection holds between a server that writes and a client that does not read, as the
-#: buffers of two kernels do.
+#: Bytes that fit between a server that writes and a client that does not read, as in the buffers of two kernels.
 WINDOW = 64 * 1024
-#: Bytes that arrive at the server at once at most (twisted/internet/abstract.py, bufferSize).
+#: The most bytes that the server receives at once (twisted/internet/abstract.py, bufferSize).
 _SEGMENT = 64 * 1024
 
 
 @implementer(ITCPTransport)
 class MemoryTransport:
-    """What a protocol of the server writes to. As Twisted's own: nothing is sent within `write`, a
-    producer is paused above `bufferSize` and resumed when all is out, `loseConnection` sends what is
-    there first and waits for a registered producer, `abortConnection` drops it.
+    """The transport that a protocol of the server writes to. It behaves as Twisted's own transports.
 
-    `protocol` may be replaced while the connection lives, as by protocols that hand it on.
+    `write` sends nothing itself. A producer is paused above `bufferSize` and resumed once the buffer is empty.
+    `loseConnection` first sends the buffer and waits for a registered producer; `abortConnection` drops the buffer.
+    `protocol` may be replaced while the connection lives: some protocols hand a connection on.
     """
 
     bufferSize = 64 * 1024
@@ -54,7 +53,7 @@ class MemoryTransport:
         self._delivering = False
         self._write_ended = False
 
-    # What the protocol asks (ITransport, ITCPTransport).
+    # Called by the protocol (ITransport, ITCPTransport).
 
     def getPeer(self) -> Any:
         return self._peer
@@ -68,7 +67,7 @@ class MemoryTransport:
         if not self.connected or self._write_ended or not data:
             return
         self._buffer += data
-        self._look_full()
+        self._pause_producer_if_full()
         self._send_later()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -123,7 +122,7 @@ class MemoryTransport:
         if self.connected and self.disconnecting:
             self._send_later()
 
-    def _look_full(self) -> None:
+    def _pause_producer_if_full(self) -> None:
         if self.producer is not None and self.streamingProducer and len(self._buffer) > self.bufferSize:
             self.producerPaused = True
             self.producer.pauseProducing()
@@ -133,7 +132,7 @@ class MemoryTransport:
             self._call = self._clock.callLater(0, self._send)
 
     def _send(self) -> None:
-        """What a reactor does when the socket is writable."""
+        """Send from the buffer, as a reactor does when the socket is writable."""
         self._call = None
         if self.disconnected or not self.connected:
             return
@@ -146,7 +145,7 @@ class MemoryTransport:
             if self._buffer:
                 if taken:
                     self._send_later()
-                return  # and else when the client reads on
+                return  # with nothing taken, `on_room` continues
         if self.producer is not None and (not self.streamingProducer or self.producerPaused):
             self.producerPaused = False
             self.producer.resumeProducing()
@@ -156,11 +155,11 @@ class MemoryTransport:
             self._client.on_end()
 
     def on_room(self) -> None:
-        """The client has read: there is room for more."""
+        """Continue to send: the client has read, and there is room."""
         if self._buffer:
             self._send_later()
 
-    # What comes from the client.
+    # Input from the client.
 
     def pauseProducing(self) -> None:
         self._reading = False
@@ -174,7 +173,7 @@ class MemoryTransport:
         self.loseConnection()
 
     def arrive(self, data: bytes, end: bool = False) -> None:
-        """Bytes that the client sent, and whether they were its last."""
+        """Take bytes that the client sent. `end` says that they are the last."""
         self._incoming += data
         self._ended = self._ended or end
         self._deliver()
@@ -199,7 +198,7 @@ class MemoryTransport:
                 half.readConnectionLost()
 
     def lose(self, reason: Exception) -> None:
-        """The connection is gone: tell the producer and the protocol, once."""
+        """The connection is lost: notify the producer and the protocol, once."""
         if self.disconnected:
             return
         self.disconnected = True
@@ -216,10 +215,10 @@ class MemoryTransport:
 
 
 class MemoryConnection:
-    """The client's end. What it reads is passed to `on_data`, and kept in `received` without one.
+    """The client's end. Bytes that it reads go to `on_data`, or without one into `received`.
 
-    `closed` says that the server will send no more and that all it sent was read; `aborted` that it
-    broke the connection off. `local` is this end's address as the server sees it.
+    `closed` is true once the server has closed the connection and all bytes were read; `aborted` once the server has
+    aborted it. `local` is this end's address as the server sees it.
     """
 
     _ports = count(50_000)
@@ -234,7 +233,7 @@ class MemoryConnection:
         window: int = WINDOW,
     ) -> None:
         self.local: Any = local or IPv4Address("TCP", "127.0.0.1", next(self._ports))
-        #: bytes that may be on their way to a client that does not read
+        #: bytes that fit on the way to a client that does not read
         self.window = window
         self.received = bytearray()
         self.on_data: Callable[[bytes], None] | None = None
@@ -245,7 +244,7 @@ class MemoryConnection:
         self._gone = False
         self._ended = False
         self._held = bytearray()
-        #: the server's end, for a look at its options and its producer
+        #: the server's end, for tests of its options and its producer
         self.transport = MemoryTransport(clock, self, self.local, remote or IPv4Address("TCP", "127.0.0.1", 9999))
         protocol = factory.buildProtocol(self.local)
         if protocol is None:
@@ -257,15 +256,15 @@ class MemoryConnection:
             self.transport.protocol = protocol
             protocol.makeConnection(self.transport)
 
-    # What the client does.
+    # Called by the test.
 
     def send(self, data: bytes) -> None:
-        """Send; it is with the server when this returns, unless the server does not read."""
+        """Send bytes. The server has them when this returns, unless it does not read."""
         if not self._gone:
             self.transport.arrive(data)
 
     def stop_reading(self) -> None:
-        """Read nothing more: `window` bytes later the server's writes are held up."""
+        """Stop reading. After `window` more bytes the server's buffer grows."""
         self._reading = False
 
     def start_reading(self) -> None:
@@ -274,27 +273,27 @@ class MemoryConnection:
         self.transport.on_room()
 
     def half_close(self) -> None:
-        """Say that nothing more will be sent, and read on."""
+        """End this direction of the connection, and read on."""
         if not self._gone:
             self.transport.arrive(b"", end=True)
 
     def close(self) -> None:
-        """Close: what is still on its way to this end is lost."""
+        """Close the connection. Bytes on their way to this end are lost."""
         if not self._gone:
             self._gone = True
             self._held.clear()
             self.transport.arrive(b"", end=True)
 
     def reset(self) -> None:
-        """Break the connection off, as a client does that dies."""
+        """Reset the connection, as when a client dies."""
         self._gone = True
         self._held.clear()
         self.transport.lose(ConnectionLost())
 
-    # What the transport tells.
+    # Called by the transport.
 
     def take(self, data: bytearray) -> int | None:
-        """How many of these bytes find room on the way; None if this end is gone."""
+        """Take as many bytes as there is room for. Returns their number; None if this end is closed."""
         if self._gone:
             return None
         part = bytes(data[: self.window - len(self._held)])

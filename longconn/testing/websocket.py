@@ -1,4 +1,4 @@
-"""A WebSocket client (RFC 6455), of frames of its own, so that it shares no mistake with the server's."""
+"""A WebSocket client (RFC 6455). It has its own framing, so that it shares no mistake with the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 
 
 def client_frame(payload: bytes, opcode: int = _TEXT, *, final: bool = True, masked: bool = True) -> bytes:
-    """One frame as a client sends it (section 5.2); `masked=False` is one that no server may take."""
+    """One frame as a client sends it (section 5.2). A server must refuse one with `masked=False`."""
     size = len(payload)
     head = bytes([opcode | (0x80 if final else 0)])
     bit = 0x80 if masked else 0
@@ -32,11 +32,11 @@ def client_frame(payload: bytes, opcode: int = _TEXT, *, final: bool = True, mas
 
 
 class WebSocketClient:
-    """Connects by a handshake and sends and reads messages, `str` or `bytes`.
+    """Performs the handshake, then sends and reads messages, `str` or `bytes`.
 
-    `status` is the handshake's (101 once it is open; `body` has what another one said). `messages` are
-    all that came, `read` gives those since it was last asked. A ping is answered unless
-    `answers_pings` is False; pings are counted. `close_code` and `close_reason` are the server's.
+    `status` is that of the handshake: 101 once the connection is open. `body` has the response to a handshake that was
+    refused. `messages` has all messages so far; `read` returns those since the last call. Pings are counted, and
+    answered unless `answers_pings` is False. `close_code` and `close_reason` come from the server's close frame.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class WebSocketClient:
         self.connection.send(client_frame(code.to_bytes(2) + reason.encode(), _CLOSE))
 
     def read(self) -> list[str | bytes]:
-        """The messages since the last call, after all that is due now was done."""
+        """The messages since the last call. Runs all calls that are due first."""
         if self._settle is not None:
             self._settle()
         fresh = self.messages[self._seen :]
@@ -132,7 +132,7 @@ class WebSocketClient:
         if self.status != 101:
             self.body, self._data = rest, b""
         elif self.headers.get("sec-websocket-accept", "").encode() != self._accept():
-            raise ValueError("the handshake's answer is not to our key")
+            raise ValueError("the handshake's response does not match our key")
 
     def _accept(self) -> bytes:
         return base64.b64encode(hashlib.sha1(self._key + _GUID).digest())  # section 4.2.2

@@ -1,8 +1,8 @@
-// Where things are. Relative to the page, so that it works at any depth of a site.
+// URLs of the server, relative to the page, so that the page works at any depth of a site.
 
 const base = new URL(".", location.href);
 
-/** The URL of a path of the server; with another scheme where one is given ("ws" is "wss" on a page over https). */
+/** The URL of a path of the server. The scheme "ws" becomes "wss" on a page that was loaded over https. */
 export function at(path, scheme) {
   const url = new URL(path, base);
   if (scheme) url.protocol = base.protocol.replace("http", scheme);
@@ -13,7 +13,7 @@ export const host = location.hostname.replace(/^\[|\]$/g, "");
 export const port = location.port || (location.protocol === "https:" ? "443" : "80");
 export const defaultChannel = document.body.dataset.channel;
 
-/** The address bar's fragment for a channel, and the channel of a fragment ("" for none). */
+/** The URL fragment of a channel. `channelOf` is its inverse, and returns "" for no channel. */
 export function fragment(channel) {
   return `#${encodeURIComponent(channel).replace(/%(3A|2F|40|2C)/g, decodeURIComponent)}`;
 }
@@ -27,7 +27,7 @@ export function channelOf(hash) {
   }
 }
 
-/** What this browser remembers of this server. Where nothing may be kept, nothing is remembered. */
+/** Values kept in localStorage, by server. `get` returns null where the browser forbids storage. */
 export const memory = {
   get(key) {
     try {

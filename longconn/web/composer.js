@@ -1,8 +1,8 @@
-// The field in which a message is written. Enter says it, Shift+Enter starts a line; what could not be said stays.
+// The message field. Enter sends the message, Shift+Enter starts a new line. A message that fails stays in the field.
 
 import { $ } from "./elements.js";
 
-const SLOW = 500; // milliseconds after which it is told that a message is still on its way
+const SLOW = 500; // milliseconds after which the page shows that a message is still being sent
 const NOT_CONNECTED = "Not connected. Your message stays here.";
 
 export class Composer {
@@ -13,13 +13,13 @@ export class Composer {
     this.field = $("text");
     $("composer").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.say();
+      this.send();
     });
     this.field.addEventListener("keydown", (event) => {
-      // While a word is being composed (Chinese, Japanese, …) Enter belongs to that; Safari says so by a code of its own.
+      // While an input method composes a word (Chinese, Japanese, …), Enter belongs to it. Safari says so by keyCode 229.
       if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
-      this.say();
+      this.send();
     });
     this.field.addEventListener("input", () => {
       this.problem("");
@@ -38,8 +38,8 @@ export class Composer {
     this.fit();
   }
 
-  /** Be ready to be typed into, where that brings no keyboard up over half of the page. */
-  invite() {
+  /** Focus the field, but not on a touch screen: a keyboard would cover half of the page there. */
+  focusField() {
     if (!matchMedia("(pointer: coarse)").matches) this.field.focus();
   }
 
@@ -56,13 +56,13 @@ export class Composer {
     if (this.room?.problem === NOT_CONNECTED) this.problem("");
   }
 
-  /** As high as what is in it; the style says how high at most. */
+  /** Fit the field's height to its text. The style sheet bounds it. */
   fit() {
     this.field.style.height = "auto";
     this.field.style.height = `${this.field.scrollHeight + 2}px`;
   }
 
-  async say() {
+  async send() {
     const { room, field } = this;
     const text = field.value.replace(/\s+$/, "");
     if (!text || !room) return;
@@ -73,16 +73,16 @@ export class Composer {
     field.focus();
     const slow = setTimeout(() => this.progress(), SLOW);
     try {
-      await room.say(text);
+      await room.send(text);
     } catch (error) {
-      this.giveBack(room, text, error.message);
+      this.restore(room, text, error.message);
     }
     clearTimeout(slow);
     this.progress();
   }
 
-  /** What could not be said goes back into the field, before what was written meanwhile. */
-  giveBack(room, text, problem) {
+  /** Put a text that could not be sent back into the field, before anything typed meanwhile. */
+  restore(room, text, problem) {
     const joined = (written) => (written ? `${text}\n${written}` : text);
     if (room === this.room) {
       this.field.value = joined(this.field.value);

@@ -1,19 +1,19 @@
-// One conversation with the server, which outlives its connections: it comes back by itself, by another way if one
-// is blocked, and asks for the same name again.
+// A session with the server that outlives its connections. It reconnects by itself, over server-sent events where
+// WebSockets are blocked, and asks for the same name again.
 
 import { memory } from "./address.js";
 import { Events, Socket, TOO_LARGE, tryWebSocket } from "./transports.js";
 
-const PATIENCE = 8000; // milliseconds for the answer to `connect`
-const PROBE = 2000; // milliseconds for an answer to a `ping` that is sent in doubt
-const GRACE = 10; // seconds beyond the server's ping
-const SHORTEST = 500; // milliseconds between two attempts
+const CONNECT_TIMEOUT = 8000; // milliseconds for the reply to `connect`
+const PROBE_TIMEOUT = 2000; // milliseconds for the reply to a `ping` that tests whether the connection is alive
+const GRACE = 10; // seconds of silence beyond the server's ping interval
+const SHORTEST = 500; // milliseconds between two attempts, and the longest
 const LONGEST = 20000;
-const NAME_TRIES = 5; // how often a name that was ours is asked for before it is given up
-const BLOCKED_FOR = 60000; // milliseconds until a blocked WebSocket is tried again, and twice that the next time
+const NAME_TRIES = 5; // attempts to get back a name that this session held
+const BLOCKED_FOR = 60000; // milliseconds until a blocked WebSocket is tried again; doubled each time
 const BLOCKED_MOST = 3600000;
 
-/** A command was refused: `code`, and the server's words. */
+/** A command was refused: `code`, and the server's message. */
 export class Refusal extends Error {
   constructor({ code, message, temporary }) {
     super(message);
@@ -21,7 +21,7 @@ export class Refusal extends Error {
   }
 }
 
-/** The connection ended before an answer came; `client` is who had asked. */
+/** The connection ended before the reply came. `client` is the client id of that connection. */
 export class Lost extends Error {
   constructor(client) {
     super("the connection was lost");
@@ -33,69 +33,69 @@ const isFinal = (code) => (code >= 3500 && code < 4000) || code >= 4500;
 const isNameRefused = (code) => code === 152 || code === 153;
 
 /**
- * `on.state()` is called when `state` changes, `on.connected()` for each new connection, `on.push(push)` for what
- * comes unasked, `on.refused(error)` when the name is refused: then it goes on without.
+ * Callbacks: `on.state()` when `state` changes, `on.connected()` for each new connection, `on.push(push)` for each
+ * push of the server, `on.refused(error)` when the name is refused. The session then goes on without a name.
  * States: idle, connecting, connected, waiting (until `retryAt`), stopped (`reason`).
  */
 export class Connection {
   state = "idle";
   reason = "";
   retryAt = 0;
-  client = ""; // our id, of this connection
-  ids = new Set(); // all that we had
-  name = ""; // that we ask for
-  held = ""; // that the server gave us last
-  nameless = false; // the name was refused: connect without
+  client = ""; // our client id on this connection
+  ids = new Set(); // every client id of this session
+  name = ""; // the name to ask for
+  heldName = ""; // the name that the server granted last
+  nameless = false; // the name was refused: connect without it
 
   constructor(on) {
     this.on = on;
     this.attempts = 0;
     this.tries = 0;
     this.count = 0;
-    this.calls = new Map();
+    this.pending = new Map();
     this.blocked = { until: 0, wait: BLOCKED_FOR, ...memory.get("blocked") };
-    addEventListener("online", () => this.hurry());
-    document.addEventListener("visibilitychange", () => document.hidden || this.hurry());
+    addEventListener("online", () => this.checkNow());
+    document.addEventListener("visibilitychange", () => document.hidden || this.checkNow());
   }
 
   get transportName() {
     return this.state === "connected" ? this.transport.name : "";
   }
 
-  /** Connect, with a name or without (""). */
+  /** Connect with a name; "" is none. */
   start(name) {
     this.name = name;
     this.nameless = false;
     this.tries = 0;
-    this.now();
+    this.reconnect();
   }
 
-  /** Take another name without another connection. Throws Refusal or Lost. */
+  /** Take another name on the current connection. Throws Refusal or Lost. */
   async rename(name) {
     const { data } = await this.call("rpc", { method: "chat.rename", data: { name } });
-    this.name = this.held = data.name;
+    this.name = this.heldName = data.name;
     this.nameless = false;
   }
 
-  /** Another connection, at once. */
-  now() {
+  /** Open a new connection at once. */
+  reconnect() {
     this.drop();
     this.attempts = 0;
     this.open(this.preferred);
   }
 
-  /** The page is looked at again, or the network changed: come back now, or see whether the connection lives. */
-  hurry() {
-    if (this.state === "waiting") this.now();
+  /** The page became visible or the network came back: reconnect now, or test whether the connection is alive. */
+  checkNow() {
+    if (this.state === "waiting") this.reconnect();
     else if (this.state === "connected") {
       const asked = this.current;
-      const timer = setTimeout(() => asked === this.current && this.ended({ code: 0 }), PROBE);
+      const timer = setTimeout(() => asked === this.current && this.ended({ code: 0 }), PROBE_TIMEOUT);
       const answered = () => clearTimeout(timer);
       this.call("ping", {}).then(answered, answered);
     }
   }
 
-  // A connection.
+  // One connection.
 
   get preferred() {
     return Date.now() < this.blocked.until ? Events : Socket;
@@ -110,7 +110,7 @@ export class Connection {
     };
     Object.assign(this, { current: on, connectId: connect.id, isSecond });
     this.transport = new Transport(connect, on);
-    this.timer = setTimeout(() => this.ended({ code: 0 }), PATIENCE);
+    this.timer = setTimeout(() => this.ended({ code: 0 }), CONNECT_TIMEOUT);
     this.to("connecting");
   }
 
@@ -118,12 +118,12 @@ export class Connection {
     const { client, ping = 0, pong = false } = connect;
     Object.assign(this, { client, pong, silence: ping ? (ping + GRACE) * 1000 : 0, attempts: 0, tries: 0 });
     this.ids.add(client);
-    this.held = this.nameless ? "" : this.name;
+    this.heldName = this.nameless ? "" : this.name;
     this.transport.welcome(connect);
-    this.listen();
-    clearTimeout(this.later);
+    this.restartSilenceTimer();
+    clearTimeout(this.unblockTimer);
     if (this.transport instanceof Socket) this.block(0, BLOCKED_FOR);
-    else this.later = setTimeout(() => this.unblock(), Math.max(1000, this.blocked.until - Date.now()));
+    else this.unblockTimer = setTimeout(() => this.unblock(), Math.max(1000, this.blocked.until - Date.now()));
     this.to("connected");
     this.on.connected();
   }
@@ -133,18 +133,18 @@ export class Connection {
     if (!isNameRefused(error.code)) {
       if (error.temporary) this.wait();
       else this.stop(error.message);
-    } else if (this.held === this.name && this.tries++ < NAME_TRIES) {
-      // The old connection may have it until the server misses it: it is ours again soon, or somebody else's.
-      this.attempts = 0; // the server is there
+    } else if (this.heldName === this.name && this.tries++ < NAME_TRIES) {
+      // The server may not have noticed yet that our old connection, which holds the name, is lost.
+      this.attempts = 0; // the server answers
       this.wait();
     } else {
       this.nameless = true;
       this.on.refused(error);
-      this.now();
+      this.reconnect();
     }
   }
 
-  /** The connection is over, or never came about. */
+  /** The connection ended, or could not be made. */
   ended({ code = 0, reason = "" }) {
     const wasConnecting = this.state === "connecting";
     const wasSocket = this.transport instanceof Socket;
@@ -154,23 +154,23 @@ export class Connection {
       if (wasSocket) this.block(Date.now() + this.blocked.wait, this.blocked.wait);
       this.open(wasSocket ? Events : Socket, true);
     } else {
-      // Where neither way leads to the server, it was not for the WebSocket.
+      // Neither transport reached the server, so WebSockets are not to blame.
       if (wasConnecting) this.block(0, BLOCKED_FOR);
       this.wait();
     }
   }
 
-  /** Leave the connection. What it did not answer is told `error`. */
+  /** Close the connection. Calls that wait for a reply fail with `error`. */
   drop(error = new Lost(this.client)) {
     this.current = null;
     this.transport?.close();
     clearTimeout(this.timer);
-    const calls = [...this.calls.values()];
-    this.calls.clear();
+    const calls = [...this.pending.values()];
+    this.pending.clear();
     for (const each of calls) each.reject(error);
   }
 
-  // Between connections. Full jitter, so that a server that was started anew is not met by all at once.
+  // Between connections. Full jitter, so that the clients of a restarted server do not reconnect all at once.
 
   wait() {
     this.drop();
@@ -196,43 +196,43 @@ export class Connection {
     memory.set("blocked", this.blocked);
   }
 
-  /** While it goes well by server-sent events: see whether a WebSocket may be opened by now, and change to it. */
+  /** While connected by server-sent events: test whether a WebSocket can be opened, and change to it. */
   unblock() {
-    tryWebSocket((yes) => {
+    tryWebSocket((opened) => {
       if (this.state !== "connected" || this.transport instanceof Socket) return;
-      const wait = yes ? BLOCKED_FOR : 2 * this.blocked.wait;
-      this.block(yes ? 0 : Date.now() + wait, wait);
-      if (yes) this.now();
-      else this.later = setTimeout(() => this.unblock(), this.blocked.wait);
+      const wait = opened ? BLOCKED_FOR : 2 * this.blocked.wait;
+      this.block(opened ? 0 : Date.now() + wait, wait);
+      if (opened) this.reconnect();
+      else this.unblockTimer = setTimeout(() => this.unblock(), this.blocked.wait);
     });
   }
 
-  // Commands and what comes.
+  // Commands and replies.
 
-  /** Ask something; its result. Throws Refusal or Lost. */
+  /** Send a command; resolves with its result. Throws Refusal or Lost. */
   call(method, body) {
     return new Promise((resolve, reject) => {
       if (this.state !== "connected") return reject(new Lost(""));
       const id = ++this.count;
-      this.calls.set(id, { resolve: (reply) => resolve(reply[method] ?? {}), reject });
+      this.pending.set(id, { resolve: (reply) => resolve(reply[method] ?? {}), reject });
       this.transport.send({ id, [method]: body });
     });
   }
 
-  listen() {
+  restartSilenceTimer() {
     clearTimeout(this.timer);
     if (this.silence) this.timer = setTimeout(() => this.ended({ code: 0 }), this.silence);
   }
 
   message(message) {
-    if (this.state === "connected") this.listen();
+    if (this.state === "connected") this.restartSilenceTimer();
     if (message.push) this.on.push(message.push);
     else if (message.id === this.connectId) {
       if (message.error) this.refused(new Refusal(message.error));
       else this.welcome(message.connect);
     } else if (message.id) {
-      const call = this.calls.get(message.id);
-      this.calls.delete(message.id);
+      const call = this.pending.get(message.id);
+      this.pending.delete(message.id);
       if (message.error) call?.reject(new Refusal(message.error));
       else call?.resolve(message);
     } else if (this.pong) this.transport.send({});

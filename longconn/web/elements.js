@@ -1,4 +1,4 @@
-// Elements of the page. What others say gets into them as text, never as markup.
+// DOM helpers. Text of other users enters the page as text nodes, never as markup.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -10,19 +10,19 @@ export function make(tag, classes = "", ...content) {
   return element;
 }
 
-/** A name, by itself in the line's direction whatever it is written in. */
+/** A name in a <bdi>, so that its writing direction does not affect the line. */
 export const named = (name, classes) => make("bdi", classes, name);
 
-/** A publication's data in words: text without the white space at its end, anything else as JSON. */
+/** A publication's data as text: a string without trailing white space, anything else as JSON. */
 export const written = (data) => (typeof data === "string" ? data.trimEnd() : JSON.stringify(data));
 
-// Nothing but the web, without the punctuation after it, but with a closing bracket of its own. Marks of direction would
-// have it read as another address.
+// Links are http and https URLs. Punctuation after a URL is not part of it, but a balanced closing bracket is. Marks of
+// writing direction end a URL: they would make it look like another one.
 const NOT = String.raw`\s<>"，。；：！？、（）【】《》「」\u200e\u200f\u202a-\u202e\u2066-\u2069`;
 const PART = String.raw`\([^()${NOT}]*\)`;
 const LINK = new RegExp(String.raw`\bhttps?://(?:${PART}|[^()${NOT}])*(?:${PART}|[^${NOT}'.,:;!?()[\]{}])`, "gi");
 
-/** A text, with links where addresses of the web are. */
+/** A text in which URLs are links, as content for `make`. */
 export function linked(text) {
   const content = [];
   let end = 0;
@@ -37,14 +37,14 @@ export function linked(text) {
 
 const HUES = 8;
 
-/** The class of a name's colour: one name, one colour. */
+/** The class for a name's colour. A name always has the same colour. */
 export function hue(name) {
   let sum = 0;
   for (const each of name.toLowerCase()) sum = (sum * 31 + each.codePointAt(0)) >>> 0;
   return `hue-${sum % HUES}`;
 }
 
-/** The round sign before a name. */
+/** The round avatar before a name, with its first letter. */
 export function sign(name) {
   const element = make("span", `sign ${hue(name)}`, [...name.replace(/^[^\p{L}\p{N}]+/u, "")][0]?.toUpperCase() ?? "·");
   element.setAttribute("aria-hidden", "true");
@@ -53,14 +53,14 @@ export function sign(name) {
 
 let spoken;
 
-/** Have a screen reader say something, a little later and the latest only: it is not to be talked over. */
-export function tell(text) {
+/** Announce a text to screen readers. Texts within 700 ms are joined, and only the latest three are read out. */
+export function announce(text) {
   const queue = (spoken ??= []);
   queue.push(text);
   if (queue.length > 1) return;
   setTimeout(() => {
     const more = queue.length - 3;
-    $("told").textContent = `${more > 0 ? `${more} more. ` : ""}${queue.slice(-3).join(". ")}`;
+    $("announcements").textContent = `${more > 0 ? `${more} more. ` : ""}${queue.slice(-3).join(". ")}`;
     spoken = undefined;
   }, 700);
 }

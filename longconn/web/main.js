@@ -1,26 +1,26 @@
-// The page: channels that it is in, the one that is open, and what changes them.
+// The page's start, its channels, and the one that is open.
 
 import { channelOf, defaultChannel, fragment, memory } from "./address.js";
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
-import { $, tell, written } from "./elements.js";
+import { $, announce, written } from "./elements.js";
 import { Messages } from "./messages.js";
 import { Naming } from "./naming.js";
 import { Room } from "./room.js";
-import { drawChannels, drawPeople, preparePanels, showPanel } from "./sides.js";
-import { drawState } from "./state.js";
-import { hint, prepareWays } from "./ways.js";
+import { drawChannels, drawPeople, preparePanels, showPanel } from "./panels.js";
+import { drawStatus } from "./status.js";
+import { hintFor, prepareConnectHints } from "./connect-hints.js";
 
 const MOST_CHANNELS = 100; // remembered
-const RECOUNT = 30000; // milliseconds; many comings and goings at once are not told one by one
+const RECOUNT = 30000; // milliseconds between two presence requests: the server sums up joins and leaves of many
 
 const rooms = new Map(); // by channel, in the order of the list
 let open = null;
 
 const connection = new Connection({
   state() {
-    if (connection.state !== "connected") for (const each of rooms.values()) each.away();
-    drawState(connection);
+    if (connection.state !== "connected") for (const each of rooms.values()) each.disconnected();
+    drawStatus(connection);
     naming.show();
   },
   connected() {
@@ -30,7 +30,7 @@ const connection = new Connection({
   },
   push(push) {
     if (push.subscribe) {
-      if (!rooms.has(push.channel)) add(push.channel).arrive(push.subscribe, false);
+      if (!rooms.has(push.channel)) add(push.channel).subscribed(push.subscribe, false);
     } else rooms.get(push.channel)?.push(push);
   },
   refused: (error) => naming.refused(error),
@@ -44,7 +44,7 @@ const composer = new Composer(connection);
 const roomEvents = {
   changed(room) {
     if (room === open) messages.update();
-    drawSides();
+    drawPanels();
   },
   entered(room) {
     if (room === open) room.fetchPresence();
@@ -52,20 +52,20 @@ const roomEvents = {
   said(room, item, isLive) {
     if (item.own) return;
     if (room !== open || document.hidden) room.unread += 1;
-    if (room === open && isLive) tell(`${item.name}: ${written(item.data).slice(0, 300)}`);
+    if (room === open && isLive) announce(`${item.name}: ${written(item.data).slice(0, 300)}`);
   },
 };
 
-let drawsSides = false;
+let isDrawPending = false;
 
-function drawSides() {
-  if (drawsSides) return;
-  drawsSides = true;
-  setTimeout(drawSidesNow, 50);
+function drawPanels() {
+  if (isDrawPending) return;
+  isDrawPending = true;
+  setTimeout(drawPanelsNow, 50);
 }
 
-function drawSidesNow() {
-  drawsSides = false;
+function drawPanelsNow() {
+  isDrawPending = false;
   drawChannels(rooms, open, leave);
   drawPeople(open, connection);
   $("room-error").textContent = open?.error ?? "";
@@ -77,11 +77,11 @@ function add(channel) {
   const room = new Room(channel, connection, roomEvents);
   rooms.set(channel, room);
   memory.set("channels", [...rooms.keys()].slice(-MOST_CHANNELS));
-  drawSides();
+  drawPanels();
   return room;
 }
 
-/** Open a channel, and enter it if we are not there; none for "". */
+/** Open a channel, and subscribe to it if the page has not; "" closes the open one. */
 function show(channel) {
   if (channel && !rooms.has(channel)) {
     const room = add(channel);
@@ -94,11 +94,11 @@ function show(channel) {
   }
   $("title-mark").hidden = !open;
   $("title-text").textContent = open ? open.channel : "No channel is open";
-  $("hint").textContent = hint(channel);
+  $("hint").textContent = hintFor(channel);
   if (open?.entered) open.fetchPresence();
   messages.open(open);
   composer.open(open);
-  drawSidesNow(); // a panel that is opened next goes to the current one
+  drawPanelsNow(); // so that a panel opened next focuses the current channel
 }
 
 function leave(room) {
@@ -110,7 +110,7 @@ function leave(room) {
     history.replaceState(null, "", fragment(next));
     show(next);
   }
-  drawSidesNow();
+  drawPanelsNow();
   ($("channel-list").querySelector("a[aria-current]") ?? $("join-channel")).focus();
 }
 
@@ -118,7 +118,7 @@ addEventListener("hashchange", () => {
   const channel = channelOf(location.hash);
   if (channel) show(channel);
   showPanel("");
-  composer.invite();
+  composer.focusField();
 });
 
 $("join").addEventListener("submit", (event) => {
@@ -130,7 +130,7 @@ $("join").addEventListener("submit", (event) => {
   if (isBad) return;
   $("join-channel").value = "";
   location.hash = fragment(channel);
-  if (open?.channel !== channel) show(channel); // it stood there already
+  if (open?.channel !== channel) show(channel); // the fragment did not change, so there is no hashchange event
   showPanel("");
   $("text").focus();
 });
@@ -139,23 +139,23 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden || !open) return;
   open.unread = 0;
   open.entered && open.fetchPresence();
-  drawSides();
+  drawPanels();
 });
 setInterval(() => open?.entered && !document.hidden && open.fetchPresence(), RECOUNT);
 
 $("skip").addEventListener("click", () => $("text").focus());
-$("again").addEventListener("click", () => connection.now());
+$("again").addEventListener("click", () => connection.reconnect());
 
 // Start.
 
 preparePanels();
-prepareWays(() => open?.channel ?? defaultChannel);
+prepareConnectHints(() => open?.channel ?? defaultChannel);
 const remembered = memory.get("channels");
 if (Array.isArray(remembered)) for (const each of remembered) if (typeof each === "string" && each) add(each);
 const first = channelOf(location.hash) || memory.get("open") || defaultChannel;
 history.replaceState(null, "", fragment(first));
 show(first);
-drawState(connection);
+drawStatus(connection);
 naming.show();
-composer.invite();
+composer.focusField();
 naming.start();

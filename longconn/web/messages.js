@@ -1,14 +1,14 @@
-// The list of what was said in the open channel. It follows the newest as long as its end is in view.
+// The list of messages in the open channel. It follows the newest message while the list's end is in view.
 
 import { $, hue, linked, make, named, sign, written } from "./elements.js";
 
 const NEAR = 40; // pixels from the end that count as the end
-const FEW = 4; // names of those who came or went, one after the other; the others are counted
-const TOGETHER = 5 * 60 * 1000; // milliseconds within which messages of one speaker are one block
+const FEW = 4; // names shown of those that joined or left; the others are counted
+const TOGETHER = 5 * 60 * 1000; // milliseconds within which messages of one client are one block
 
 export class Messages {
   room = null;
-  fresh = 0; // messages that came below what is in view
+  fresh = 0; // new messages below the visible part
 
   constructor() {
     this.list = $("messages");
@@ -32,14 +32,14 @@ export class Messages {
     this.drawAll();
   }
 
-  /** Draw what changed, once for all that came in one go. */
+  /** Draw the changes, once per animation frame. */
   update() {
-    if (this.waits) return;
-    this.waits = true;
-    // A page that is not looked at is given no frames.
+    if (this.isDrawPending) return;
+    this.isDrawPending = true;
+    // A hidden page gets no animation frames.
     const next = document.hidden ? (call) => setTimeout(call, 100) : requestAnimationFrame;
     next(() => {
-      this.waits = false;
+      this.isDrawPending = false;
       this.draw();
     });
   }
@@ -49,13 +49,13 @@ export class Messages {
     if (!room) return;
     if (room.drawing !== this.drawing || room.total - this.total >= room.items.length) return this.drawAll();
     const added = room.total - this.total;
-    // The last line of comings and goings may have become longer.
+    // The last line of joins and leaves may have become longer.
     const from = Math.max(0, room.items.length - added - 1);
     if (list.lastChild && room.items[from]?.kind === "moves") list.lastChild.replaceWith(this.element(from));
     for (let index = room.items.length - added; index < room.items.length; index++) list.append(this.element(index));
     const isShorter = list.childElementCount > room.items.length;
     while (list.childElementCount > room.items.length) list.firstChild.remove();
-    if (isShorter) list.firstChild.replaceWith(this.element(0)); // it may have gone on from the last that went
+    if (isShorter) list.firstChild.replaceWith(this.element(0)); // it may have continued the block of a message that was removed
     this.total = room.total;
     this.hint();
     if (added) this.follow(room.items.slice(-added).filter((each) => each.kind === "message").length);
@@ -71,7 +71,7 @@ export class Messages {
     this.hint();
   }
 
-  /** How to say something, as long as nothing was. */
+  /** Show or hide the hint of an empty channel. */
   hint() {
     const { room } = this;
     $("empty").hidden = !room?.entered || room.wanted !== null || room.items.some((each) => each.kind !== "moves");
@@ -104,7 +104,7 @@ export class Messages {
   }
 }
 
-/** Who came, went, or is called otherwise now. */
+/** The text of a join, a leave or a new name. */
 function move({ what, names, more }, index) {
   const words = index ? [" · "] : [];
   if (what === "renamed") return [...words, named(names[0]), " is now ", named(names[1])];

@@ -1,11 +1,11 @@
-// What we are called: asked for at the first visit, remembered, changed when we like, and refused beside the field.
+// The user's name: asked for at the first visit, kept in the browser, changed in a dialog that shows refusals.
 
 import { memory } from "./address.js";
 import { $ } from "./elements.js";
 
-const AGAIN = 5000; // milliseconds between two attempts to get back a name that was ours
+const AGAIN = 5000; // milliseconds between two attempts to get back a name that this session held
 const ATTEMPTS = 12;
-const PATIENCE = 5000; // milliseconds for which the dialog waits for the server
+const DIALOG_TIMEOUT = 5000; // milliseconds for which the dialog waits for the server
 
 export class Naming {
   constructor(connection) {
@@ -18,13 +18,13 @@ export class Naming {
       this.take(this.field.value.trim());
     });
     $("nameless").addEventListener("click", () => this.take(""));
-    // Escape: as it was, and at the first visit without a name.
+    // Escape keeps the current name. At the first visit it goes on without one.
     this.dialog.addEventListener("cancel", () => {
       if (connection.state === "idle") this.take("");
     });
   }
 
-  /** Go there as we are known, or ask. */
+  /** Connect with the remembered name, or ask for one. */
   start() {
     const name = memory.get("name");
     if (typeof name === "string") this.connection.start(name);
@@ -33,24 +33,24 @@ export class Naming {
 
   ask(error = "") {
     this.field.value = this.connection.name;
-    this.say(error);
+    this.showError(error);
     if (!this.dialog.open) this.dialog.showModal();
     this.field.select();
   }
 
-  say(error) {
+  showError(error) {
     $("name-error").textContent = error;
     this.field.setAttribute("aria-invalid", String(Boolean(error)));
   }
 
   async take(name) {
     const { connection } = this;
-    this.say("");
+    this.showError("");
     try {
-      if (name !== connection.held || connection.state !== "connected") await this.change(name);
-      else connection.name = name; // not the one that was refused
+      if (name !== connection.heldName || connection.state !== "connected") await this.change(name);
+      else connection.name = name; // instead of the one that was refused
     } catch (error) {
-      this.say(error.message);
+      this.showError(error.message);
       this.field.select();
       return;
     }
@@ -60,14 +60,14 @@ export class Naming {
     $("text").focus();
   }
 
-  /** Be called so, as far as the server answers in time. Throws what it refuses. */
+  /** Ask the server for a name. Resolves after the dialog's time-out at the latest. Throws the server's refusal. */
   change(name) {
     const { connection } = this;
     if (name && connection.state === "connected") return connection.rename(name);
-    // Without a name from now on, or not there yet: by another connection.
+    // Giving a name up, or taking one while not connected, needs a new connection.
     return new Promise((resolve, reject) => {
       this.waiting = { resolve, reject };
-      setTimeout(resolve, PATIENCE);
+      setTimeout(resolve, DIALOG_TIMEOUT);
       connection.start(name);
     });
   }
@@ -84,16 +84,16 @@ export class Naming {
     this.show();
   }
 
-  /** The server refuses the name, of which we heard before or not. */
+  /** The server refuses the name, which this session may have held before. */
   refused(error) {
     if (this.waiting) {
       this.waiting.reject(error);
       this.waiting = null;
-    } else if (this.connection.held) this.lost = this.connection.name;
+    } else if (this.connection.heldName) this.lost = this.connection.name;
     else this.ask(error.message);
   }
 
-  /** It was ours a moment ago: ask for it until whoever has it, likely our old connection, is gone. */
+  /** Ask again for a name that this session held. Most likely our old connection still holds it on the server. */
   regain(attempts) {
     this.again = setTimeout(async () => {
       try {
@@ -106,9 +106,9 @@ export class Naming {
   }
 
   show() {
-    const { held, name, nameless } = this.connection;
-    $("me-name").textContent = held || "Choose a name";
-    $("me-change").hidden = !held;
+    const { heldName, name, nameless } = this.connection;
+    $("me-name").textContent = heldName || "Choose a name";
+    $("me-change").hidden = !heldName;
     $("me-problem").textContent = nameless && name ? `${name} is not free now` : "";
   }
 }

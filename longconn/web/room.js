@@ -1,28 +1,27 @@
-// A channel that the page is in: what was said there, who is there, and where in it the page stands.
+// One channel of the page: its messages, its people, and the position for recovery.
 
 import { Lost } from "./connection.js";
 
 const MOST = 500; // messages kept on the page
-const AT_FIRST = 50; // of history, for who joins
-const MOST_MOVES = 12; // changes between comings, goings and new names in one line
-const MOST_NAMES = 100; // of those who came or went, one after the other
-const RESUBSCRIBE = 2500; // codes of `unsubscribe` pushes from which the client is to subscribe again
-const LATER = 3000; // milliseconds until what was refused for now is tried again
+const AT_FIRST = 50; // messages of history fetched on joining
+const MOST_MOVES = 12; // groups of joins, leaves and new names in one line
+const MOST_NAMES = 100; // names kept in one group; the others are counted
+const RESUBSCRIBE = 2500; // from this code on, an `unsubscribe` push asks the client to subscribe again
+const RETRY_AFTER = 3000; // milliseconds until a subscribe that was refused for now is tried again
 
 const isNamed = (info) => typeof info?.conn_info?.name === "string" && info.conn_info.name !== "";
 
 function nameOf(info) {
   if (isNamed(info)) return info.conn_info.name;
-  // No name in the chat has this sign: an id is not taken for one.
+  // No name in the chat may hold an ellipsis, so that an id cannot be taken for a name.
   return info?.client ? `${info.client.slice(0, 8)}…` : "(server)";
 }
 
 /**
- * Items are messages `{kind: "message", name, client, own, data, time}`, comings and goings `{kind: "moves", moves}`,
- * each `{what, names, more}`, and notes `{kind: "note", text}`. `total` counts those that were ever added at the end,
- * `drawing` goes up when others changed. `on.changed(room)` is called for each change, `on.entered(room)` for each
- * subscribe that was answered, `on.said(room, item, isLive)` for each message that came by itself, or was missed for a
- * while.
+ * Items are messages `{kind: "message", name, client, own, data, time}`, joins and leaves `{kind: "moves", moves}`,
+ * each `{what, names, more}`, and notes `{kind: "note", text}`. `total` counts the items that were ever appended.
+ * `drawing` increases when other items changed. Callbacks: `on.changed(room)` for each change, `on.entered(room)` for
+ * each subscribe that succeeded, `on.said(room, item, isLive)` for each message that was pushed or recovered.
  */
 export class Room {
   items = [];
@@ -30,22 +29,22 @@ export class Room {
   drawing = 0;
   unread = 0;
   draft = "";
-  problem = ""; // of what could not be said
-  error = ""; // why it cannot be entered
+  problem = ""; // why the last message could not be sent
+  error = ""; // why the channel cannot be subscribed to
   entered = false; // subscribed now
-  present = new Map(); // names by client's id; null where that is not told
-  position = null; // {epoch, offset}, if it can be recovered from
+  present = new Map(); // names by client id; null without the right to presence
+  position = null; // {epoch, offset}, if the channel is recoverable
   last = 0; // offset of the newest message shown
-  wanted = null; // history that is to be shown: {after: an item or null, floor, before}
-  sending = new Set(); // what is being said: {text, client, seen}
-  attempt = null; // the subscribe that counts
-  leaving = null;
+  wanted = null; // the history to fetch: {after: an item or null, floor, before}
+  sending = new Set(); // messages on their way: {text, client, seen}
+  attempt = null; // the current subscribe; replies to earlier ones are ignored
+  leaving = null; // a leave that may be the first half of a new name
 
   constructor(channel, connection, on) {
     Object.assign(this, { channel, connection, on });
   }
 
-  // In and out.
+  // Subscribing.
 
   async enter() {
     const attempt = (this.attempt = {});
@@ -54,18 +53,18 @@ export class Room {
     const isReturn = this.total > 0 || this.position !== null;
     try {
       const result = await this.connection.call("subscribe", body);
-      if (attempt === this.attempt) this.arrive(result, isReturn);
+      if (attempt === this.attempt) this.subscribed(result, isReturn);
     } catch (error) {
       if (error instanceof Lost || attempt !== this.attempt) return;
       this.error = error.message;
       this.settle(false);
-      if (error.temporary) setTimeout(() => attempt === this.attempt && this.enter(), LATER);
+      if (error.temporary) setTimeout(() => attempt === this.attempt && this.enter(), RETRY_AFTER);
       this.on.changed(this);
     }
   }
 
-  /** A subscribe was answered. */
-  arrive(result, isReturn) {
+  /** Handle the result of a subscribe. */
+  subscribed(result, isReturn) {
     const { epoch = "", offset = 0, publications = [], was_recovering: asked, recovered, positioned } = result;
     this.entered = true;
     this.error = "";
@@ -85,8 +84,8 @@ export class Room {
     this.on.changed(this);
   }
 
-  /** The connection is gone. */
-  away() {
+  /** The connection is lost. */
+  disconnected() {
     this.entered = false;
     if (this.connection.state === "stopped") this.settle(false);
     this.on.changed(this);
@@ -98,7 +97,7 @@ export class Room {
     try {
       ({ publications } = await this.connection.call("history", { channel: this.channel, limit: AT_FIRST, reverse: true }));
     } catch (error) {
-      if (!(error instanceof Lost) && wanted === this.wanted) this.wanted = null; // not for us to read
+      if (!(error instanceof Lost) && wanted === this.wanted) this.wanted = null; // we may not read the history
       return;
     }
     if (wanted !== this.wanted) return;
@@ -121,10 +120,10 @@ export class Room {
     this.on.changed(this);
   }
 
-  // Speaking.
+  // Sending.
 
-  /** Publish a text. Throws what is to be told if it was not, or may not have been, sent. */
-  async say(text) {
+  /** Publish a text. Throws an error for the user if it was not, or may not have been, sent. */
+  async send(text) {
     const sent = { text, client: this.connection.client, seen: false };
     this.sending.add(sent);
     try {
@@ -134,7 +133,7 @@ export class Room {
       if (error instanceof Lost) {
         return new Promise((resolve, reject) => {
           Object.assign(sent, { resolve, reject });
-          // Whether it arrived is seen when the channel is entered again, if it is.
+          // After the next subscribe, the recovered messages show whether it arrived.
           if (this.connection.state === "stopped") this.settle(false);
         });
       }
@@ -152,24 +151,24 @@ export class Room {
     }
   }
 
-  /** Unsubscribe; from a subscribe that is under way, too. */
+  /** Unsubscribe, or cancel a subscribe that is under way. */
   leave() {
     this.attempt = null;
     this.entered = false;
     this.connection.call("unsubscribe", { channel: this.channel }).catch(() => {});
   }
 
-  // What comes.
+  // Pushes.
 
   push({ pub, join, leave, unsubscribe }) {
     const left = this.leaving;
-    this.leaving = null;
+    this.leaving = null; // a leave that may be the first half of a new name
     if (left && join?.info.client === left.client) return this.moved("renamed", join.info, left);
     if (left) this.moved("left", left);
     if (pub) this.published(pub, true);
     else if (join) this.moved("joined", join.info);
     else if (leave) {
-      // A new name is a leave and a join of the same client, one right after the other.
+      // A new name comes as a leave and a join of the same client, one right after the other.
       this.leaving = leave.info;
       queueMicrotask(() => this.leaving === leave.info && this.push({}));
     } else if (unsubscribe) {
@@ -180,18 +179,18 @@ export class Room {
     }
   }
 
-  /** Somebody came, went, or has another name. Those without a name are listed as present, and not told. */
+  /** Handle a join, a leave or a new name. A client without a name is listed as present, but not announced. */
   moved(what, info, old) {
     const name = nameOf(info);
     if (what === "left") this.present?.delete(info.client);
     else this.present?.set(info.client, name);
     const was = isNamed(old) ? nameOf(old) : "";
-    const tells = isNamed(info) && was !== name && (this.isOwn(info) ? was : true);
-    if (tells) this.move(what === "renamed" && !was ? "joined" : what, name, was);
+    const isAnnounced = isNamed(info) && was !== name && (this.isOwn(info) ? was : true);
+    if (isAnnounced) this.move(what === "renamed" && !was ? "joined" : what, name, was);
     this.on.changed(this);
   }
 
-  /** Comings and goings in a row are one line; who takes a name on coming came with it. */
+  /** Joins and leaves in a row are one line. A client that takes a name right after its join joined by that name. */
   move(what, name, was) {
     const line = this.items.at(-1);
     if (line?.kind !== "moves" || line.moves.length === MOST_MOVES) {
@@ -200,9 +199,9 @@ export class Room {
     }
     const { moves } = line;
     const latest = moves.findLast((each) => each.names.includes(was));
-    const came = latest?.what === "joined" ? latest : null;
+    const join = latest?.what === "joined" ? latest : null;
     const last = moves.at(-1);
-    if (what === "renamed" && came) came.names[came.names.indexOf(was)] = name;
+    if (what === "renamed" && join) join.names[join.names.indexOf(was)] = name;
     else if (what === "renamed") moves.push({ what, names: [was, name], more: 0 });
     else if (last?.what !== what) moves.push({ what, names: [name], more: 0 });
     else if (last.names.length < MOST_NAMES) last.names.push(name);
@@ -211,7 +210,7 @@ export class Room {
 
   published(publication, isLive) {
     const { offset = 0, data, info } = publication;
-    if (offset && offset <= this.last) return; // it came with history
+    if (offset && offset <= this.last) return; // the history contained it
     if (offset) {
       this.last = offset;
       if (this.position) this.position.offset = offset;

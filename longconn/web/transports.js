@@ -1,15 +1,15 @@
-// The two ways to the server, alike: `on.messages(objects)` is called with what comes, frame by frame, and
-// `on.end({code, reason})` once when it is over, unless the page closed it. The structured protocol's frames hold
-// JSON objects, joined by line feeds.
+// The two transports, with one interface: `on.messages(objects)` is called for each frame, and `on.end({code, reason})`
+// once when the connection ends, unless the page closed it. A frame of Centrifugo's client protocol holds JSON objects
+// with line feeds between them.
 
 import { at } from "./address.js";
 
-/** The code of an end for a message that is too large, whichever way it was sent. */
+/** The code with which a connection ends after a message that is too large, on both transports. */
 export const TOO_LARGE = 1009;
 
 const objects = (frame) => frame.split("\n").filter(Boolean).map((line) => JSON.parse(line));
 
-/** Commands and what comes back over one WebSocket. */
+/** Commands and replies over one WebSocket. */
 export class Socket {
   name = "WebSocket";
 
@@ -32,7 +32,7 @@ export class Socket {
   }
 }
 
-/** Server-sent events down, POSTs up: one at a time, so that commands arrive in their order. */
+/** Server-sent events down, POSTs up: one POST at a time, so that commands arrive in order. */
 export class Events {
   name = "SSE";
 
@@ -45,10 +45,10 @@ export class Events {
     source.onmessage = (event) => {
       const messages = objects(event.data);
       on.messages(messages);
-      const told = messages.find((each) => each.push?.disconnect)?.push.disconnect;
-      if (told) this.end(told);
+      const disconnect = messages.find((each) => each.push?.disconnect)?.push.disconnect;
+      if (disconnect) this.end(disconnect);
     };
-    // It would come back by itself, but with the old commands: another one is made instead.
+    // An EventSource reconnects by itself, but with the old commands. Ours ends, and `Connection` makes another.
     source.onerror = () => this.end({ code: 0, reason: "" });
   }
 
@@ -58,7 +58,7 @@ export class Events {
     this.on.end(why);
   }
 
-  /** What the answer to `connect` said: where commands go. */
+  /** Take the session from the reply to `connect`: POSTs name it. */
   welcome({ session, node }) {
     this.session = { session, node };
   }
@@ -73,14 +73,14 @@ export class Events {
     this.busy = true;
     while (this.waiting.length && this.source.onerror !== null) {
       const data = this.waiting.splice(0, 16).join("\n");
-      const status = await this.posted({ ...this.session, data });
+      const status = await this.postOnce({ ...this.session, data });
       if (status !== 204) this.end({ code: status === 413 ? TOO_LARGE : 0, reason: "" });
     }
     this.busy = false;
   }
 
-  /** The status of the answer, 0 for none. */
-  async posted(request) {
+  /** POST a request; resolves with the status, 0 if there is no response. */
+  async postOnce(request) {
     const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) };
     for (;;) {
       try {
@@ -89,7 +89,7 @@ export class Events {
       } catch {
         return 0;
       }
-      // Nothing of it was taken: too much waits there.
+      // 429: the server's queue is full, and it took no command of this request.
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   }
@@ -100,7 +100,7 @@ export class Events {
   }
 }
 
-/** Whether a WebSocket can be opened, told by `done(yes)`. */
+/** Try to open a WebSocket. Calls `done(opened)`. */
 export function tryWebSocket(done) {
   const socket = new WebSocket(at("connection/websocket", "ws"));
   const timer = setTimeout(() => socket.close(), 8000);

@@ -1,4 +1,4 @@
-"""Tokens: which are believed, what they say, and what their bearers are told of others."""
+"""Tokens: signatures, claims, keys, and the errors for tokens that are refused."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ def public(key: Any) -> str:
 
 
 def part(value: object) -> str:
-    """A part of a token by hand: JSON, or the bytes themselves."""
+    """One part of a token: a value as JSON, or raw bytes."""
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
@@ -54,7 +54,7 @@ class Case(SynchronousTestCase):
         return self.verifier.connection(self.sign(**claims), NOW)
 
     def bad(self, *words: str, token: str | None = None, verifier: JWTVerifier | None = None, **claims: Any) -> None:
-        """The connection token is refused, in a line with all `words` that fits into a close frame."""
+        """Assert that the connection token is refused, with a line that has all `words` and fits into a close frame."""
         verifier = verifier or self.verifier
         error = self.assertRaises(TokenError, verifier.connection, token or self.sign(**claims), NOW)
         self.check(error, "connection", *words)
@@ -104,7 +104,7 @@ class SignatureTests(Case):
         for token in (self.sign(sub="1"), self.sign(RSA, "RS512", sub="1"), self.sign(key, "ES256", sub="1")):
             self.assertEqual(verifier.connection(token, NOW).user, "1")
 
-    def test_none_is_no_algorithm(self) -> None:
+    def test_the_algorithm_none_is_refused(self) -> None:
         for algorithm in ("none", "None", "NONE", "", None, 1, ["HS256"], "HS1"):
             for signature in ("", part(b"x")):
                 token = f"{part({'typ': 'JWT', 'alg': algorithm})}.{part({'sub': '42'})}.{signature}"
@@ -121,7 +121,7 @@ class SignatureTests(Case):
             self.bad("signed by 'HS256'", token=token, verifier=alone)
             self.bad("its signature is wrong", token=token, verifier=self.make(token_rsa_public_key=pem))
 
-    def test_what_is_no_token(self) -> None:
+    def test_malformed_tokens(self) -> None:
         whole = self.sign(sub="42")
         head, payload, signature = whole.split(".")
         for token in ("x", "a.b", "a.b.c", "a.b.c.d", ".", "..", whole[:-4], whole + ".x", f"{head}.{payload}.",
@@ -130,17 +130,17 @@ class SignatureTests(Case):
             self.bad(token=token)
         self.bad("is no JWT", token="x")
 
-    def test_extensions_are_not_known(self) -> None:
+    def test_extensions_are_refused(self) -> None:
         for headers in ({"crit": ["exp"], "exp": 1}, {"crit": ["b64"], "b64": False}, {"crit": []}):
             head = f"{part({'alg': 'HS256'} | headers)}.{part({'sub': '42'})}"
             self.bad(token=f"{head}.{part(hmac.digest(SECRET.encode(), head.encode(), hashlib.sha256))}")
 
-    def test_a_payload_that_is_no_object(self) -> None:
+    def test_a_payload_that_is_not_an_object(self) -> None:
         for payload in (b"[]", b"1", b"x", b"", b"\xff", b"[" * 100_000, b"9" * 10_000):
             token = jwt.PyJWS().encode(payload, SECRET, "HS256")
             self.bad("its payload is no JSON object", token=token)
 
-    def test_without_keys_none_is_believed(self) -> None:
+    def test_without_keys_every_token_is_refused(self) -> None:
         verifier = JWTVerifier(Settings())
         self.bad("the server has no key", verifier=verifier, sub="42")
         self.assertEqual(verifier.algorithms, ())
@@ -153,7 +153,7 @@ class SignatureTests(Case):
 
 
 class ClaimTests(Case):
-    def test_all_that_a_connection_token_says(self) -> None:
+    def test_the_claims_of_a_connection_token(self) -> None:
         info = {"name": "Ada", "n": [1, None]}
         others = {"iat": NOW + 999, "jti": "x", "meta": 1}
         token = self.connection(sub="42", exp=NOW + 60, info=info, channels=["a", "b"], **others)
@@ -161,11 +161,11 @@ class ClaimTests(Case):
         self.assertEqual(token, ConnectionToken("42", NOW + 60, b'{"name":"Ada","n":[1,null]}', subs))
         self.assertEqual(token.channels, ("a", "b"))
 
-    def test_nobody_is_anonymous(self) -> None:
+    def test_a_token_without_a_user_is_anonymous(self) -> None:
         for claims in ({}, {"sub": ""}, {"sub": None}):
             self.assertEqual(self.connection(**claims), ConnectionToken(""))
 
-    def test_the_time_is_that_of_the_clock_that_is_handed_in(self) -> None:
+    def test_times_are_checked_against_the_time_of_the_caller(self) -> None:
         token = self.sign(sub="42", exp=NOW)
         self.assertEqual(self.verifier.connection(token, NOW - 0.1).expires_at, NOW)
         for late in (0, 0.1, 1e9):
@@ -174,7 +174,7 @@ class ClaimTests(Case):
         self.assertEqual(self.connection(exp=NOW + 1).expires_at, NOW + 1)
         self.expired(self.verifier.connection, self.sign(exp=4e9), 5e9)
 
-    def test_a_token_whose_time_is_to_come(self) -> None:
+    def test_a_token_before_its_nbf(self) -> None:
         token = self.sign(nbf=NOW)
         self.assertEqual(self.verifier.connection(token, NOW), ConnectionToken(""))
         self.expired(self.verifier.connection, token, NOW - 1)
@@ -194,12 +194,12 @@ class ClaimTests(Case):
         self.bad("its audience is another", verifier=verifier, iss="app")
         self.bad("its issuer is another", verifier=verifier, aud="live", iss="x")
         self.bad("its issuer is another", verifier=verifier, aud="live")
-        # One that is wrong and expired is wrong.
+        # The audience is checked before the expiry.
         self.bad("its audience is another", verifier=verifier, aud="x", exp=1)
         self.verifier = self.make()
         self.assertEqual(self.connection(aud="x", iss="y", sub="1").user, "1")
 
-    def test_claims_of_another_kind(self) -> None:
+    def test_claims_of_a_wrong_type(self) -> None:
         for claims, name in (
             ({"sub": 42}, "sub"),
             ({"sub": "\ud800"}, "sub"),
@@ -222,7 +222,7 @@ class ClaimTests(Case):
             token = jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, "HS256")
             self.bad(f"its claim {name} is not valid", token=token)
 
-    def test_claims_that_would_mean_other_rights_are_refused(self) -> None:
+    def test_unsupported_claims_are_refused(self) -> None:
         override = {"presence": {"value": False}}
         for claims, name in (
             ({"override": override}, "override"),
@@ -248,7 +248,7 @@ class ClaimTests(Case):
         ):
             self.assertEqual(self.connection(**claims).info, info)
 
-    def test_subs_go_before_channels(self) -> None:
+    def test_subs_take_precedence_over_channels(self) -> None:
         token = self.connection(subs={"a": {"info": {"x": 1}, "data": 2, "override": {}}, "b": {}}, channels=["c"])
         self.assertEqual(token.subs, {"a": Granted(b'{"x":1}', b"2"), "b": Granted()})
         self.assertEqual(self.connection(subs={}, channels=["c"]).channels, ("c",))
@@ -258,12 +258,12 @@ class ClaimTests(Case):
 
 
 class SubscriptionTests(Case):
-    def test_all_that_it_says(self) -> None:
+    def test_the_claims_of_a_subscription_token(self) -> None:
         signed = self.sign(sub="42", channel="chat:a", exp=NOW + 1, info={"a": 1}, data=[], client="c")
         token = self.verifier.subscription(signed, "chat:a", "42", NOW, "c")
         self.assertEqual(token, SubscriptionToken("chat:a", "42", NOW + 1, b'{"a":1}', b"[]"))
 
-    def test_it_is_for_one_channel_one_user_and_maybe_one_client(self) -> None:
+    def test_it_holds_for_one_channel_one_user_and_one_client(self) -> None:
         sign, read = self.sign, self.verifier.subscription
         for token, which, mismatch in (
             (sign(sub="42"), "it names no channel", False),
@@ -277,14 +277,14 @@ class SubscriptionTests(Case):
             self.check(error, "subscription", which)
             self.assertIs(error.mismatch, mismatch)
 
-    def test_the_anonymous_may_have_one(self) -> None:
+    def test_an_anonymous_client_may_have_one(self) -> None:
         token = self.verifier.subscription(self.sign(channel="chat:a"), "chat:a", "", NOW)
         self.assertEqual(token, SubscriptionToken("chat:a", ""))
 
     def test_it_expires(self) -> None:
         token = self.sign(sub="42", channel="chat:a", exp=NOW)
         self.expired(self.verifier.subscription, token, "chat:a", "42", NOW)
-        # A good token for another channel that is expired, too, is expired: a new one is asked for.
+        # Expiry is checked before the channel, so that the client asks for a new token.
         self.expired(self.verifier.subscription, token, "chat:b", "42", NOW)
         never = self.sign(sub="42", channel="chat:a", exp=NOW + 1, expire_at=0)
         self.assertIsNone(self.verifier.subscription(never, "chat:a", "42", NOW).expires_at)
@@ -309,7 +309,7 @@ class KeyTests(Case):
             verifier = self.make(token_rsa_public_key=text)
             self.assertEqual(verifier.connection(self.sign(RSA, "RS256", sub="1"), NOW).user, "1")
 
-    def test_what_is_no_key(self) -> None:
+    def test_bad_keys(self) -> None:
         curve = public(ec.generate_private_key(ec.SECP256R1()))
         private = RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         self.refused("token_rsa_public_key: neither PEM nor a file: cannot read '/nowhere': No such file",
@@ -330,7 +330,7 @@ class KeyTests(Case):
         self.refused("keys for tokens need PyJWT: pip install 'longconn[jwt]'")
         JWTVerifier(Settings())  # without keys it is not needed
 
-    def test_a_short_secret_is_told_of_once_and_works(self) -> None:
+    def test_a_short_secret_is_logged_once_and_works(self) -> None:
         verifier = self.make(token_hmac_secret_key="secret")
         with self.assertLogs("longconn", logging.WARNING) as logs:
             verifier.warn()
@@ -343,7 +343,7 @@ class KeyTests(Case):
         self.assertEqual(verifier.connection(token, NOW).user, "42")
         self.assertEqual(self.flushWarnings(), [])
 
-    def test_the_service_hands_the_hub_what_reads_tokens(self) -> None:
+    def test_the_service_gives_the_hub_a_verifier(self) -> None:
         clock = FakeClock()
         service = LongConnService(clock, Settings(token_hmac_secret_key=SECRET))
         self.addCleanup(service.hub.stop)

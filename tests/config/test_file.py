@@ -1,13 +1,12 @@
-"""Where values come from, which counts, and what is refused."""
+"""The sources of values, their precedence, and values that are refused."""
 
 import json
 from pathlib import Path
 
-from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import TestCase
 
-from longconn.config import endpoints as listening
+from longconn.config import endpoints
 from longconn.config.file import NAMES, load, to_toml
 from longconn.core.errors import ConfigError
 from longconn.core.namespaces import ChannelOptions, Namespaces
@@ -21,7 +20,7 @@ class Case(TestCase):
         return str(path)
 
     def refused(self, *words: str, flags=(), environ=(), file=None) -> str:
-        """The error's one line, which has all `words` in it."""
+        """The one line of the error, which contains all `words`."""
         error = self.assertRaises(ConfigError, load, dict(flags), dict(environ), file)
         line = str(error)
         self.assertNotIn("\n", line)
@@ -35,7 +34,7 @@ class PrecedenceTests(Case):
         config = load({}, {})
         self.assertEqual(config.settings, Settings())
         self.assertEqual(set(config.sources.values()), {"default"})
-        self.assertEqual(config.port, listening.default_ports())
+        self.assertEqual(config.port, endpoints.default_ports())
         self.assertEqual((config.tcp, config.http), ((), ()))
 
     def test_flag_before_variable_before_file(self) -> None:
@@ -58,7 +57,7 @@ class PrecedenceTests(Case):
         self.assertEqual(config.settings.allowed_origin, ("null", "https://c.example"))
         self.assertEqual((config.port, config.tcp), (("1", "[::1]:2"), ("3",)))
 
-    def test_any_port_at_all_replaces_the_default_ones(self) -> None:
+    def test_a_port_of_any_option_replaces_the_default_ports(self) -> None:
         config = load({"tcp": ["7000"]}, {})
         self.assertEqual((config.port, config.tcp, config.http), ((), ("7000",), ()))
 
@@ -87,7 +86,7 @@ class ValueTests(Case):
         settings = load({}, {}, self.file('ping_interval = 2.5\nmax_body = "2MiB"\nmax_head = 1024')).settings
         self.assertEqual((settings.ping_interval, settings.max_body, settings.max_head), (2.5, 2**21, 1024))
 
-    def test_numbers_that_cannot_be(self) -> None:
+    def test_bad_numbers(self) -> None:
         for text in ("", "x", "-1", "nan", "inf", "1e400", "1x", "٣", "1_", "0x10", "9" * 5000):
             self.refused("flag --idle-timeout: ", "allowed: seconds from 0", flags={"idle_timeout": text})
         self.refused("'0'", "allowed: bytes from 1", flags={"max_message": "0"})
@@ -95,7 +94,7 @@ class ValueTests(Case):
         for literal in ("nan", "inf", "-1", "true", "[1]", "{}", "1" + "0" * 400, "2020-01-01"):
             self.refused("key pong_timeout: ", "allowed: ", file=self.file(f"pong_timeout = {literal}"))
 
-    def test_words_that_cannot_be(self) -> None:
+    def test_bad_choices(self) -> None:
         self.refused("environment LONGCONN_LOCALE: 'fr'", "en or zh", environ={"LONGCONN_LOCALE": "fr"})
         self.refused("key empty_line: 1", "leave or ignore", file=self.file("empty_line = 1"))
 
@@ -128,7 +127,7 @@ class SourceTests(Case):
         line = self.refused("environment: unknown variable 'LONGCONN_PROT'", environ={"LONGCONN_PROT": "1"})
         self.assertIn("did you mean LONGCONN_PORT?", line)
 
-    def test_variables_that_are_no_options(self) -> None:
+    def test_variables_that_are_not_options(self) -> None:
         links = {"LONGCONN_SERVICE_HOST": "10.0.0.1", "LONGCONN_SERVICE_PORT_WEB": "1", "LONGCONN_PORT_9999_TCP": "x",
                  "LONGCONN_PORT": "tcp://10.0.0.1:9999"}  # fmt: skip
         others = {"LONGCONN_URL": "tcp://a:1", "LONGCONN_TOKEN": "x.y.z", "LONGCONN_CONFIG": "", "LONGCONN_LOCALE": ""}
@@ -145,7 +144,7 @@ class SourceTests(Case):
 
 
 class ChannelTests(Case):
-    """The tables of the file that are no options, and what is wrong only together with them."""
+    """The tables of channel options, and options that are checked against them."""
 
     FILE = """
         history_size = 9
@@ -177,7 +176,7 @@ class ChannelTests(Case):
         self.assertEqual(config.settings.history_size, 9)
         self.assertEqual(config.sources["namespaces.news.history_ttl"], f"file {file} key namespaces.news.history_ttl")
 
-    def test_printed_they_read_back_the_same(self) -> None:
+    def test_printed_tables_read_back_the_same(self) -> None:
         file = self.file(self.FILE)
         config = load({}, {}, file)
         text = to_toml(config)
@@ -193,7 +192,7 @@ class ChannelTests(Case):
             self.assertEqual(config.settings.namespaces.named, {name: ChannelOptions(presence=False)})
             self.assertEqual(load({}, {}, self.file(to_toml(config))).settings, config.settings)
 
-    def test_what_cannot_be(self) -> None:
+    def test_bad_tables(self) -> None:
         for text, *words in (
             ("[namespaces.a]\nhistory_sise = 1", "unknown key 'namespaces.a.history_sise'; did you mean history_size?"),
             ("[channel_without_namespace]\nname = 1", "unknown key 'channel_without_namespace.name'"),
@@ -213,10 +212,10 @@ class ChannelTests(Case):
         ):
             self.refused("file ", *words, file=self.file(text))
 
-    def test_they_are_of_the_file_alone(self) -> None:
+    def test_the_environment_cannot_set_them(self) -> None:
         self.refused("unknown variable", environ={"LONGCONN_NAMESPACES": "x"})
 
-    def test_channels_of_other_options_are_there(self) -> None:
+    def test_channels_in_other_options_must_exist(self) -> None:
         file = self.file("[namespaces.chat]\n[namespaces.news]")
         line = self.refused(
             "flag --default-channel: 'caht' is no namespace", file=file, flags={"default_channel": "caht:a"}
@@ -238,7 +237,7 @@ class ChannelTests(Case):
 
 
 class TokenTests(Case):
-    def test_yes_and_no(self) -> None:
+    def test_booleans(self) -> None:
         for text, value in (("true", True), ("Yes", True), ("1", True), ("on", True), ("false", False), ("NO", False),
                             ("0", False), ("off", False)):  # fmt: skip
             settings = load({"allow_anonymous_connect_without_token": text}, {}).settings
@@ -250,12 +249,12 @@ class TokenTests(Case):
             self.refused("'", "allowed: true or false", flags={"user_personal_channel": text})
         self.refused("key user_personal_channel: 1", file=self.file("user_personal_channel = 1"))
 
-    def test_who_may_come_without_a_token(self) -> None:
+    def test_connecting_without_a_token(self) -> None:
         name, key = "allow_anonymous_connect_without_token", {"token_hmac_secret_key": "x" * 64}
         for flags, expected in (({}, True), (key, False), ({**key, name: "yes"}, True), ({name: "no"}, False)):
             self.assertIs(load(flags, {}).settings.anonymous_connect, expected)
 
-    def test_secrets_are_shown_nowhere(self) -> None:
+    def test_secrets_are_never_printed(self) -> None:
         config = load({}, {"LONGCONN_TOKEN_HMAC_SECRET_KEY": "hush " * 13})
         self.assertEqual(config.settings.token_hmac_secret_key, "hush " * 13)
         self.assertNotIn("hush", to_toml(config) + repr(config))
@@ -265,40 +264,54 @@ class TokenTests(Case):
         line = self.refused("key token_hmac_secret_key: not valid", file=self.file("token_hmac_secret_key = 31337"))
         self.assertNotIn("31337", line)
 
-    def test_keys_that_cannot_be(self) -> None:
+    def test_bad_keys(self) -> None:
         self.refused("token_rsa_public_key: neither PEM nor a file", flags={"token_rsa_public_key": "/nowhere"})
 
 
 class ListeningTests(Case):
+    def listened(self, text: str) -> tuple[int, str, int]:
+        """Port, interface and backlog with which a listening string listens."""
+        reactor = MemoryReactor()
+        endpoints.server_endpoint(reactor, text).endpoint.listen(object())
+        port, _, backlog, interface = reactor.tcpServers[0]
+        return port, interface, backlog
+
     def test_short_forms(self) -> None:
         for text, expected in (
-            ("9999", "tcp:9999:backlog=4096"),
-            (":9999", "tcp:9999:backlog=4096"),
-            ("127.0.0.1:0", "tcp:0:interface=127.0.0.1:backlog=4096"),
-            ("localhost:1", "tcp:1:interface=127.0.0.1:backlog=4096"),
-            ("[::1]:80", r"tcp:80:interface=\:\:1:backlog=4096"),
+            ("9999", (9999, "", 4096)),
+            (":9999", (9999, "", 4096)),
+            ("127.0.0.1:0", (0, "127.0.0.1", 4096)),
+            ("localhost:1", (1, "127.0.0.1", 4096)),
+            ("[::1]:80", (80, "::1", 4096)),
         ):
-            self.assertEqual(listening.description(text), expected)
-            self.assertEqual(listening.description(expected), expected)
+            self.assertEqual(self.listened(text), expected)
 
     def test_a_backlog_that_is_named_stays(self) -> None:
-        for text in ("tcp:1:backlog=5", "tcp:1:127.0.0.1:5", "tcp:backlog=5:port=1", "systemd:domain=INET:index=0"):
-            self.assertEqual(listening.description(text), text)
-        self.assertEqual(listening.description("unix:/a\\:b"), "unix:/a\\:b:backlog=4096")
+        for text, expected in (
+            ("tcp:1:backlog=5", (1, "", 5)),
+            ("tcp:1:127.0.0.1:5", (1, "127.0.0.1", 5)),
+            ("tcp:backlog=5:port=1", (1, "", 5)),
+            ("tcp:1:127.0.0.1", (1, "127.0.0.1", 4096)),
+            ("tcp:port=1:interface=\\:\\:1", (1, "::1", 4096)),
+        ):
+            self.assertEqual(self.listened(text), expected)
 
-    def test_descriptions_become_twisteds_endpoints(self) -> None:
+    def test_unix(self) -> None:
         reactor = MemoryReactor()
-        self.assertIsInstance(listening.endpoint(reactor, "[::1]:0"), TCP4ServerEndpoint)
-        self.assertIsInstance(listening.endpoint(reactor, "unix:/tmp/x:mode=600"), UNIXServerEndpoint)
-        listening.endpoint(reactor, "[::1]:80").listen(object())
-        port, _, backlog, interface = reactor.tcpServers[0]
-        self.assertEqual((port, backlog, interface), (80, 4096, "::1"))
+        parsed = endpoints.server_endpoint(reactor, "unix:/tmp/a\\:b:mode=600")
+        self.assertEqual(parsed.kind, "unix")
+        parsed.endpoint.listen(object())
+        address, _, backlog, mode, _ = reactor.unixServers[0]
+        self.assertEqual((address, backlog, mode), ("/tmp/a:b", 4096, 0o600))
 
-    def test_what_cannot_be(self) -> None:
+    def test_bad_listening_strings(self) -> None:
         for text, word in (
             ("70000", "from 0 to 65535"),
             ("tcp:70000", "from 0 to 65535"),
             ("tcp:port=x", "from 0 to 65535"),
+            ("tcp6:70000", "from 0 to 65535"),
+            ("tcp:-1", "from 0 to 65535"),
+            ("123456", "from 0 to 65535"),
             ("tcp", "from 0 to 65535"),
             ("300.1.1.1:1", "no IPv4 address"),
             ("[::g]:1", "no IPv6 address"),
@@ -316,11 +329,11 @@ class ListeningTests(Case):
         self.refused("key port: True", file=self.file("port = [true]"))
         self.refused("LONGCONN_TCP: 'b:1'", environ={"LONGCONN_TCP": "1,b:1"})
 
-    def test_failures_are_one_line_for_people(self) -> None:
+    def test_a_failure_is_one_line(self) -> None:
         for text, error, line in (
             ("80", PermissionError(13, "Permission denied"), "a port below 1024 needs root or CAP_NET_BIND_SERVICE"),
             ("192.0.2.1:1", OSError(99, "Cannot assign requested address"), "this machine has no such address"),
             ("unix:/nowhere/x", FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
             ("x", ValueError("two\nlines"), "cannot listen on x: two lines"),
         ):
-            self.assertIn(line, listening.failure(text, error))
+            self.assertIn(line, endpoints.failure(text, error))

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 import longconn
 from longconn.config.file import NAMES, PORTS, flag
-from longconn.config.flags import Options
+from longconn.config.flags import CommandLineOptions
 from longconn.config.values import is_list, kind_of
 from longconn.core.settings import OPTIONS
 
@@ -19,8 +19,8 @@ class OptionsTests(TestCase):
     def setUp(self) -> None:
         self.patch(os, "environ", {each: os.environ[each] for each in os.environ if not each.startswith("LONGCONN_")})
 
-    def parsed(self, *arguments: str) -> Options:
-        options = Options()
+    def parsed(self, *arguments: str) -> CommandLineOptions:
+        options = CommandLineOptions()
         options.parseOptions(list(arguments))
         return options
 
@@ -40,7 +40,7 @@ class OptionsTests(TestCase):
             self.assertIn(f"  {flag(name)}=", text)
         for name, option in OPTIONS.items():
             value = option.metadata["choices"][:1] or ("true" if kind_of(option) == "bool" else "7000",)
-            # What is checked against something else has tests of its own.
+            # Options that are checked against others have their own tests.
             if name not in ("allowed_origin", "user_personal_channel") and not name.endswith(("_key", "_namespace")):
                 config = self.parsed(f"{flag(name)}={value[0]}").config
                 self.assertEqual(config.sources[name], f"flag {flag(name)}")

@@ -1,4 +1,4 @@
-"""What the tests of the chat page need: a server process, a browser, and people of other kinds."""
+"""For tests of the chat page: a server process, a browser, and chat clients over TCP."""
 
 import contextlib
 import json
@@ -13,13 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.live.devtools import CHROMIUM, PATIENCE, Browser, Page
 from tests.live.programs import Cable, Server
 
-#: What stands in the list: messages as NAME: TEXT, other lines as they are.
+#: The lines of the list: messages as NAME: TEXT, other lines as they are.
 SAID = """[...document.querySelectorAll("#messages > li")].map(li => li.className.startsWith("message")
     ? li.querySelector(".name").textContent + ": " + li.querySelector(".text").textContent : li.textContent)"""
 MESSAGES = f"{SAID}.filter(each => each.includes(': '))"
 PEOPLE = 'document.querySelector("#people-list").innerText.split("\\n").filter(each => each.length > 1)'
-STATE = 'document.querySelector("#state-text").textContent'
-WAY = 'document.querySelector("#state-way").textContent'
+STATE = 'document.querySelector("#status-text").textContent'
+WAY = 'document.querySelector("#status-transport").textContent'
 FOCUS = "document.activeElement.id"
 
 
@@ -28,7 +28,7 @@ def text_of(selector: str) -> str:
 
 
 class Proxy(Cable):
-    """A cable in which WebSockets are blocked (`upgrades`), or that forgets connections without a word (`forget`)."""
+    """A cable that blocks WebSockets (`upgrades`), or drops all further bytes of its connections (`forget`)."""
 
     def __init__(self, target: Any) -> None:
         self.upgrades = True
@@ -36,7 +36,7 @@ class Proxy(Cable):
         super().__init__(target)
 
     def forget(self) -> None:
-        """Connections that there are pass nothing on from now on, and do not end; new ones are served."""
+        """Pass no further byte of the current connections on, without closing them. New connections are served."""
         self._forgotten.set()
         self._forgotten = threading.Event()
 
@@ -70,7 +70,7 @@ class PageCase(SynchronousTestCase):
         self.browser.start()
 
     def visit(self, name: str | None = "", fragment: str = "", profile: str | None = None) -> Page:
-        """A page of somebody who was never here, who takes a name, or none (""); None: is not asked."""
+        """A page in a fresh profile. It takes `name`; "" is none, and with None no dialog is expected."""
         profile = profile or self.browser.profile()
         page = self.browser.page(f"http://127.0.0.1:{self.proxy.port}/{fragment}", profile)
         if name is not None:
@@ -88,7 +88,7 @@ class PageCase(SynchronousTestCase):
         page.press("Enter")
 
     def nc(self, greeted: bool = True) -> Any:
-        """A connection by TCP, of a chat client that is greeted; what it is sent is read by `read`."""
+        """A chat client over TCP, for `read`. If `greeted`, it has sent `ping`, so that it is announced."""
         client = socket.create_connection(("127.0.0.1", self.server.port), PATIENCE)
         self.addCleanup(client.close)
         lines = client.makefile("rwb", buffering=0)
@@ -103,7 +103,7 @@ class PageCase(SynchronousTestCase):
         return text
 
     def clean(self, *pages: Page) -> None:
-        """Nothing went wrong on these pages, their policy included."""
+        """Assert that the browser reported no problem on these pages, such as a violation of their policy."""
         for page in pages:
-            page.evaluate("1")  # what was told before is read
+            page.evaluate("1")  # reads all events before this reply
             self.assertEqual(page.problems, [])

@@ -1,4 +1,4 @@
-"""The chat page in a real browser, against a server process: what people see and do."""
+"""The chat page in a real browser, against a server process."""
 
 import http.client
 import json
@@ -9,7 +9,7 @@ import jwt
 from tests.live.devtools import PATIENCE
 from tests.live.page import FOCUS, MESSAGES, PEOPLE, SAID, PageCase, text_of
 
-#: The times that stand over messages of two days, said by one, and which of them have a head.
+#: One client's messages on two days. The script returns the times shown and, for each message, whether it has a head.
 _DAYS = """(async () => {
   const { Messages } = await import(new URL("page/messages.js", location.origin));
   const said = (...time) => ({ kind: "message", name: "a", client: "c", data: "x", time: new Date(2020, 1, ...time) });
@@ -64,14 +64,14 @@ class PageTests(PageCase):
         mia.until(PEOPLE, ["mia", "you", "Zoe"])
         self.clean(mia)
 
-    def test_comings_and_goings_in_a_row_are_one_line(self) -> None:
+    def test_joins_and_leaves_in_a_row_are_one_line(self) -> None:
         self.serve()
         page = self.visit("mia")
         for number in range(7):
             self.nc().write(b"/nick p%d\n" % number)
             page.until(f"{PEOPLE}.length", number + 3)
         page.until(SAID, ["p0, p1, p2, p3 and 3 more joined"])
-        # Who came without a name is listed after those that have one, and nothing was said as yet.
+        # A client without a name is listed after those with one. No message was published yet.
         self.nc()
         page.until(f"{PEOPLE}.at(-1).startsWith('127.0.0.1:')")
         self.assertFalse(page.evaluate("document.querySelector('#empty').hidden"))
@@ -84,7 +84,7 @@ class PageTests(PageCase):
         self.assertLessEqual(page.evaluate(right), 360)
         self.clean(page)
 
-    def test_a_new_name_is_of_who_came_last_by_the_old_one(self) -> None:
+    def test_a_new_name_belongs_to_the_latest_client_with_the_old_one(self) -> None:
         self.serve()
         page = self.visit("mia")
         first = self.nc()
@@ -125,7 +125,7 @@ class PageTests(PageCase):
         page.press("Enter")
         page.until("document.querySelector('#naming').open", False)
         page.until(PEOPLE, ["mia", "you", "Ann"])
-        # It is kept over a reload, and changed while connected.
+        # The name survives a reload, and can be changed while connected.
         page.reload()
         page.until(PEOPLE, ["mia", "you", "Ann"])
         self.assertFalse(page.evaluate("document.querySelector('#naming').open"))
@@ -141,7 +141,7 @@ class PageTests(PageCase):
         page.until(PEOPLE, ["mia.2", "you", "Ann"])
         self.say(page, "me again")
         page.until(f"{SAID}.at(-1)", "mia.2: me again")
-        # A second page finds the name taken, reads nevertheless, and asks.
+        # A second page finds the name taken. It reads nevertheless, and asks for another name.
         second = self.browser.page(f"http://127.0.0.1:{self.proxy.port}/", profile)
         second.until(text_of("#name-error"), "the name mia.2 is taken")
         second.until(f"{SAID}.at(-1)", "mia.2: me again")
@@ -167,7 +167,7 @@ class PageTests(PageCase):
         page.until(text_of("#title-text"), "news")
         page.until(FOCUS, "text")
         page.type("half a sentence")
-        # Unread counts of those that are not open; drafts stay where they were written.
+        # Channels that are not open count unread messages. Each channel keeps its draft.
         page.evaluate("document.querySelector('#channel-list a').click()")
         page.until("document.querySelector('#text').value", "")
         self.server.publish("news", "one", "two")
@@ -184,7 +184,7 @@ class PageTests(PageCase):
         page.until("[...document.querySelectorAll('#channel-list .label')].map(e => e.textContent)", ["a/b#c", "news"])
         page.until(f"{MESSAGES}.map(each => each.split(': ')[1])", ["one", "two"])
         page.until("document.querySelector('#people-count').textContent", "1")
-        # Who is where nobody looks is not asked for.
+        # Presence is requested for the open channel alone.
         asked = [each for sent in page.sent for each in sent.split("\n") if '"presence"' in each]
         self.assertEqual([json.loads(each)["presence"]["channel"] for each in asked], ["news"])
         page.evaluate("document.querySelector('[aria-label=\"Leave news\"]').click()")
@@ -205,7 +205,7 @@ class PageTests(PageCase):
         self.assertLessEqual(max(heights[2:4]), heights[0])
         self.clean(page)
 
-    def test_what_others_say_is_text(self) -> None:
+    def test_text_of_others_is_never_markup(self) -> None:
         self.serve(f'token_hmac_secret_key = "{_SECRET}"\nallow_anonymous_connect_without_token = true\n')
         page = self.visit("mia")
         evil = "<img/src=x/onerror=console.log(1)><script>console.log(2)</script><b>"
@@ -214,7 +214,7 @@ class PageTests(PageCase):
         self.server.post("/channels/lobby", {evil: evil})
         page.until(MESSAGES + ".length", 2)
         self.assertIn(json.dumps(evil), page.evaluate(f"{MESSAGES}[1]"))
-        # A name with markup: those of the chat cannot have one, a token may say so.
+        # A name with markup. Chat clients cannot take one, but a token may contain one.
         client = self.nc(greeted=False)
         token = jwt.encode({"sub": "7", "info": {"name": evil}}, _SECRET, algorithm="HS256")
         for number, command in enumerate(
@@ -230,7 +230,7 @@ class PageTests(PageCase):
         client.write(b'{"id":4,"unsubscribe":{"channel":%b}}\n' % json.dumps(evil).encode())
         page.until(f"{SAID}.at(-1)", f"{evil} left")
         self.assertEqual(page.evaluate("document.querySelectorAll('main img, main script, b').length"), 0)
-        # An address is a link, if it is one of the web; not the full stop after it.
+        # An http or https URL is a link, without the full stop after it.
         odd = "javascript:alert(1) https://example.org/a?b=c&d=%27. <http://x.org> 见https://y.org/z。(https://z.org/a_(b))"
         self.say(page, odd)
         page.until(f"{MESSAGES}.at(-1)", f"mia: {odd}")
@@ -239,7 +239,7 @@ class PageTests(PageCase):
         self.assertEqual(links, [f"{each} noopener noreferrer" for each in addresses])
         self.assertEqual(page.logs, [])
         self.clean(page)
-        # Even where the page's own code were wrong, nothing would run.
+        # Even if the page's own code were wrong, no script would run.
         wrong = "document.body.innerHTML = '<img src=x onerror=console.log(3)>'"
         self.assertEqual(page.evaluate(f"try {{ {wrong} }} catch (error) {{ error.name }}"), "TypeError")
         foreign = "new Promise(done => { const script = document.createElement('script'); script.onerror = done; %s })"
@@ -260,9 +260,9 @@ class PageTests(PageCase):
         for _ in range(9):
             page.press("Tab")
             reached.append(page.evaluate("(e => e.id || e.ariaLabel || e.innerText)(document.activeElement)"))
-        order = ["#\nlobby", "Leave lobby", "join-channel", "Join", "ways-open", "me", "messages", "text", "send"]
+        order = ["#\nlobby", "Leave lobby", "join-channel", "Join", "hints-open", "me", "messages", "text", "send"]
         self.assertEqual(reached, order)
-        # The channels by arrow keys; the one that is opened is in view, and the field is ready.
+        # Arrow keys move in the list of channels. An opened channel is scrolled into view, and the field has the focus.
         for each in range(40):
             page.evaluate(f"location.hash = 'c{each}'; 1")
         page.until(text_of("#title-text"), "c39")
@@ -313,7 +313,7 @@ class PageTests(PageCase):
         self._many(600)
         page.until(f"{MESSAGES}.at(-1)", "cron: 599")
         page.until(f"{list_}.childElementCount", 500)
-        # It went on from one that is not there any more.
+        # It continued a block whose first message was removed.
         page.until("document.querySelectorAll('#messages > li:first-child .sign').length", 1)
         page.until(end)
         self.clean(page)

@@ -1,6 +1,6 @@
-"""`python -m tests.long NAME --seed N [--seconds S]`: what takes longer than a test may.
+"""`python -m tests.long NAME --seed N [--seconds S]`: tests that take long.
 
-Each ends by itself, prints the seed that it ran with, and exits with 1 if something did not hold.
+Each ends by itself and prints its seed. The exit status is 1 if a check fails.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Random clients over all protocols come, speak, stall, drop and recover; none may miss or double anything.
+"""Random clients over all protocols connect, publish, stall, drop and recover. None may miss or double a publication.
 
-What came back from the broker is the truth: each client must have read a part of it without a gap,
-from where it came or resumed, up to now or to the moment that it was disconnected.
+The order in which the broker returned publications is compared with what each client read. A client must have read all
+from its subscribe or recovery up to now, or up to its disconnect.
 """
 
 import logging
@@ -57,11 +57,11 @@ _MOST = 40
 
 
 class Wrong(AssertionError):
-    """Something did not hold; the seed finds it again."""
+    """A check failed. The same seed repeats it."""
 
 
 class _Person:
-    """A member, and what is known of it."""
+    """A member, and what it must have read."""
 
     def __init__(self, member: Any, channel: str, resumed: bool) -> None:
         self.member = member
@@ -70,12 +70,12 @@ class _Person:
         self.since = member.since
         self.stalled = False
         self.stalls = 0
-        #: the offset that comes next, by channel, once it is known
+        #: the next offset by channel, once it is known
         self.next: dict[str, int] = {}
 
 
 class Chaos:
-    """One run. `checked` counts the publications that somebody read and that were compared."""
+    """One run. `checked` counts the publications that clients read and that were compared."""
 
     def __init__(self, seed: int, late: bool) -> None:
         self.random = random.Random(seed)
@@ -92,9 +92,9 @@ class Chaos:
             "websocket": WebSocketFactory(self.hub),
         }
         self.people: list[_Person] = []
-        #: what was said, by channel: the text of offset N at N - 1
+        #: the published texts by channel: the text of offset N is at N - 1
         self.truth: dict[str, list[str]] = {each: [] for each in _CHANNELS}
-        #: and where each text was said in the end: a speaker may still be elsewhere than it thinks
+        #: the channel in which each text was published: a member may still be in its previous channel
         self.places: dict[str, tuple[str, int]] = {}
         self.told = 0
         self.checked = 0
@@ -102,7 +102,7 @@ class Chaos:
         self._watch_broker()
 
     def _watch_broker(self) -> None:
-        """Note what comes back, at its source: the inner broker gives every publication its place."""
+        """Record publications where the inner broker returns them, which is their order."""
         inner: Any = self.broker.inner if self.broker is not None else self.hub.broker
         publish = inner.publish
 
@@ -122,7 +122,7 @@ class Chaos:
     # Running.
 
     def run(self, steps: int, every: int = 25) -> None:
-        """So many random steps, with a check after each `every`. Raises Wrong."""
+        """Run `steps` random steps, with a check after every `every` steps. Raises Wrong."""
         for number in range(1, steps + 1):
             self._disorderly(self._step)
             if number % every == 0:
@@ -136,7 +136,7 @@ class Chaos:
             raise Wrong("something was left behind")
 
     def _disorderly(self, action: Any) -> None:
-        """Do it with a few turns of the reactor where there would be as many as it takes."""
+        """Run with a few turns of the reactor, instead of turns until nothing is due."""
         clock: Any = self.clock
         clock.settle = lambda: [clock.turn() for _ in range(self.random.randrange(4))]
         try:
@@ -230,7 +230,7 @@ class Chaos:
     # Checking.
 
     def check(self) -> None:
-        """Let everything settle, and compare what everybody read with what was said."""
+        """Let all settle, and compare what each client read with the publications."""
         for person in self.people:
             if person.stalled and self.random.random() < 0.5:
                 person.stalled = False
@@ -250,13 +250,13 @@ class Chaos:
                 self._check_said(person, each[2])
         person.since = member.since
         if member.closed:
-            # Between two polls a connection is an idle one of HTTP's.
+            # Between two polls the connection is an idle HTTP connection.
             silent = member.farewell is None and not isinstance(member, PollMember)
             if silent and not person.stalls and not self._refused(member):
                 raise Wrong(f"{type(member).__name__} {member.name} was closed without a word")
             self.people.remove(person)
         elif not person.stalled and member.inside:
-            # All that was said has been read, by whoever has read anything.
+            # Every client that has read any publication has read all.
             end = len(self.truth[person.channel]) + 1
             if person.next.get(person.channel, end) != end:
                 raise Wrong(f"{type(member).__name__} {member.name} stopped at {person.next} of {end}")
@@ -264,7 +264,7 @@ class Chaos:
             self._disorderly(member.again)
 
     def _refused(self, member: Any) -> bool:
-        """Whether it never came in: its request was answered with an error."""
+        """Whether the client never got in: the response to its request was an error."""
         return getattr(getattr(member, "response", None), "status", 0) >= 400
 
     def _check_said(self, person: _Person, text: str) -> None:
@@ -279,7 +279,7 @@ class Chaos:
 
 
 def main(seed: int, seconds: float, say: Any) -> None:
-    """Runs until the time is over, each with the next seed."""
+    """Repeat runs until the time is over, each with the next seed."""
     import time
 
     logging.getLogger("longconn").setLevel(logging.CRITICAL)

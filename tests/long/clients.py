@@ -1,8 +1,8 @@
-"""45 clients, 5 of each transport, in plain and through TLS, follow a channel while the server is restarted, the way to
-it dies, and answers are cut at random.
+"""45 clients, 5 of each transport, in plain and through TLS, follow a channel while the server restarts, the network
+fails, and responses are cut at random.
 
-What each reads must be gapless and without a double within an epoch, and it must be told where an epoch ended; and
-what two read at one place must be the same. Nothing is published twice.
+Within an epoch each client must read every publication once, and it must learn where an epoch ended. Two clients must
+read the same at the same position. No publication may be doubled.
 """
 
 import random
@@ -32,18 +32,18 @@ URLS = (
     "https://127.0.0.1:{tls}/connection/sse",
 )
 OF_EACH = 5
-#: A publisher's pause between two publications, and the longest from one trouble to the next, in seconds.
+#: Seconds between two publications of a publisher, and the most between two disturbances.
 PAUSE = 0.1
 CALM = 4.0
 CHANNEL = "soak"
-#: Enough is kept for what the longest outage misses: whoever is told that it lost something was told of a restart.
+#: History outlasts the longest outage, so a client loses publications only by a restart.
 SETTINGS = "ping_interval = 2\npong_timeout = 20\nhistory_size = 10000\nhistory_bytes = 10000000\n"
-#: Seconds for the last publication to reach everybody: to notice a dead peer, and the longest wait after that.
+#: Seconds for the last publication to reach all clients: to notice a dead peer, and the longest wait after that.
 LAST = 45.0
 
 
 class Wrong(AssertionError):
-    """Something did not hold."""
+    """A check failed."""
 
 
 class Side(Protocol):
@@ -117,7 +117,7 @@ class Cable(Factory):
         self.target = target
         self.random = numbers
         self.sides: set[Side] = set()
-        #: whether new connections are let in and then nothing passes
+        #: whether new connections are accepted, but no byte passes
         self.dead = False
         self.listening = reactor.listenTCP(0, self, interface="127.0.0.1")
         self.port: int = self.listening.getHost().port
@@ -126,7 +126,7 @@ class Cable(Factory):
         return Near(self)
 
     def die(self, share: float) -> None:
-        """From now on nothing passes there, and nobody is told: what is dead stays so after `mend`, too."""
+        """Pass no byte of the current connections on, without closing them. `mend` does not revive them."""
         self.dead = True
         for each in self.sides:
             if isinstance(each, Near) and each.other is not None and self.random.random() < share:
@@ -136,7 +136,7 @@ class Cable(Factory):
         self.dead = False
 
     def cut_answers(self, share: float) -> None:
-        """The next answer on some connections comes in part, and nothing after it."""
+        """Pass only a part of the next response on some connections, and nothing after it."""
         for each in list(self.sides):
             if isinstance(each, Far) and self.random.random() < share:
                 each.doomed = True
@@ -148,7 +148,7 @@ class Cable(Factory):
 
 
 class Reader:
-    """One that reads, and checks where it stands."""
+    """A client that reads and checks its position."""
 
     def __init__(self, soak: "Soak", url: str) -> None:
         self.soak = soak
@@ -199,7 +199,7 @@ class Soak:
         self.cables = (plain, tls)
         self.urls = [each.format(plain=plain.port, tls=tls.port) for each in URLS]
         self.clients: list[Client] = []
-        #: what was read, by place
+        #: the publications that were read, by position
         self.truth: dict[Position, tuple[int, int]] = {}
         self.counts: Counter[str] = Counter()
         self.over = False
@@ -217,7 +217,7 @@ class Soak:
         reading = [Deferred.fromCoroutine(each.run()) for each in readers]
         publishing = [Deferred.fromCoroutine(self._publish(number, url)) for number, url in enumerate(self.urls)]
         troubling = Deferred.fromCoroutine(self._trouble(seconds))
-        # What goes wrong anywhere ends the run.
+        # An error anywhere ends the run.
         failing = DeferredList([*reading, *publishing, troubling], fireOnOneErrback=True, consumeErrors=True)
         calm = DeferredList([troubling, *publishing], fireOnOneErrback=True, consumeErrors=True)
         await first_of(failing, calm)
@@ -242,7 +242,7 @@ class Soak:
             except OutcomeUnknown:
                 self.counts["unknown outcome"] += 1
             except ConnectionFailed:
-                said -= 1  # it was not sent
+                said -= 1  # the publication was not sent
             await self.sleep(PAUSE)
 
     async def _trouble(self, seconds: float) -> None:
@@ -279,7 +279,7 @@ class Soak:
         await deferToThread(self.server.start)
 
     async def _agree(self, readers: list[Reader]) -> None:
-        """All read to the end, and are told the same."""
+        """Wait until all have read to the end, and compare what they read."""
         witness = self.connect(URLS[0].format(plain=self.server.port))
         await witness.publish(CHANNEL, [-1, 0])
         goal = (await witness.history(CHANNEL)).position
@@ -299,7 +299,7 @@ class Soak:
 
 
 def first_of(*waits: "Deferred[Any]") -> "Deferred[Any]":
-    """Fires, or fails, as the first of them does."""
+    """A Deferred that fires or fails as the first of them does."""
     done: Deferred[Any] = Deferred()
     for each in waits:
         each.addCallbacks(
@@ -310,7 +310,7 @@ def first_of(*waits: "Deferred[Any]") -> "Deferred[Any]":
 
 
 def main(seed: int, seconds: float, say: Any) -> None:
-    """Raises Wrong, or whatever else went wrong."""
+    """Run once. Raises Wrong, or the error that ended the run."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed

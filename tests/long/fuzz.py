@@ -1,6 +1,6 @@
-"""Random bytes, and valid input cut, spoilt and mixed at random, at the shared port.
+"""Sends random bytes, and valid input cut, spoilt and mixed at random, to the shared port.
 
-Nothing may raise or be logged as an error, and witnesses of every protocol read on undisturbed.
+No exception may be raised and no error logged, and witness clients of every protocol must read on undisturbed.
 """
 
 import logging
@@ -23,11 +23,11 @@ _UPGRADE = (
 
 
 class Wrong(AssertionError):
-    """Something did not hold; the seed finds it again."""
+    """A check failed. The same seed repeats it."""
 
 
 class Fuzz:
-    """One server, its witnesses, and whoever attacks it."""
+    """One server, its witness clients, and the attacking connections."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -40,7 +40,7 @@ class Fuzz:
         self.errors: list[str] = []
 
     def run(self, rounds: int) -> None:
-        """So many connections. Raises Wrong."""
+        """Attack in `rounds` rounds. Raises Wrong."""
         handler = logging.Handler(logging.ERROR)
         handler.emit = lambda record: self.errors.append(record.getMessage())  # type: ignore[method-assign]
         logger = logging.getLogger("longconn")
@@ -60,7 +60,7 @@ class Fuzz:
             self.errors.append(str(event.get("log_format")))
 
     def _attack(self) -> None:
-        """A few connections at once, their bytes in random segments."""
+        """Open a few connections at once, and send their bytes in random segments."""
         attackers = []
         for _ in range(self.random.randrange(1, 4)):
             factory = self.case.factories[self.random.choice(("shared", "shared", "chat", "websocket"))]
@@ -93,7 +93,7 @@ class Fuzz:
         if self.errors:
             raise Wrong(f"logged: {self.errors}")
 
-    # What is sent.
+    # Input.
 
     def _input(self) -> bytes:
         source = self.random
@@ -178,7 +178,7 @@ class Fuzz:
 
 
 def main(seed: int, seconds: float, say: Any) -> None:
-    """Runs until the time is over, each with the next seed."""
+    """Repeat runs until the time is over, each with the next seed."""
     logging.getLogger("longconn").setLevel(logging.ERROR)
     end = time.monotonic() + seconds
     runs = rounds = 0

@@ -1,7 +1,7 @@
-"""200 clients of the structured protocol drop and recover at random while four publish, over real sockets.
+"""200 clients of Centrifugo's protocol drop and recover at random while four publish, over real sockets.
 
-Whatever each receives must be gapless and without a double, and the same for all; or it was told that it could
-not recover. Half of them speak over WebSocket, half over lines of TCP.
+Each client must receive the same publications as all others, without a gap or a double, unless it learns that it cannot
+recover. Half of the clients use WebSocket, half TCP lines.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from tests.live.programs import Server
 
 CLIENTS = 200
 PUBLISHERS = 4
-#: Publications a second of one publisher, and how many are kept: three seconds' worth.
+#: Publications a second of one publisher, and the size of the history: three seconds.
 RATE = 25
 KEPT = 300
 CHANNEL = "soak"
-#: Seconds for what was published to reach everybody at the end.
+#: Seconds at the end for publications to reach all clients.
 LAST = 20.0
 
 
 class Wrong(AssertionError):
-    """Something did not hold."""
+    """A check failed."""
 
 
 class Lines:
-    """A connection of lines."""
+    """A connection over TCP lines."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -50,7 +50,7 @@ class Lines:
 
     def drop(self) -> None:
         sock: socket.socket = self._writer.get_extra_info("socket")
-        # A reset: nothing that is under way arrives.
+        # A reset: bytes on their way are lost.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
@@ -75,7 +75,7 @@ async def dial(port: int, lines: bool) -> Lines | Frames:
 
 
 class Client:
-    """One that reads, and remembers where it stands."""
+    """A client that reads and remembers its position."""
 
     def __init__(self, soak: "Soak", number: int) -> None:
         self._soak = soak
@@ -103,11 +103,11 @@ class Client:
             await asyncio.gather(reading, return_exceptions=True)
             soak.counts["dropped"] += 1
             if not soak.over.is_set():
-                # Mostly shortly, sometimes for longer than is kept.
+                # Mostly a short time, sometimes longer than the history reaches.
                 await asyncio.sleep(soak.random.choice((0, 0.05, 0.3, 1, 1, 5)))
 
     async def _finish(self, reading: "asyncio.Future[None]") -> None:
-        """All that was published arrives."""
+        """Wait until all publications have arrived."""
         end = time.monotonic() + LAST
         while self.offset < self._soak.published and not reading.done():
             if time.monotonic() > end:
@@ -170,7 +170,7 @@ class Soak:
         self.random = random.Random(seed)
         self.port = port
         self.over = asyncio.Event()
-        #: data by offset, as somebody read it; and how many publications were accepted
+        #: data by offset, as the first client read it; and the number of accepted publications
         self.truth: dict[int, list[int]] = {}
         self.published = 0
         self.counts: Counter[str] = Counter()
@@ -191,7 +191,7 @@ class Soak:
         self._check_order()
 
     async def _publish(self, number: int) -> None:
-        """Publishes at its rate and waits for every answer, so that `published` never runs behind."""
+        """Publish at a rate, waiting for every reply, so that `published` is never too low."""
         connection = await dial(self.port, lines=bool(number % 2))
         await connection.send('{"id":1,"connect":{}}')
         said = 0
@@ -215,7 +215,7 @@ class Soak:
                     return
 
     def _check_order(self) -> None:
-        """What each publisher said is there in its order."""
+        """Check that the publications of each publisher are in order."""
         for number in range(PUBLISHERS):
             said = [self.truth[each][1] for each in sorted(self.truth) if self.truth[each][0] == number]
             if said != sorted(set(said)):
@@ -223,7 +223,7 @@ class Soak:
 
 
 def main(seed: int, seconds: float, say: Any) -> None:
-    """Runs once, for so many seconds."""
+    """Run once, for `seconds` seconds."""
     server = Server(f"history_size = {KEPT}\nhistory_bytes = 10000000\npublish_rate = 0\nsend_queue = 4000000\n")
     try:
 

@@ -1,7 +1,8 @@
-"""The own test suite of centrifuge-python, of the version that is installed, against this server.
+"""Runs the test suite of centrifuge-python, in the installed version, against this server.
 
-Its source is that of PyPI. It wants a server on port 8000, set as its docker-compose.yml says; `SETTINGS` is the
-same in our words. Loops over Protobuf and over delta compression, which are not supported here, are left out.
+The suite comes from the source distribution on PyPI. It needs a server on port 8000 with the configuration of its
+docker-compose.yml; `SETTINGS` says the same with our options. Protobuf and delta compression are not supported here, so
+the suite's loops over them are left out.
 """
 
 import importlib.metadata
@@ -30,12 +31,12 @@ force_recovery = true
 history_size = 2
 """
 PORT = 8000
-#: What is replaced in the tests: (pattern, by). Of every loop the first round stays: JSON, and no delta.
+#: Replacements in the tests: (pattern, by). Every loop keeps its first round alone: JSON without delta.
 LEFT_OUT = (
     (r"for use_protobuf in \(False, True\)", "for use_protobuf in (False,)"),
     (r"for delta in \(None, (centrifuge\.)?DeltaType\.FOSSIL\)", "for delta in (None,)"),
 )
-#: Seconds for one test: some wait without an end for what does not come.
+#: Seconds for one test: some tests wait for ever if an event does not come.
 PATIENCE = 30
 _RUNNER = f"""
 import asyncio, inspect, unittest
@@ -54,7 +55,7 @@ class Failed(AssertionError):
 
 
 def sources(folder: Path) -> Path:
-    """The tests of the SDK's source distribution, without the SDK: that is the installed one."""
+    """Unpack the tests of the SDK's source distribution, without the SDK itself: the installed one is tested."""
     version = importlib.metadata.version("centrifuge-python")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "-d", str(folder)]
     subprocess.run([*command, f"centrifuge-python=={version}"], check=True, timeout=300)
@@ -72,10 +73,10 @@ def sources(folder: Path) -> Path:
 
 
 def main(seed: int, seconds: float, say: Any) -> None:
-    """Runs the suite once; it ends by itself."""
+    """Run the suite once; it ends by itself."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", PORT))  # else an OSError says that the port is in use
+        probe.bind(("127.0.0.1", PORT))  # raises OSError if the port is in use
     with tempfile.TemporaryDirectory() as made:
         root = sources(Path(made))
         server = Server(SETTINGS, PORT)

@@ -1,4 +1,4 @@
-"""The service from its start to its end, over real ports where the reactor matters."""
+"""The service from start to shutdown, over real ports where the reactor matters."""
 
 import logging
 import socket
@@ -19,14 +19,14 @@ from longconn.config.endpoints import ListenError
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.errors import ConfigError
 from longconn.core.hub import Hub
-from longconn.service.greeting import Place, lines
+from longconn.service.greeting import OpenPort, lines
 from longconn.service.shutdown import GROUP, MOMENT, TICK, Drain
 
 LOOPBACK = "127.0.0.1:0"
 
 
 class Peer(Protocol):
-    """The other end of a connection: `received` so far, `lost` when it is closed."""
+    """The client's end of a connection: `received` so far; `lost` fires when it is closed."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -65,7 +65,7 @@ class Case(TestCase):
 
     @inlineCallbacks
     def chat(self, service: LongConnService, index: int = 0) -> Any:
-        """A chat client of which the others are told, on the port of that index."""
+        """A chat client that is announced to others, on the port with that index."""
         address = service.addresses[index][1]
         endpoint = clientFromString(reactor, f"tcp:{address.host}:{address.port}")
         peer = yield connectProtocol(endpoint, Peer())
@@ -76,7 +76,7 @@ class Case(TestCase):
 
 class ListeningTests(Case):
     @inlineCallbacks
-    def test_every_kind_of_port_serves_what_it_is_for(self) -> Any:
+    def test_each_option_opens_a_port_for_its_protocols(self) -> Any:
         service = self.started(port=[LOOPBACK], tcp=[LOOPBACK, LOOPBACK], http=[LOOPBACK])
         self.assertEqual([kind for kind, _ in service.addresses], ["port", "tcp", "tcp", "http"])
         self.assertEqual(len({address.port for _, address in service.addresses} - {0}), 4)
@@ -122,7 +122,7 @@ class ListeningTests(Case):
         # trial fails this test if the first port is still open after this
         yield service.stopService()
 
-    def test_a_port_that_cannot_be_is_refused_at_once(self) -> None:
+    def test_a_bad_listening_string_is_refused_at_once(self) -> None:
         self.assertRaises(ConfigError, LongConnService, reactor, port=["example.org:1"])
 
     def test_a_hub_has_its_own_settings(self) -> None:
@@ -154,7 +154,7 @@ class GreetingTests(Case):
         self.successResultOf(service.stopService())
         return [formatEvent(each) for each in events if each["log_namespace"] == "longconn"]
 
-    def test_says_where_and_how_with_the_real_port(self) -> None:
+    def test_the_lines_have_the_real_port(self) -> None:
         with capturedLogs() as events:
             service = self.started(port=[LOOPBACK])
         said = [formatEvent(each) for each in events]
@@ -167,31 +167,31 @@ class GreetingTests(Case):
         ):
             self.assertIn(line, said)
 
-    def test_the_first_line_says_that_others_can_reach_it(self) -> None:
+    def test_the_first_line_warns_of_a_public_port(self) -> None:
         said = self.said(MemoryReactorClock(), port=["9999"])
         self.assertIn("anyone who can reach 0.0.0.0:9999 can read and write every channel", said[0])
         self.assertIn("no authentication", said[0])
         self.assertIn("nc 127.0.0.1 9999", "\n".join(said))
 
-    def test_nobody_is_warned_of_loopback(self) -> None:
+    def test_there_is_no_warning_for_loopback(self) -> None:
         with capturedLogs() as events:
             self.started(port=[LOOPBACK])
         self.assertNotIn("authentication", "\n".join(map(str, map(formatEvent, events))))
 
-    def test_other_places(self) -> None:
+    def test_lines_for_other_kinds_of_ports(self) -> None:
         from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
         ipv4, ipv6 = IPv4Address("TCP", "127.0.0.1", 9), IPv6Address("TCP", "::1", 9)
-        both = "\n".join(lines([Place("port", "tcp", ipv4), Place("port", "tcp", ipv6)], "a/ü"))
+        both = "\n".join(lines([OpenPort("port", "tcp", ipv4), OpenPort("port", "tcp", ipv6)], "a/ü"))
         self.assertIn("listening on 127.0.0.1:9 and [::1]:9: ", both)
         self.assertIn("nc localhost 9\n", both)
         self.assertIn("http://localhost:9/channels/a%2F%C3%BC/events", both)
-        self.assertIn("nc ::1 9\n", "\n".join(lines([Place("port", "tcp", ipv6)], "a")))
-        self.assertIn("http://[::1]:9/channels/a\n", "\n".join(lines([Place("port", "tcp", ipv6)], "a")))
-        unix = "\n".join(lines([Place("port", "unix", UNIXAddress("/run/a b"))], "a"))
+        self.assertIn("nc ::1 9\n", "\n".join(lines([OpenPort("port", "tcp", ipv6)], "a")))
+        self.assertIn("http://[::1]:9/channels/a\n", "\n".join(lines([OpenPort("port", "tcp", ipv6)], "a")))
+        unix = "\n".join(lines([OpenPort("port", "unix", UNIXAddress("/run/a b"))], "a"))
         self.assertIn("nc -U '/run/a b'", unix)
         self.assertIn("curl --unix-socket '/run/a b' -N http://localhost/channels/a/events", unix)
-        tls = "\n".join(lines([Place("port", "ssl", ipv4)], "a"))
+        tls = "\n".join(lines([OpenPort("port", "ssl", ipv4)], "a"))
         self.assertIn("openssl s_client -quiet -connect 127.0.0.1:9", tls)
         self.assertIn("https://127.0.0.1:9/", tls)
         self.assertEqual(lines([], "a"), ["listening nowhere"])
@@ -232,7 +232,7 @@ class StopTests(Case):
             self.assertNotEqual(probe.connect_ex((address.host, address.port)), 0)
 
     @inlineCallbacks
-    def test_a_connection_that_said_nothing_is_closed_too(self) -> Any:
+    def test_a_silent_connection_is_closed_too(self) -> Any:
         service = self.started(port=[LOOPBACK], http=[LOOPBACK])
         peers = []
         for _, address in service.addresses:
@@ -260,18 +260,18 @@ class StopTests(Case):
 
 
 class Wire:
-    """An outlet in memory whose peer goes when it is told to, or does not."""
+    """An outlet in memory. Its peer disconnects when it is closed, if `goes`."""
 
     def __init__(self, goes: bool = True) -> None:
         self.goes = goes
-        self.told: list[object] = []
+        self.closes: list[object] = []
         self.aborted = False
         self.client: Any = None
 
     def write(self, data: bytes) -> None: ...
 
     def close(self, disconnect: object) -> None:
-        self.told.append(disconnect)
+        self.closes.append(disconnect)
         if self.goes:
             self.client.gone()
 
@@ -281,7 +281,7 @@ class Wire:
 
 
 class DrainTests(TestCase):
-    """What a drain does with time, on a clock of the test."""
+    """The timing of a drain, on a fake clock."""
 
     def drain(self, timeout: float, *wires: Wire) -> tuple[Clock, Drain, Deferred[None]]:
         clock = Clock()
@@ -291,30 +291,30 @@ class DrainTests(TestCase):
         drain = Drain(clock, self.hub, timeout, lambda: None, lambda: [each for each in wires if each.client.live])
         return clock, drain, drain.run()
 
-    def test_few_clients_are_told_at_once(self) -> None:
+    def test_few_clients_are_closed_at_once(self) -> None:
         wires = [Wire() for _ in range(GROUP)]
         clock, _, done = self.drain(25, *wires)
         self.successResultOf(done)
-        self.assertEqual([each.told for each in wires], [[SHUTDOWN]] * GROUP)
+        self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * GROUP)
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_many_clients_are_spread_over_the_time(self) -> None:
         wires = [Wire() for _ in range(10 * GROUP)]
         clock, _, done = self.drain(25, *wires)
-        told = []
+        closed = []
         while not done.called:
-            told.append(len(wires) - len(self.hub.clients))
+            closed.append(len(wires) - len(self.hub.clients))
             clock.advance(TICK)
-        self.assertEqual(told, [each * GROUP for each in range(1, 10)])
+        self.assertEqual(closed, [each * GROUP for each in range(1, 10)])
 
-    def test_all_are_told_before_the_time_is_over(self) -> None:
+    def test_all_are_closed_before_the_time_is_over(self) -> None:
         wires = [Wire(goes=False) for _ in range(10 * GROUP)]
         clock, _, _ = self.drain(0.5, *wires)
         clock.pump([TICK] * 4)
-        self.assertEqual([each.told for each in wires], [[SHUTDOWN]] * len(wires))
+        self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * len(wires))
         self.assertFalse(any(each.aborted for each in wires))
 
-    def test_who_does_not_go_is_aborted(self) -> None:
+    def test_a_client_that_stays_is_aborted(self) -> None:
         stays, goes = Wire(goes=False), Wire()
         clock, _, done = self.drain(3, stays, goes)
         clock.pump([TICK] * 29)
@@ -323,9 +323,9 @@ class DrainTests(TestCase):
         self.assertTrue(stays.aborted)
         clock.advance(0)
         self.successResultOf(done)
-        self.assertEqual((goes.aborted, stays.told), (False, [SHUTDOWN]))
+        self.assertEqual((goes.aborted, stays.closes), (False, [SHUTDOWN]))
 
-    def test_other_connections_get_a_moment(self) -> None:
+    def test_connections_without_a_client_get_a_moment(self) -> None:
         other = Wire()
         clock, _, done = self.drain(25, other)
         self.successResultOf(done)
@@ -338,7 +338,7 @@ class DrainTests(TestCase):
         self.successResultOf(done)
         self.assertTrue(other.aborted)
 
-    def test_finish_is_now(self) -> None:
+    def test_finish_aborts_at_once(self) -> None:
         stays = Wire(goes=False)
         clock, drain, done = self.drain(25, stays)
         drain.finish()
@@ -346,11 +346,11 @@ class DrainTests(TestCase):
         self.assertTrue(stays.aborted)
         self.assertEqual(clock.getDelayedCalls(), [])
 
-    def test_a_client_that_cannot_be_closed_stops_nobody(self) -> None:
+    def test_an_error_while_closing_a_client_does_not_stop_the_drain(self) -> None:
         broken, goes = Wire(), Wire()
         broken.close = None  # type: ignore[assignment]
         clock, _, done = self.drain(1, broken, goes)
-        self.assertEqual(goes.told, [SHUTDOWN])
+        self.assertEqual(goes.closes, [SHUTDOWN])
         clock.pump([TICK] * 12)
         self.successResultOf(done)
         self.assertTrue(broken.aborted)

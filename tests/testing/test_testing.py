@@ -58,7 +58,7 @@ class ClockTests(SynchronousTestCase):
         self.assertEqual(self.seen, [("again", 1), ("again", 2), ("late", 2.5), ("again", 3)][:4])
         self.assertEqual(self.clock.seconds(), START + 10)
 
-    def test_what_a_turn_schedules_for_at_once_is_the_next_turns(self) -> None:
+    def test_a_call_without_delay_waits_for_the_next_turn(self) -> None:
         self.clock.callLater(0, lambda: [self.note("a"), self.clock.callLater(0, self.note, "c")])
         self.clock.callLater(0, self.note, "b")
         self.assertTrue(self.clock.turn())
@@ -67,7 +67,7 @@ class ClockTests(SynchronousTestCase):
         self.assertFalse(self.clock.turn())
         self.assertEqual([each for each, _ in self.seen], ["a", "b", "c"])
 
-    def test_calls_may_be_cancelled_and_put_off(self) -> None:
+    def test_calls_may_be_cancelled_and_reset(self) -> None:
         gone: Any = self.clock.callLater(0, self.note, "gone")
         self.clock.callLater(0, lambda: gone.active() and gone.cancel())
         later: Any = self.clock.callLater(1, self.note, "later")
@@ -78,7 +78,7 @@ class ClockTests(SynchronousTestCase):
         self.clock.advance(4)
         self.assertEqual(self.seen, [("later", 5)])
 
-    def test_what_never_settles_is_said_to(self) -> None:
+    def test_a_clock_that_never_settles_raises(self) -> None:
         def again() -> None:
             self.clock.callLater(0, again)
 
@@ -124,7 +124,7 @@ class Pusher:
 
 
 class TransportTests(SynchronousTestCase):
-    """As Twisted's own transports do (twisted/internet/abstract.py, tcp.py)."""
+    """The memory transport behaves as Twisted's own (twisted/internet/abstract.py, tcp.py)."""
 
     def setUp(self) -> None:
         self.connect(Recorder)
@@ -153,7 +153,7 @@ class TransportTests(SynchronousTestCase):
         self.clock.turn()
         self.assertEqual(self.client.received, b"abc")
 
-    def test_a_push_producer_is_paused_when_much_waits_and_resumed_when_all_is_out(self) -> None:
+    def test_a_push_producer_is_paused_by_a_full_buffer_and_resumed_by_an_empty_one(self) -> None:
         producer = Pusher()
         self.transport.registerProducer(producer, True)
         self.client.stop_reading()
@@ -166,7 +166,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(producer.calls, ["pause", "resume"])
         self.assertEqual(len(self.client.received), WINDOW + 1)
 
-    def test_a_pull_producer_is_asked_when_all_is_out(self) -> None:
+    def test_a_pull_producer_is_resumed_by_an_empty_buffer(self) -> None:
         producer = Pusher()
         self.transport.registerProducer(producer, False)
         self.transport.write(b"x")
@@ -184,7 +184,7 @@ class TransportTests(SynchronousTestCase):
         self.clock.settle()
         self.assertEqual(self.client.received, b"x" * 25)
 
-    def test_lose_connection_sends_what_is_there_first(self) -> None:
+    def test_lose_connection_sends_the_buffer_first(self) -> None:
         self.client.stop_reading()
         self.transport.write(b"x" * 2 * WINDOW)
         self.transport.loseConnection()
@@ -194,7 +194,7 @@ class TransportTests(SynchronousTestCase):
         self.clock.settle()
         self.assertEqual((self.protocol.reason, len(self.client.received)), (ConnectionDone, 2 * WINDOW))
 
-    def test_a_push_producer_that_is_paused_keeps_it_open_as_twisted_does(self) -> None:
+    def test_lose_connection_waits_for_a_paused_push_producer_as_in_twisted(self) -> None:
         producer = Pusher()
         self.client.stop_reading()
         self.transport.registerProducer(producer, True)
@@ -207,7 +207,7 @@ class TransportTests(SynchronousTestCase):
         self.clock.settle()
         self.assertIs(self.protocol.reason, ConnectionDone)
 
-    def test_a_pull_producer_that_stays_keeps_it_open_as_twisted_does(self) -> None:
+    def test_lose_connection_waits_for_a_pull_producer_as_in_twisted(self) -> None:
         self.transport.registerProducer(Pusher(), False)
         self.transport.loseConnection()
         self.clock.settle()
@@ -217,14 +217,14 @@ class TransportTests(SynchronousTestCase):
         self.assertIs(self.protocol.reason, ConnectionDone)
         self.assertTrue(self.client.closed)
 
-    def test_after_it_nothing_more_is_read(self) -> None:
+    def test_lose_connection_ends_reading(self) -> None:
         self.client.stop_reading()
         self.transport.write(b"x" * 2 * WINDOW)
         self.transport.loseConnection()
         self.client.send(b"late")
         self.assertEqual(self.protocol.data, [])
 
-    def test_an_abort_drops_what_waits_and_is_told_in_the_next_turn(self) -> None:
+    def test_an_abort_drops_the_buffer_and_is_reported_in_the_next_turn(self) -> None:
         self.transport.write(b"x")
         self.transport.abortConnection()
         self.transport.abortConnection()
@@ -233,11 +233,11 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((self.protocol.reason, self.client.received), (ConnectionAborted, b""))
         self.assertTrue(self.client.aborted and self.client.closed)
 
-    def test_what_is_sent_is_with_the_server_at_once_in_segments(self) -> None:
+    def test_bytes_reach_the_server_at_once_in_segments(self) -> None:
         self.client.send(b"x" * 100_000)
         self.assertEqual([len(each) for each in self.protocol.data], [65_536, 34_464])
 
-    def test_a_server_that_does_not_read_gets_it_later(self) -> None:
+    def test_a_server_that_pauses_gets_the_bytes_later(self) -> None:
         self.transport.pauseProducing()
         self.client.send(b"x")
         self.client.close()
@@ -259,7 +259,7 @@ class TransportTests(SynchronousTestCase):
         self.clock.settle()
         self.assertEqual(other.data, [b"y"])
 
-    def test_a_reset_is_told_to_the_protocol_and_its_producer(self) -> None:
+    def test_a_reset_reaches_the_protocol_and_its_producer(self) -> None:
         producer = Pusher()
         self.transport.registerProducer(producer, True)
         self.client.reset()
@@ -270,7 +270,7 @@ class TransportTests(SynchronousTestCase):
         self.clock.settle()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_half_close_is_told_to_whom_it_concerns(self) -> None:
+    def test_a_half_close_reaches_protocols_that_support_it(self) -> None:
         self.connect(HalfOpen)
         self.client.half_close()
         self.assertTrue(self.protocol.read_ended)
@@ -281,7 +281,7 @@ class TransportTests(SynchronousTestCase):
         self.client.half_close()
         self.assertIs(self.protocol.reason, ConnectionDone)
 
-    def test_writing_to_a_client_that_is_gone_loses_the_connection(self) -> None:
+    def test_writing_to_a_closed_client_loses_the_connection(self) -> None:
         self.connect(HalfOpen)
         lost: list[Any] = []
         self.protocol.connectionLost = lambda reason: lost.append(reason.type)
@@ -301,7 +301,7 @@ class ServerTests(SynchronousTestCase):
         self.server = MemoryServer(Settings(ping_interval=10, pong_timeout=5))
         self.addCleanup(self.server.stop)
 
-    def test_it_takes_a_hub_of_ones_own(self) -> None:
+    def test_it_accepts_a_hub(self) -> None:
         hub = Hub(FakeClock())
         self.assertIs(MemoryServer(hub=hub).hub, hub)
         self.assertRaises(ValueError, MemoryServer, Settings(), hub)
@@ -309,7 +309,7 @@ class ServerTests(SynchronousTestCase):
 
         self.assertRaises(TypeError, MemoryServer, None, Hub(Clock()))
 
-    def test_every_client_reads_what_every_other_says(self) -> None:
+    def test_every_client_reads_messages_of_every_other(self) -> None:
         ada, bo, http = (
             self.server.line_client(),
             self.server.websocket_client("/ws?name=bo"),
@@ -333,11 +333,11 @@ class ServerTests(SynchronousTestCase):
         self.assertGreater(polite.pings, 3)
         self.assertEqual((polite.closed, rude.close_code), (False, 3012))
 
-    def test_a_handshake_that_is_refused_says_so(self) -> None:
+    def test_a_refused_handshake_has_status_and_body(self) -> None:
         client = self.server.websocket_client(headers=[("Origin", "https://elsewhere.example")])
         self.assertEqual((client.status, client.messages), (403, []))
 
-    def test_messages_in_pieces_and_binary(self) -> None:
+    def test_fragmented_and_binary_messages(self) -> None:
         client = self.server.websocket_client("/echo")
         client.say(b"\x00\xff", "text")
         client.connection.send(client_frame(b"hel", final=False) + client_frame(b"lo", 0))
@@ -349,7 +349,7 @@ class ServerTests(SynchronousTestCase):
         self.server.settle()
         self.assertEqual((client.close_code, client.closed), (1000, True))
 
-    def test_answers_of_every_kind(self) -> None:
+    def test_responses_of_every_kind(self) -> None:
         http = self.server.http_client()
         head = http.request("HEAD", "/PrintHello")
         self.assertEqual(
@@ -364,7 +364,7 @@ class ServerTests(SynchronousTestCase):
         self.server.settle()
         self.assertIn('"data":[1]', stream.lines()[0])
 
-    def test_stop_says_what_is_left_behind(self) -> None:
+    def test_stop_raises_if_a_delayed_call_is_left(self) -> None:
         server = MemoryServer()
         server.line_client()
         server.clock.callLater(5, lambda: None)

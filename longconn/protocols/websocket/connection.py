@@ -254,7 +254,7 @@ class WebSocketServer(WebSocketServerFactory):
         super().__init__(reactor=hub.clock, server="longconn")  # type: ignore[no-untyped-call]
         self.hub = hub
         self.spoken = spoken
-        self._rules = Rules(hub.settings)
+        self._rules = OriginRules(hub.settings)
         limit = hub.settings.max_message
         self.setProtocolOptions(  # type: ignore[no-untyped-call]
             versions=[13, 8],

@@ -1,5 +1,5 @@
-// What stands beside the messages: the channels on one side, who is here on the other. On a narrow screen each is
-// a panel that is opened over the messages.
+// The panels beside the messages: the list of channels on the left, the list of people on the right. On a narrow screen
+// a panel opens over the messages.
 
 import { fragment } from "./address.js";
 import { $, make, named, sign } from "./elements.js";
@@ -8,11 +8,11 @@ const MOST_PEOPLE = 200; // names that are listed
 const PANELS = ["channels", "people"];
 const narrow = { channels: matchMedia("(max-width: 46rem)"), people: matchMedia("(max-width: 64rem)") };
 
-const drawn = new WeakMap(); // what stands for a room in the list
+const drawn = new WeakMap(); // the list's elements of each room
 
-/** The list of channels; `leave(room)` is called for the cross beside one. */
+/** Draw the list of channels. The button beside a channel calls `leave(room)`. */
 export function drawChannels(rooms, open, leave) {
-  let current; // newly so
+  let current; // the link that has just become the current one
   const items = [...rooms.values()].map((room) => {
     if (!drawn.has(room)) drawn.set(room, entry(room, leave));
     const { item, link, unread } = drawn.get(room);
@@ -27,7 +27,7 @@ export function drawChannels(rooms, open, leave) {
     return item;
   });
   const list = $("channel-list");
-  // Only where they changed: a link that is being clicked stays.
+  // Replace the elements only if they changed: a link that is being clicked must stay.
   if (items.length !== list.childElementCount || items.some((each, index) => each !== list.children[index])) {
     list.replaceChildren(...items);
   }
@@ -47,11 +47,11 @@ function entry(room, leave) {
 
 let shownPeople = "";
 
-/** Names before addresses, those before ids. */
+/** Sort order: names, then addresses, then ids. */
 const rank = (name) => (name.endsWith("…") ? 2 : Number(name.includes(":")));
 const { compare } = new Intl.Collator();
 
-/** Who is here, ourselves first. */
+/** Draw the list of people, ourselves first. */
 export function drawPeople(room, connection) {
   const present = room?.entered ? room.present : null;
   const own = connection.client;
@@ -78,14 +78,14 @@ export function drawPeople(room, connection) {
   $("people-none").hidden = !room?.entered || present !== null;
 }
 
-/** Show one of the panels, or none (""). */
+/** Open one of the panels over the messages; "" closes both. Does nothing where the panels stand beside them. */
 export function showPanel(name) {
   const before = document.body.dataset.panel ?? "";
   const isOver = name !== "" && narrow[name].matches;
   document.body.dataset.panel = isOver ? name : "";
   for (const each of PANELS) {
     $(`${each}-open`).setAttribute("aria-expanded", String(isOver && each === name));
-    // What is behind an open panel, and a panel that is closed, are out of reach of the keyboard.
+    // The keyboard reaches neither a closed panel nor anything behind an open one.
     $(each).inert = narrow[each].matches && !(isOver && each === name);
   }
   $("middle").inert = isOver;
