@@ -11,8 +11,9 @@ from twisted.logger import Logger
 
 from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
+from longconn.clients.centrifugo import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, Command, Push
 from longconn.clients.connection import Connection, Wishes
-from longconn.clients.conversation import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, Command, Push
+from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, NotLongconn, Refused
 from longconn.clients.events import (
     ConnectionState,
@@ -23,12 +24,11 @@ from longconn.clients.events import (
     Position,
     State,
 )
-from longconn.clients.frames import check_json
-from longconn.clients.later import Later
-from longconn.clients.place import Place, read_history, read_members
+from longconn.clients.recovery import Place, read_history, read_members
 from longconn.clients.subscription import Subscription
 from longconn.clients.tokens import Token
-from longconn.clients.transport import Means, find_transports
+from longconn.clients.transports.base import Means, find_transports
+from longconn.clients.transports.json_frames import check_json
 
 _T = TypeVar("_T")
 log = Logger()
@@ -116,7 +116,7 @@ class Client:
             return fail(self.state.error or Closed("closed"))
         place = Place(channel, since, recover, join_leave)
         first: Deferred[Subscription] = Deferred(lambda _: subscription.give_up())
-        subscription = Subscription(self, Later(self._reactor), place, token, self._random, first)
+        subscription = Subscription(self, DelayedCalls(self._reactor), place, token, self._random, first)
         self._subscriptions[channel] = subscription
         if self._connection.up:
             command = subscription.request()

@@ -11,8 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from longconn.clients.address import Address
+from longconn.clients.attempt import Link, TooLate
 from longconn.clients.backoff import Backoff
-from longconn.clients.conversation import TOKEN_EXPIRED, Command, Push, member
+from longconn.clients.centrifugo import TOKEN_EXPIRED, Command, Push, member
+from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import (
     CertificateError,
     ClientError,
@@ -24,10 +26,8 @@ from longconn.clients.errors import (
     Refused,
 )
 from longconn.clients.events import ConnectionState, JSONObject, State
-from longconn.clients.later import Later
-from longconn.clients.link import Link, TooLate
 from longconn.clients.tokens import Renewal, Token, ask_token, error_of
-from longconn.clients.transport import Means, TransportFactory
+from longconn.clients.transports.base import Means, TransportFactory
 
 #: Commands that wait for a connection at most.
 MOST_WAITING = 10_000
@@ -79,7 +79,7 @@ class Connection:
         self._transports = transports
         self._means = means
         self._owner = owner
-        self._later = Later(means.reactor)
+        self._later = DelayedCalls(means.reactor)
         self._backoff = Backoff(wishes.random)
         self._link: Link | None = None
         self._asking: Deferred[str] | None = None

@@ -11,9 +11,9 @@ from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from longconn.clients.address import Address
-from longconn.clients.dialling import endpoint_for
+from longconn.clients.endpoints import endpoint_for
 from longconn.clients.http_heads import BoundedConnection, BoundedEndpoint, BoundingFactory
-from longconn.clients.transport import Means
+from longconn.clients.transports.base import Means
 
 
 @implementer(IBodyProducer)

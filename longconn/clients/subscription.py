@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from longconn.clients.backoff import Backoff
-from longconn.clients.conversation import TOKEN_EXPIRED, UNRECOVERABLE, Command, Push, member
+from longconn.clients.centrifugo import TOKEN_EXPIRED, UNRECOVERABLE, Command, Push, member
+from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, ConnectionFailed, Refused
 from longconn.clients.events import Event, JSONObject, Lost, Position, Publication
-from longconn.clients.later import Later
-from longconn.clients.place import Place
+from longconn.clients.recovery import Place
 from longconn.clients.tokens import Renewal, Token, ask_token, error_of
 
 #: Events that wait unread, from which on the client's connection is not read until half of them are.
@@ -55,7 +55,7 @@ class Subscription:
     def __init__(
         self,
         home: Home,
-        later: Later,
+        later: DelayedCalls,
         place: Place,
         token: Token,
         random: Callable[[], float],

@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from longconn.clients.backoff import Backoff
-from longconn.clients.conversation import member
+from longconn.clients.centrifugo import member
+from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, ConnectionFailed, OutcomeUnknown
 from longconn.clients.events import JSONObject
-from longconn.clients.later import Later
 
 Token: TypeAlias = str | Callable[[], Deferred[str]]
 #: Seconds before it expires, at most, that a token is asked for anew.
@@ -47,7 +47,7 @@ class Renewal:
 
     def __init__(
         self,
-        later: Later,
+        later: DelayedCalls,
         token: Token,
         random: Callable[[], float],
         send: Callable[[str, Callable[[JSONObject | ClientError], None]], None],

@@ -9,8 +9,8 @@ from twisted.internet.task import deferLater
 
 from longconn.clients.address import parse_address
 from longconn.clients.errors import AddressError
-from longconn.commands.echo_trips import LineTrips, MessageTrips, Trips
 from longconn.commands.parser import Parser, server_url
+from longconn.commands.round_trips import LineTrips, MessageTrips, Trips
 from longconn.commands.running import Setting
 
 

@@ -13,7 +13,7 @@ from longconn.commands.connecting import Connecting
 from longconn.commands.messages import no_constant
 from longconn.commands.parser import Parser
 from longconn.commands.running import Setting
-from longconn.commands.streams import LineTooLong, ReadError
+from longconn.commands.standard_streams import LineTooLong, ReadError
 
 #: Lines, and bytes of them, that wait for the server's answers at most: input is read no faster than it is taken.
 _MOST_LINES = 32

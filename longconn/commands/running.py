@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from longconn.clients.errors import ClientError
-from longconn.commands.streams import InputStream, OutputStream, Reader, Writer
+from longconn.commands.standard_streams import InputStream, OutputStream, Reader, Writer
 from longconn.wire.chat import safe
 
 #: What a shell makes of a signal (POSIX, 2.8.2), added to its number.

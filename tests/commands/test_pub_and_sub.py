@@ -6,7 +6,7 @@ import jwt
 from twisted.internet.defer import Deferred
 
 from longconn.clients import Client, ClientError
-from longconn.commands.streams import LineTooLong, ReadError
+from longconn.commands.standard_streams import LineTooLong, ReadError
 from tests.commands.kit import Case, Command, until
 
 

@@ -6,7 +6,7 @@ from twisted.internet.protocol import Factory
 
 from longconn import LongConnService, Settings
 from longconn.clients import AddressError, ConnectionFailed, ConnectionState, NotLongconn, connect
-from tests.clients.test_sockets import Says, SocketCase, as_test
+from tests.clients.transports.test_sockets import Says, SocketCase, as_test
 from tests.live.common import reactor, until
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from longconn.clients.address import Address
-from longconn.clients.conversation import Answer, Command, Conversation, Ping, Push, member
+from longconn.clients.centrifugo import Answer, Command, Conversation, Ping, Push, member
+from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn, OutcomeUnknown
 from longconn.clients.events import JSONObject
-from longconn.clients.later import Later
-from longconn.clients.place import GapError
-from longconn.clients.transport import Means, TransportFactory
+from longconn.clients.recovery import GapError
+from longconn.clients.transports.base import Means, TransportFactory
 
 #: Seconds that a ping may be late.
 LATENESS = 10.0
@@ -45,7 +45,7 @@ class Link:
         self._owner = owner
         self._address = address
         self._means = means
-        self._later = Later(means.reactor)
+        self._later = DelayedCalls(means.reactor)
         self._conversation = Conversation()
         self._transport = factory(address, means, self)
         self.connected = False

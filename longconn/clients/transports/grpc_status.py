@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from longconn.clients.conversation import TOO_MANY_REQUESTS
+from longconn.clients.centrifugo import TOO_MANY_REQUESTS
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn, Refused
-from longconn.clients.sockets import status_error
+from longconn.clients.transports.sockets import status_error
 
 #: The trailing metadata with the number of a refusal, or of a disconnect; those begin at 3000.
 _NUMBER = "longconn-code"

@@ -22,14 +22,14 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IAgentEndpointFactory, IRes
 from zope.interface import implementer
 
 from longconn.clients.address import Address
-from longconn.clients.dialling import endpoint_for, explain
+from longconn.clients.endpoints import endpoint_for, explain
 from longconn.clients.errors import AddressError, ClientError, ConnectionFailed, NotLongconn
-from longconn.clients.http_body import Body
 from longconn.clients.http_heads import BoundedEndpoint
-from longconn.clients.transport import Means
+from longconn.clients.keepalive.body import Body
+from longconn.clients.transports.base import Means
 
 if TYPE_CHECKING:
-    from longconn.clients.keepalive import KeepAliveClient
+    from longconn.clients.keepalive.client import KeepAliveClient
 
 _IDEMPOTENT = {b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"}
 #: A pooled connection that went away before it was used, or before anything came back on it.

@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from longconn.clients.address import Address
 from longconn.clients.errors import CertificateError, ClientError, ConnectionFailed, NotLongconn
-from longconn.clients.transport import Means
+from longconn.clients.transports.base import Means
 
 #: Where `localhost` is, whatever a name server says (RFC 6761, section 6.3).
 _LOCALHOST = ("127.0.0.1", "::1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longconn.clients.conversation import member
+from longconn.clients.centrifugo import member
 from longconn.clients.errors import ClientError, NotLongconn
 from longconn.clients.events import (
     Event,

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from longconn.clients.address import Address
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn
 from longconn.clients.events import JSONObject
-from longconn.clients.frames import MOST, foreign, read_frame, write_frame
-from longconn.clients.sockets import Socket, status_error
-from longconn.clients.transport import Listener, Means, TransportFactory
+from longconn.clients.transports.base import Listener, Means, TransportFactory
+from longconn.clients.transports.json_frames import MOST, foreign, read_frame, write_frame
+from longconn.clients.transports.sockets import Socket, status_error
 
 #: Where servers have it, if a URL names no path.
 PATH = "/connection/websocket"

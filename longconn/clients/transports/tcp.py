@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 from longconn.clients.address import Address
 from longconn.clients.errors import AddressError, NotLongconn
 from longconn.clients.events import JSONObject
-from longconn.clients.frames import Lines, foreign, read_lines, write_frame
-from longconn.clients.sockets import Socket
-from longconn.clients.transport import Listener, Means, TransportFactory
+from longconn.clients.transports.base import Listener, Means, TransportFactory
+from longconn.clients.transports.json_frames import Lines, foreign, read_lines, write_frame
+from longconn.clients.transports.sockets import Socket
 
 
 def transports(address: Address) -> list[TransportFactory]:

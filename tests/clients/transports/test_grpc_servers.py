@@ -14,8 +14,8 @@ from longconn.clients import (
     Refused,
 )
 from longconn.v1 import longconn_pb2 as pb
-from tests.clients.grpc_server import Answering, frame, serving
-from tests.clients.test_grpc import GRPCCase
+from tests.clients.transports.grpc_server import Answering, frame, serving
+from tests.clients.transports.test_grpc import GRPCCase
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 5, 6, 7, 8, 9
 Script = Callable[[Answering], Any]

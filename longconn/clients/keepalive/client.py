@@ -26,9 +26,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
 from longconn.clients.errors import AddressError, ClientError, Closed
-from longconn.clients.http_body import Body
 from longconn.clients.http_connections import RequestBody
-from longconn.clients.http_exchange import Exchange
+from longconn.clients.keepalive.body import Body
+from longconn.clients.keepalive.exchange import Exchange
 
 
 class BodyTooLarge(ClientError):

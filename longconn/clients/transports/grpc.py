@@ -14,14 +14,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from longconn.clients.address import Address
+from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import AddressError, ClientError, ConnectionFailed
 from longconn.clients.events import JSONObject
-from longconn.clients.grpc_messages import Messages, Translation, frame
-from longconn.clients.grpc_status import check_head, why_ended
-from longconn.clients.http2 import Data, Head, Heard, HTTP2Call
-from longconn.clients.later import Later
-from longconn.clients.sockets import Socket
-from longconn.clients.transport import Listener, Means, TransportFactory
+from longconn.clients.transports.base import Listener, Means, TransportFactory
+from longconn.clients.transports.grpc_messages import Messages, Translation, frame
+from longconn.clients.transports.grpc_status import check_head, why_ended
+from longconn.clients.transports.http2_call import Data, Head, Heard, HTTP2Call
+from longconn.clients.transports.sockets import Socket
 
 PATH = "/longconn.v1.LongConn/Connect"
 #: Bytes of answers to frames of HTTP/2 that may wait for a server which does not read them.
@@ -84,7 +84,7 @@ class GRPCTransport(Socket):
 
     def __init__(self, address: Address, means: Means, listener: Listener) -> None:
         super().__init__(address, means, listener)
-        self._later = Later(means.reactor)
+        self._later = DelayedCalls(means.reactor)
         headers = [
             (":method", "POST"),
             (":scheme", "http"),

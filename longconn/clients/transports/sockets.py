@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
 from longconn.clients.address import Address
-from longconn.clients.dialling import endpoint_for, explain
+from longconn.clients.endpoints import endpoint_for, explain
 from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn, Refused
-from longconn.clients.transport import Listener, Means
+from longconn.clients.transports.base import Listener, Means
 
 #: Statuses of servers that are there, but not able to serve now (RFC 9110, section 15.6).
 _LATER = (408, 425, 429, 500, 502, 503, 504)

@@ -64,13 +64,13 @@ TransportFactory: TypeAlias = Callable[[Address, Means, Listener], Transport]
 
 #: Modules by scheme; each is imported when its scheme is first asked for.
 HOMES = {
-    "tcp": "longconn.clients.tcp",
-    "tls": "longconn.clients.tcp",
-    "ws": "longconn.clients.websocket",
-    "wss": "longconn.clients.websocket",
-    "http": "longconn.clients.http_streams",
-    "https": "longconn.clients.http_streams",
-    "grpc": "longconn.clients.grpc",
+    "tcp": "longconn.clients.transports.tcp",
+    "tls": "longconn.clients.transports.tcp",
+    "ws": "longconn.clients.transports.websocket",
+    "wss": "longconn.clients.transports.websocket",
+    "http": "longconn.clients.transports.http_streams",
+    "https": "longconn.clients.transports.http_streams",
+    "grpc": "longconn.clients.transports.grpc",
 }
 
 

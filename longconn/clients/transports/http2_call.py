@@ -19,7 +19,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 
 from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn
-from longconn.clients.frames import foreign
+from longconn.clients.transports.json_frames import foreign
 
 #: The call's stream (section 5.1.1).
 _STREAM = 1

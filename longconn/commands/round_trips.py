@@ -12,10 +12,10 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from longconn.clients.address import Address
-from longconn.clients.dialling import endpoint_for, explain
+from longconn.clients.endpoints import endpoint_for, explain
 from longconn.clients.errors import AddressError, ClientError, ConnectionFailed, NotLongconn
-from longconn.clients.frames import foreign
-from longconn.clients.transport import Means
+from longconn.clients.transports.base import Means
+from longconn.clients.transports.json_frames import foreign
 
 #: How servers of other protocols begin (RFC 9112, section 4; RFC 4253, section 4.2; RFC 5321, section 4.2).
 _FOREIGN = re.compile(r"HTTP/|SSH-|\d\d\d[ -]|\* OK|\+OK")

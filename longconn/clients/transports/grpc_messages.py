@@ -15,10 +15,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from longconn.clients.conversation import UNRECOVERABLE, member
+from longconn.clients.centrifugo import UNRECOVERABLE, member
 from longconn.clients.errors import NotLongconn
 from longconn.clients.events import JSONObject
-from longconn.clients.frames import MOST, write_json
+from longconn.clients.transports.json_frames import MOST, write_json
 from longconn.v1 import longconn_pb2 as pb
 
 #: The error replies to what cannot be said, and to what there is not.

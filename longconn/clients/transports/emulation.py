@@ -13,13 +13,13 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from longconn.clients.backoff import Backoff
-from longconn.clients.dialling import explain
+from longconn.clients.delayed_calls import DelayedCalls
+from longconn.clients.endpoints import explain
 from longconn.clients.errors import ClientError, ConnectionFailed
 from longconn.clients.events import JSONObject
-from longconn.clients.frames import write_json
 from longconn.clients.http_connections import Connections, RequestBody
-from longconn.clients.later import Later
-from longconn.clients.transport import Means
+from longconn.clients.transports.base import Means
+from longconn.clients.transports.json_frames import write_json
 
 #: Bytes of commands in one POST, if it is more than one command. Servers refuse more than they have room for.
 MOST_AT_ONCE = 64 * 1024
@@ -52,7 +52,7 @@ class Emulation:
         # Never by itself: what was sent once may have been acted on.
         self._pool.retryAutomatically = False
         self._agent = Agent.usingEndpointFactory(means.reactor, connections, self._pool)
-        self._later = Later(means.reactor)
+        self._later = DelayedCalls(means.reactor)
         self._backoff = Backoff(lambda: 0.0)
         self._session = self._node = ""
         self._waiting: deque[bytes] = deque()

@@ -7,7 +7,7 @@ from twisted.internet.task import deferLater
 
 from longconn.clients import ConnectionFailed, ConnectionState, NotLongconn, OutcomeUnknown, Refused
 from longconn.clients.address import parse_address
-from longconn.clients.transport import find_transports
+from longconn.clients.transports.base import find_transports
 from tests.clients.network import URLS, Case
 
 URL = "http://127.0.0.1:9999"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Later:
+class DelayedCalls:
     """The delayed calls of one owner."""
 
     def __init__(self, reactor: Any) -> None:

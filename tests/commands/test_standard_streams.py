@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 import longconn
 from longconn.cli import COMMANDS
 from longconn.commands.parser import DEFAULT_SERVER, Parser, UsageError, count, server_url
-from longconn.commands.streams import InputStream, LineTooLong, OutputStream, ReadError
+from longconn.commands.standard_streams import InputStream, LineTooLong, OutputStream, ReadError
 from tests.commands.kit import reactor, until
 
 DOCS = Path(longconn.__file__).parents[1] / "docs"

@@ -23,8 +23,8 @@ from longconn.clients.errors import (
     ConnectionFailed,
     NotLongconn,
 )
-from longconn.clients.http_body import DRAIN_BYTES, HIGH_WATER
 from longconn.clients.keepalive import BodyTooLarge, KeepAliveClient, Response
+from longconn.clients.keepalive.body import DRAIN_BYTES, HIGH_WATER
 from tests.live.certificates import write_certificate
 from tests.live.common import until
 

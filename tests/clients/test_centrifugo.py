@@ -7,9 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from longconn.clients import AddressError, Joined, Lost, NotLongconn, Position, Publication, Refused
 from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
-from longconn.clients.conversation import Answer, Command, Conversation, Ping, Push
-from longconn.clients.frames import Lines, check_json, read_frame, write_frame
-from longconn.clients.place import GapError, Place, read_member
+from longconn.clients.centrifugo import Answer, Command, Conversation, Ping, Push
+from longconn.clients.recovery import GapError, Place, read_member
+from longconn.clients.transports.json_frames import Lines, check_json, read_frame, write_frame
 
 
 class ConversationTests(SynchronousTestCase):

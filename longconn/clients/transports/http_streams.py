@@ -20,15 +20,15 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from longconn.clients.address import Address
-from longconn.clients.conversation import member
-from longconn.clients.dialling import explain
-from longconn.clients.emulation import Emulation
+from longconn.clients.centrifugo import member
+from longconn.clients.endpoints import explain
 from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn, Refused
 from longconn.clients.events import JSONObject
-from longconn.clients.frames import Lines, read_lines, write_frame
 from longconn.clients.http_connections import Connections, RequestBody
-from longconn.clients.sockets import status_error
-from longconn.clients.transport import Listener, Means, TransportFactory
+from longconn.clients.transports.base import Listener, Means, TransportFactory
+from longconn.clients.transports.emulation import Emulation
+from longconn.clients.transports.json_frames import Lines, read_lines, write_frame
+from longconn.clients.transports.sockets import status_error
 
 STREAM = "/connection/http_stream"
 EVENTS = "/connection/sse"
