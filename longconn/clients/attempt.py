@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from longconn.clients.address import Address
-from longconn.clients.centrifugo import Answer, Command, Conversation, Ping, Push, member
+from longconn.clients.centrifugo import Answer, Command, Ping, Push, ReplyMatcher, member
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn, OutcomeUnknown
 from longconn.clients.events import JSONObject
 from longconn.clients.recovery import GapError
-from longconn.clients.transports.base import Means, TransportFactory
+from longconn.clients.transports.base import TransportConfiguration, TransportFactory
 
 #: Seconds that a ping may be late.
 LATENESS = 10.0
@@ -19,7 +19,7 @@ LATENESS = 10.0
 FAREWELL = 1.0
 
 
-class TooLate(ConnectionFailed):
+class ConnectTimeout(ConnectionFailed):
     """No answer to `connect` came in time."""
 
 
@@ -31,28 +31,30 @@ class Owner(Protocol):
     def on_answered(self) -> None:
         """No command waits for an answer any more."""
 
-    def on_link_lost(self, link: Link, error: ClientError, retry_after: float) -> None:
+    def on_link_lost(self, link: ConnectionAttempt, error: ClientError, retry_after: float) -> None:
         """The connection is gone, and nothing of it is left. Told once."""
 
 
-class Link:
+class ConnectionAttempt:
     """An attempt to connect, and the connection that comes of it.
 
     `connected` turns true when the server answers `connect`. Then each object is acted on in order.
     """
 
-    def __init__(self, factory: TransportFactory, address: Address, means: Means, owner: Owner) -> None:
+    def __init__(
+        self, factory: TransportFactory, address: Address, configuration: TransportConfiguration, owner: Owner
+    ) -> None:
         self._owner = owner
         self._address = address
-        self._means = means
-        self._later = DelayedCalls(means.reactor)
-        self._conversation = Conversation()
-        self._transport = factory(address, means, self)
+        self._configuration = configuration
+        self._calls = DelayedCalls(configuration.reactor)
+        self._conversation = ReplyMatcher()
+        self._transport = factory(address, configuration, self)
         self.connected = False
         # What ended it, once something did; the transport may take a while to be gone.
         self._error: ClientError | None = None
         self._patience = 0.0
-        self._heard_at = self._answered_at = self._later.seconds()
+        self._heard_at = self._answered_at = self._calls.seconds()
         self._pongs = False
         self._held = self._paused = False
         self._watch: Any = None
@@ -62,20 +64,20 @@ class Link:
 
     def open(self, connect: Command, patience: float) -> None:
         """Connect, and introduce ourselves; an answer is waited for as many seconds."""
-        self._watch = self._later.call(patience, self._on_late)
+        self._watch = self._calls.call(patience, self._on_late)
         self._transport.open([self._conversation.say(connect)])
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send commands, in one piece."""
         if not commands or self._error is not None:
             return
-        now = self._later.seconds()
+        now = self._calls.seconds()
         for each in commands:
             each.sent_at = now
         objects = [self._conversation.say(each) for each in commands]
         self._look_at_reading()  # the answers are wanted
         if self._answer_watch is None:
-            self._answer_watch = self._later.call(self._means.timeout, self._look_for_answers)
+            self._answer_watch = self._calls.call(self._configuration.timeout, self._look_for_answers)
         self._transport.send(objects)
 
     def hold(self, held: bool) -> None:
@@ -88,30 +90,30 @@ class Link:
         if pause == self._paused or self._error is not None:
             return
         self._paused = pause
-        self._later.cancel(self._watch)
+        self._calls.cancel(self._watch)
         self._watch = None
         if pause:
             self._transport.pause()
             self._stay()
         else:
-            self._heard_at = self._later.seconds()
+            self._heard_at = self._calls.seconds()
             self._look_alive()
             self._transport.resume()
 
     # Time.
 
     def _on_late(self) -> None:
-        self.fail(TooLate(f"{self._address.netloc}: no answer within {self._means.timeout:g} s"))
+        self.fail(ConnectTimeout(f"{self._address.netloc}: no answer within {self._configuration.timeout:g} s"))
 
     def _look_alive(self) -> None:
         """The peer is dead when it was silent for longer than it said that it would be."""
         if not self._patience:
             return
-        left = self._heard_at + self._patience - self._later.seconds()
+        left = self._heard_at + self._patience - self._calls.seconds()
         if left <= 0:
             self.fail(ConnectionFailed(f"nothing came from the server for {self._patience:g} s"))
         else:
-            self._watch = self._later.call(left, self._look_alive)
+            self._watch = self._calls.call(left, self._look_alive)
 
     def _stay(self) -> None:
         """While nothing is read, its pings are not either: tell the server that we are there."""
@@ -119,7 +121,7 @@ class Link:
             ping = self._conversation.say(Command("ping", {}, lambda answer: None))
             self._conversation.pending.pop(ping["id"])
             self._transport.send([ping])
-            self._watch = self._later.call(self._patience - LATENESS, self._stay)
+            self._watch = self._calls.call(self._patience - LATENESS, self._stay)
 
     def _look_for_answers(self) -> None:
         """Commands are answered in order: the oldest is given up when there was no answer at all for too long."""
@@ -127,19 +129,19 @@ class Link:
         pending = self._conversation.pending
         while pending:
             number, oldest = next(iter(pending.items()))
-            left = max(oldest.sent_at, self._answered_at) + self._means.timeout - self._later.seconds()
+            left = max(oldest.sent_at, self._answered_at) + self._configuration.timeout - self._calls.seconds()
             if left > 0:
-                self._answer_watch = self._later.call(left, self._look_for_answers)
+                self._answer_watch = self._calls.call(left, self._look_for_answers)
                 return
             del pending[number]
-            text = f"no answer within {self._means.timeout:g} s"
+            text = f"no answer within {self._configuration.timeout:g} s"
             oldest.on_answer(ConnectionFailed(text) if oldest.repeatable else _unknown(oldest, text))
         self._look_at_reading()
 
     # In.
 
     def on_objects(self, objects: Sequence[JSONObject]) -> None:
-        self._heard_at = self._later.seconds()
+        self._heard_at = self._calls.seconds()
         for each in objects:
             if self._error is not None:
                 return
@@ -171,7 +173,7 @@ class Link:
     def greet(self, result: JSONObject) -> None:
         """The server has answered `connect`: the result says how often it gives a sign of life."""
         self.connected = True
-        self._later.cancel(self._watch)
+        self._calls.cancel(self._watch)
         self._watch = None
         ping = member(result, "ping", int, 0)
         self._pongs = bool(ping) and member(result, "pong", bool, False)
@@ -190,7 +192,7 @@ class Link:
         """End the connection cleanly, in bounded time."""
         if self._error is None:
             self._end(error)
-            self._later.call(FAREWELL, self._transport.abort)
+            self._calls.call(FAREWELL, self._transport.abort)
             if self._paused:
                 self._transport.resume()  # the other one's end is to be read
             self._transport.close()
@@ -199,12 +201,12 @@ class Link:
         self._error = error
         # What is asked from now on is for the next connection, though this one may take a while to be gone.
         self.connected = False
-        self._later.cancel_all()
+        self._calls.cancel_all()
 
     def on_lost(self, error: ClientError, retry_after: float = 0.0) -> None:
         if self._error is None:
             self._error = error
-        self._later.cancel_all()
+        self._calls.cancel_all()
         self.connected = False
         self._owner.on_link_lost(self, self._error, retry_after)
 

@@ -67,10 +67,10 @@ class Ping:
     """The server asks for a sign of life, or gives one."""
 
 
-Heard: TypeAlias = Answer | Push | Ping
+Received: TypeAlias = Answer | Push | Ping
 
 
-class Conversation:
+class ReplyMatcher:
     """Numbers commands, and tells what objects mean."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Conversation:
         self.pending[self._last] = command
         return {"id": self._last, command.method: command.body}
 
-    def hear(self, value: JSONObject) -> Heard | None:
+    def hear(self, value: JSONObject) -> Received | None:
         """What an object of the server means; None for what is to be ignored. Raises NotLongconn."""
         if not value:
             return Ping()

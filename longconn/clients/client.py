@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
 from longconn.clients.centrifugo import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, Command, Push
-from longconn.clients.connection import Connection, Wishes
+from longconn.clients.connection import Connection, ConnectionConfiguration
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, NotLongconn, Refused
 from longconn.clients.events import (
@@ -24,10 +24,10 @@ from longconn.clients.events import (
     Position,
     State,
 )
-from longconn.clients.recovery import Place, read_history, read_members
+from longconn.clients.recovery import RecoveryPosition, read_history, read_members
 from longconn.clients.subscription import Subscription
 from longconn.clients.tokens import Token
-from longconn.clients.transports.base import Means, find_transports
+from longconn.clients.transports.base import TransportConfiguration, find_transports
 from longconn.clients.transports.json_frames import check_json
 
 _T = TypeVar("_T")
@@ -42,21 +42,27 @@ class Client:
     something (`publish`, `rename`, `rpc`) fails with OutcomeUnknown, and is never sent twice.
     """
 
-    def __init__(self, url: str, means: Means, wishes: Wishes, on_state: Callable[[State], None] | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        configuration: TransportConfiguration,
+        options: ConnectionConfiguration,
+        on_state: Callable[[State], None] | None,
+    ) -> None:
         """Raises AddressError."""
         address = parse_address(url)
         self.url = url
-        self.timeout = means.timeout
-        self._reactor = means.reactor
-        self._random = wishes.random
-        self._wishes = wishes
+        self.timeout = configuration.timeout
+        self._reactor = configuration.reactor
+        self._random = options.random
+        self._wishes = options
         self._subscriptions: dict[str, Subscription] = {}
         # Subscriptions of which much waits unread.
         self._behind: set[Subscription] = set()
         self._for_connected: list[Deferred[None]] = []
         self._for_closed: list[Deferred[State]] = []
         self._on_state = on_state
-        self._connection = Connection(address, find_transports(address), means, wishes, self)
+        self._connection = Connection(address, find_transports(address), configuration, options, self)
 
     @property
     def state(self) -> State:
@@ -114,9 +120,9 @@ class Client:
             return fail(Refused(ALREADY_SUBSCRIBED, f"already in {channel}"))
         if self.state.state is ConnectionState.CLOSED:
             return fail(self.state.error or Closed("closed"))
-        place = Place(channel, since, recover, join_leave)
+        recovery = RecoveryPosition(channel, since, recover, join_leave)
         first: Deferred[Subscription] = Deferred(lambda _: subscription.give_up())
-        subscription = Subscription(self, DelayedCalls(self._reactor), place, token, self._random, first)
+        subscription = Subscription(self, DelayedCalls(self._reactor), recovery, token, self._random, first)
         self._subscriptions[channel] = subscription
         if self._connection.up:
             command = subscription.request()
@@ -280,4 +286,9 @@ def connect(
 
     Raises AddressError for a URL that cannot be used.
     """
-    return Client(url, Means(reactor, trust_root, timeout), Wishes(token, name, reconnect, random), on_state)
+    return Client(
+        url,
+        TransportConfiguration(reactor, trust_root, timeout),
+        ConnectionConfiguration(token, name, reconnect, random),
+        on_state,
+    )

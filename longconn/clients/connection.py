@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from longconn.clients.address import Address
-from longconn.clients.attempt import Link, TooLate
+from longconn.clients.attempt import ConnectionAttempt, ConnectTimeout
 from longconn.clients.backoff import Backoff
 from longconn.clients.centrifugo import TOKEN_EXPIRED, Command, Push, member
 from longconn.clients.delayed_calls import DelayedCalls
@@ -27,7 +27,7 @@ from longconn.clients.errors import (
 )
 from longconn.clients.events import ConnectionState, JSONObject, State
 from longconn.clients.tokens import Renewal, Token, ask_token, error_of
-from longconn.clients.transports.base import Means, TransportFactory
+from longconn.clients.transports.base import TransportConfiguration, TransportFactory
 
 #: Commands that wait for a connection at most.
 MOST_WAITING = 10_000
@@ -57,7 +57,7 @@ class Owner(Protocol):
 
 
 @dataclass(slots=True)
-class Wishes:
+class ConnectionConfiguration:
     """What a program asks of its connection. `name` may change while it lives."""
 
     token: Token
@@ -70,55 +70,60 @@ class Connection:
     """Keeps one connection to `address`, over the first of `transports` that works there."""
 
     def __init__(
-        self, address: Address, transports: Sequence[TransportFactory], means: Means, wishes: Wishes, owner: Owner
+        self,
+        address: Address,
+        transports: Sequence[TransportFactory],
+        configuration: TransportConfiguration,
+        options: ConnectionConfiguration,
+        owner: Owner,
     ) -> None:
         self.address = address
-        self.wishes = wishes
+        self.options = options
         self.state = State(ConnectionState.CONNECTING)
         self.id = ""
         self._transports = transports
-        self._means = means
+        self._configuration = configuration
         self._owner = owner
-        self._later = DelayedCalls(means.reactor)
-        self._backoff = Backoff(wishes.random)
-        self._link: Link | None = None
+        self._calls = DelayedCalls(configuration.reactor)
+        self._backoff = Backoff(options.random)
+        self._current: ConnectionAttempt | None = None
         self._asking: Deferred[str] | None = None
         self._waiting: deque[Command] = deque()
         self._delayed: set[Command] = set()
-        self._renewal = Renewal(self._later, wishes.token, wishes.random, self._send_refresh, self.end)
+        self._renewal = Renewal(self._calls, options.token, options.random, self._send_refresh, self.end)
         # Which transport is tried, how many were in this attempt, and the seconds that it has left for connecting.
         self._choice = self._tried = 0
-        self._left = means.timeout
+        self._left = configuration.timeout
         self._opened_at = 0.0
         self._was_up = False
         # Why it ends, once it does.
         self._ending: ClientError | None = None
-        self._later.call(0, self._attempt)
+        self._calls.call(0, self._attempt)
 
     # Commands.
 
     def request(self, command: Command) -> None:
         """Send a command, now or when there is a connection."""
-        now = self._later.seconds()
-        command.deadline = command.deadline or now + self._means.timeout
+        now = self._calls.seconds()
+        command.deadline = command.deadline or now + self._configuration.timeout
         if self._ending is not None:
             command.on_answer(self._ending)
-        elif self._link is not None and self._link.connected:
-            self._link.send([command])
+        elif self._current is not None and self._current.connected:
+            self._current.send([command])
         elif len(self._waiting) >= MOST_WAITING:
             command.on_answer(ConnectionFailed(f"{MOST_WAITING} commands wait for a connection already"))
         else:
             self._waiting.append(command)
-            self._later.call(max(0.0, command.deadline - now), self._drop_overdue)
+            self._calls.call(max(0.0, command.deadline - now), self._drop_overdue)
 
     @property
     def up(self) -> bool:
-        return self._link is not None and self._link.connected and self._ending is None
+        return self._current is not None and self._current.connected and self._ending is None
 
     def say(self, command: Command) -> None:
         """Send a command on the present connection."""
-        if self._link is not None:
-            self._link.send([command])
+        if self._current is not None:
+            self._current.send([command])
 
     def request_later(self, command: Command, delay: float) -> None:
         """Send a command in `delay` seconds."""
@@ -129,21 +134,21 @@ class Connection:
                 self.request(command)
 
         self._delayed.add(command)
-        self._later.call(delay, now)
+        self._calls.call(delay, now)
 
     def hold(self, held: bool) -> None:
         """Whether reading is to be stopped."""
-        if self._link is not None and self._link.connected:
-            self._link.hold(held)
+        if self._current is not None and self._current.connected:
+            self._current.hold(held)
 
     def renew(self, error: ClientError) -> None:
         """Give this connection up for a new one."""
-        if self._link is not None:
-            self._link.fail(error)
+        if self._current is not None:
+            self._current.fail(error)
 
     def _drop_overdue(self) -> None:
         """Commands that have waited for a connection for long enough."""
-        now = self._later.seconds()
+        now = self._calls.seconds()
         waiting, self._waiting = self._waiting, deque()
         for each in waiting:
             if each.given_up:
@@ -152,7 +157,7 @@ class Connection:
                 self._waiting.append(each)
             else:
                 why = self.state.reason or "no answer yet"
-                each.on_answer(ConnectionFailed(f"not connected within {self._means.timeout:g} s: {why}"))
+                each.on_answer(ConnectionFailed(f"not connected within {self._configuration.timeout:g} s: {why}"))
 
     # Attempts.
 
@@ -160,7 +165,7 @@ class Connection:
         old = self.state
         self._tell(State(ConnectionState.CONNECTING, old.reason, old.code, 0.0, old.error))
         if self._ending is None:
-            self._asking = ask_token(self.wishes.token)
+            self._asking = ask_token(self.options.token)
             self._asking.addCallbacks(self._open, self._on_no_token)
 
     def _on_no_token(self, failure: Failure) -> None:
@@ -174,16 +179,16 @@ class Connection:
         if self._ending is not None:
             return
         body: JSONObject = {"token": token} if token else {}
-        if self.wishes.name is not None:
-            body["data"] = {"chat": {"name": self.wishes.name}}
-        self._opened_at = self._later.seconds()
-        self._link = Link(self._transports[self._choice], self.address, self._means, self)
+        if self.options.name is not None:
+            body["data"] = {"chat": {"name": self.options.name}}
+        self._opened_at = self._calls.seconds()
+        self._current = ConnectionAttempt(self._transports[self._choice], self.address, self._configuration, self)
         # Equal shares, and what one did not need is for those after it.
         patience = self._left / (len(self._transports) - self._tried)
-        self._link.open(Command("connect", body, self._on_connect), patience)
+        self._current.open(Command("connect", body, self._on_connect), patience)
 
     def _on_connect(self, result: JSONObject | ClientError) -> None:
-        link = self._link
+        link = self._current
         assert link is not None  # it is the link that calls
         if isinstance(result, ClientError):
             link.close(result)
@@ -216,8 +221,8 @@ class Connection:
     def on_answered(self) -> None:
         self._owner.on_answered()
 
-    def on_link_lost(self, link: Link, error: ClientError, retry_after: float) -> None:
-        self._link = None
+    def on_link_lost(self, link: ConnectionAttempt, error: ClientError, retry_after: float) -> None:
+        self._current = None
         self._renewal.stop()
         pending = [each for each in link.take_pending() if not each.given_up]
         if self._ending is not None:
@@ -242,7 +247,7 @@ class Connection:
         if isinstance(error, Disconnected):
             return not error.final
         if isinstance(error, Refused):
-            expired = error.code == TOKEN_EXPIRED and callable(self.wishes.token)
+            expired = error.code == TOKEN_EXPIRED and callable(self.options.token)
             # Our own last connection may be open still, as the server sees it.
             ours = error.code == _NAME_TAKEN and self._was_up
             return error.temporary or expired or ours
@@ -251,26 +256,26 @@ class Connection:
 
     def _try_next(self, error: ClientError) -> bool:
         """Where a transport does not get through the next one is taken: at once, if this attempt has not tried it."""
-        if not isinstance(error, NotLongconn | TooLate):
+        if not isinstance(error, NotLongconn | ConnectTimeout):
             return False
         self._choice = (self._choice + 1) % len(self._transports)
         if self.state.state is not ConnectionState.CONNECTING or self._tried + 1 == len(self._transports):
             return False
         self._tried += 1
-        self._left = max(0.0, self._left - (self._later.seconds() - self._opened_at))
-        self._later.call(0, self._attempt)
+        self._left = max(0.0, self._left - (self._calls.seconds() - self._opened_at))
+        self._calls.call(0, self._attempt)
         return True
 
     def _decide(self, error: ClientError, may_retry: bool, retry_after: float) -> None:
         """What comes after a failed attempt, or a lost connection: another attempt later, or the end."""
         self._tried = 0
-        self._left = self._means.timeout
-        if not (may_retry and self.wishes.reconnect):
+        self._left = self._configuration.timeout
+        if not (may_retry and self.options.reconnect):
             self.end(error)
             return
         delay = max(self._backoff.delay(), retry_after)
         self._owner.on_down(error)
-        self._later.call(delay, self._attempt)
+        self._calls.call(delay, self._attempt)
         self._tell(State(ConnectionState.RECONNECTING, str(error), code_of(error), delay, error))
 
     # The end.
@@ -280,19 +285,19 @@ class Connection:
         if self._ending is not None:
             return
         self._ending = error
-        self._later.cancel_all()
+        self._calls.cancel_all()
         asking, self._asking = self._asking, None
         if asking is not None:
             asking.cancel()
-        if self._link is not None:
-            self._link.close(error)
+        if self._current is not None:
+            self._current.close(error)
         else:
             self._finish([])
 
     def _finish(self, pending: Sequence[Command]) -> None:
         error = self._ending
         assert error is not None  # set by `end`, the only way here
-        self._later.cancel_all()
+        self._calls.cancel_all()
         waiting = [*pending, *self._waiting, *self._delayed]
         self._waiting.clear()
         self._delayed.clear()

@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from longconn.clients.address import Address
 from longconn.clients.errors import CertificateError, ClientError, ConnectionFailed, NotLongconn
-from longconn.clients.transports.base import Means
+from longconn.clients.transports.base import TransportConfiguration
 
 #: Where `localhost` is, whatever a name server says (RFC 6761, section 6.3).
 _LOCALHOST = ("127.0.0.1", "::1")
@@ -56,10 +56,10 @@ class _InTurn:
         return connecting.addErrback(failed) if rest else connecting
 
 
-def endpoint_for(address: Address, means: Means) -> Any:
+def endpoint_for(address: Address, configuration: TransportConfiguration) -> Any:
     """An endpoint that connects to `address`. Longer than the client's own timeout it does not try."""
-    reactor, host, port = means.reactor, address.host, address.port
-    timeout = means.timeout + 1
+    reactor, host, port = configuration.reactor, address.host, address.port
+    timeout = configuration.timeout + 1
 
     def numeric(literal: str) -> Any:
         kind = TCP6ClientEndpoint if isIPv6Address(literal) else TCP4ClientEndpoint
@@ -72,7 +72,7 @@ def endpoint_for(address: Address, means: Means) -> Any:
     else:
         endpoint = HostnameEndpoint(reactor, host, port, timeout)
     if address.secure:
-        return wrapClientTLS(optionsForClientTLS(host, trustRoot=means.trust_root), endpoint)
+        return wrapClientTLS(optionsForClientTLS(host, trustRoot=configuration.trust_root), endpoint)
     return endpoint
 
 

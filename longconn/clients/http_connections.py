@@ -13,7 +13,7 @@ from zope.interface import implementer
 from longconn.clients.address import Address
 from longconn.clients.endpoints import endpoint_for
 from longconn.clients.http_heads import BoundedConnection, BoundedEndpoint, BoundingFactory
-from longconn.clients.transports.base import Means
+from longconn.clients.transports.base import TransportConfiguration
 
 
 @implementer(IBodyProducer)
@@ -55,7 +55,7 @@ class _Noting(BoundingFactory):
 
     protocol = _Noted
 
-    def __init__(self, factory: Any, connections: Connections) -> None:
+    def __init__(self, factory: Any, connections: HTTPConnections) -> None:
         super().__init__(factory, connections.address)
         self._connections = connections
 
@@ -72,7 +72,7 @@ class _Noting(BoundingFactory):
 class _Endpoint(BoundedEndpoint):
     """An endpoint whose connections are noted."""
 
-    def __init__(self, endpoint: Any, connections: Connections) -> None:
+    def __init__(self, endpoint: Any, connections: HTTPConnections) -> None:
         super().__init__(endpoint, connections.address)
         self._connections = connections
 
@@ -81,18 +81,18 @@ class _Endpoint(BoundedEndpoint):
 
 
 @implementer(IAgentEndpointFactory)
-class Connections:
+class HTTPConnections:
     """Endpoints for Agents. All go to one address, whatever a URL names: nothing redirects us."""
 
-    def __init__(self, address: Address, means: Means) -> None:
+    def __init__(self, address: Address, configuration: TransportConfiguration) -> None:
         self.address = address
-        self._means = means
+        self._configuration = configuration
         #: connections that are there
         self.open: set[Any] = set()
         self._gone: Deferred[None] | None = None
 
     def endpointForURI(self, uri: Any) -> Any:
-        return _Endpoint(endpoint_for(self.address, self._means), self)
+        return _Endpoint(endpoint_for(self.address, self._configuration), self)
 
     def abort(self) -> Deferred[None]:
         """Break all off, once; fires when they are gone."""

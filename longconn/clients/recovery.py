@@ -16,19 +16,19 @@ from longconn.clients.events import (
     Publication,
 )
 
-NOWHERE = Position("", 0)
+NO_POSITION = Position("", 0)
 
 
 class GapError(ClientError):
     """A publication is missing: the channel is to be subscribed to anew, from the last position."""
 
 
-class Place:
+class RecoveryPosition:
     """One subscription's place. `position` is after the last event that came."""
 
     def __init__(self, channel: str, since: Position | None, recover: bool, join_leave: bool) -> None:
         self.channel = channel
-        self.position = since or NOWHERE
+        self.position = since or NO_POSITION
         self._recover = recover
         self._join_leave = join_leave
         # Where to go on from at the next subscribe; None to take what comes.
@@ -56,11 +56,11 @@ class Place:
         """What a SubscribeResult brings. Raises NotLongconn."""
         old, asked = self.position, self._since is not None
         self._counted = member(result, "recoverable", bool, False) or member(result, "positioned", bool, False)
-        now = read_position(result) if self._counted else NOWHERE
+        now = read_position(result) if self._counted else NO_POSITION
         events: list[Event]
         if asked and member(result, "recovered", bool, False):
             events = list(read_publications(self.channel, now.epoch, result))
-        elif self._recover and (self._been_here or old != NOWHERE or asked):
+        elif self._recover and (self._been_here or old != NO_POSITION or asked):
             events = [Lost(self.channel, old, now)]
         else:
             events = []

@@ -14,7 +14,7 @@ from longconn.clients.centrifugo import TOKEN_EXPIRED, UNRECOVERABLE, Command, P
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, ConnectionFailed, Refused
 from longconn.clients.events import Event, JSONObject, Lost, Position, Publication
-from longconn.clients.recovery import Place
+from longconn.clients.recovery import RecoveryPosition
 from longconn.clients.tokens import Renewal, Token, ask_token, error_of
 
 #: Events that wait unread, from which on the client's connection is not read until half of them are.
@@ -55,24 +55,24 @@ class Subscription:
     def __init__(
         self,
         home: Home,
-        later: DelayedCalls,
-        place: Place,
+        calls: DelayedCalls,
+        recovery: RecoveryPosition,
         token: Token,
         random: Callable[[], float],
         first: Deferred[Subscription],
     ) -> None:
-        self.channel = place.channel
+        self.channel = recovery.channel
         #: after the last event handed out
-        self.position: Position = place.position
+        self.position: Position = recovery.position
         self._home = home
-        self._later = later
-        self._place = place
+        self._calls = calls
+        self._recovery = recovery
         self._token = token
         self._backoff = Backoff(random)
         # Told when it is subscribed for the first time; None from then on.
         self._first: Deferred[Subscription] | None = first
-        self._overdue = later.call(home.timeout, self._on_overdue)
-        self._renewal = Renewal(later, token, random, self._send_refresh, self.end)
+        self._overdue = calls.call(home.timeout, self._on_overdue)
+        self._renewal = Renewal(calls, token, random, self._send_refresh, self.end)
         self._why = "no answer yet"
         # The subscribe that is under way on the present connection; and whether one was answered there.
         self._asking: Command | None = None
@@ -140,7 +140,7 @@ class Subscription:
         if not self._live:
             return
         if push.kind != "unsubscribe":
-            for event in self._place.on_push(push.kind, push.value):
+            for event in self._recovery.on_push(push.kind, push.value):
                 self._put(event)
             return
         self._live = False
@@ -157,7 +157,7 @@ class Subscription:
             return
         own = isinstance(error, Closed)
         self._ended = StopAsyncIteration() if own else error
-        self._later.cancel_all()
+        self._calls.cancel_all()
         self._live = False
         if self._asking is not None:
             self._asking.given_up = True
@@ -195,7 +195,7 @@ class Subscription:
 
     def _ask_later(self, error: ClientError) -> None:
         self._why = str(error)
-        self._later.call(self._backoff.delay(), self._ask_if_needed)
+        self._calls.call(self._backoff.delay(), self._ask_if_needed)
 
     def _ask_if_needed(self) -> None:
         if self._home.is_up and not self._live and self._asking is None:
@@ -203,7 +203,7 @@ class Subscription:
 
     def _command(self, token: str) -> Command:
         command = Command(
-            "subscribe", self._place.request(token), lambda answer: self._on_answer(command, answer), True
+            "subscribe", self._recovery.request(token), lambda answer: self._on_answer(command, answer), True
         )
         self._asking = command
         return command
@@ -217,15 +217,15 @@ class Subscription:
         elif isinstance(answer, ClientError):
             self._home.renew(answer)  # whether we are subscribed is not known
         else:
-            events = self._place.on_subscribed(answer)
+            events = self._recovery.on_subscribed(answer)
             self._live = True
             self._backoff.reset()
             self._renewal.expect(answer)
             first, self._first = self._first, None
             if first is not None:
-                self._later.cancel(self._overdue)
+                self._calls.cancel(self._overdue)
                 if not events:
-                    self.position = self._place.position
+                    self.position = self._recovery.position
             for event in events:
                 self._put(event)
             if first is not None:
@@ -233,7 +233,7 @@ class Subscription:
 
     def _on_refused(self, error: Refused) -> None:
         if error.code == UNRECOVERABLE:
-            self._place.forget()
+            self._recovery.forget()
             self._ask()
         elif error.temporary or (error.code == TOKEN_EXPIRED and callable(self._token)):
             self._ask_later(error)

@@ -47,13 +47,13 @@ class Renewal:
 
     def __init__(
         self,
-        later: DelayedCalls,
+        calls: DelayedCalls,
         token: Token,
         random: Callable[[], float],
         send: Callable[[str, Callable[[JSONObject | ClientError], None]], None],
         end: Callable[[ClientError], None],
     ) -> None:
-        self._later = later
+        self._calls = calls
         self._token = token
         self._backoff = Backoff(random)
         self._send = send
@@ -68,12 +68,12 @@ class Renewal:
         self._backoff.reset()
         if member(result, "expires", bool, False) and callable(self._token):
             ttl = member(result, "ttl", int, 0)
-            self._call = self._later.call(ttl - min(_AHEAD, ttl / 4), self._ask)
+            self._call = self._calls.call(ttl - min(_AHEAD, ttl / 4), self._ask)
 
     def stop(self) -> None:
         """There is nothing to renew now."""
         self._round += 1
-        self._later.cancel(self._call)
+        self._calls.cancel(self._call)
 
     def _ask(self) -> None:
         this = self._round
@@ -84,7 +84,7 @@ class Renewal:
             if not isinstance(answer, ClientError):
                 self.expect(answer)
             elif isinstance(answer, ConnectionFailed | OutcomeUnknown) or getattr(answer, "temporary", False):
-                self._call = self._later.call(self._backoff.delay(), self._ask)
+                self._call = self._calls.call(self._backoff.delay(), self._ask)
             else:
                 self._end(answer)
 

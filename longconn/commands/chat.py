@@ -17,7 +17,7 @@ from longconn.commands.chat_lines import Line, Screen, understood
 from longconn.commands.chat_room import Room
 from longconn.commands.connecting import Connecting, told_of
 from longconn.commands.parser import Parser
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 from longconn.core.errors import NAME_TAKEN, CommandError
 from longconn.core.names import check_name
 
@@ -71,11 +71,11 @@ class PlainWindow:
 
     patient = True
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def show(self, line: Line) -> Deferred[None]:
-        return self._setting.out.write(f"{line}\n")
+        return self._console.out.write(f"{line}\n")
 
     def refresh(self) -> None:
         pass
@@ -86,16 +86,16 @@ class PlainWindow:
     def on_state(self, state: State, room: Room | None) -> None:
         text = told_of(state)
         if text:
-            self._setting.say(text).addErrback(lambda failure: failure.trap(OSError))
+            self._console.say(text).addErrback(lambda failure: failure.trap(OSError))
 
     def line(self) -> Deferred[str | None]:
         def decoded(line: bytes | None) -> str | None:
             return None if line is None else line.decode("utf-8", "replace")
 
-        return self._setting.input.line().addCallback(decoded)
+        return self._console.input.line().addCallback(decoded)
 
     def close(self) -> Deferred[None]:
-        return self._setting.out.write("")
+        return self._console.out.write("")
 
 
 def names(given: str | None) -> Iterator[str]:
@@ -113,24 +113,24 @@ def names(given: str | None) -> Iterator[str]:
     yield f"{login}-{secrets.token_hex(3)}"
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
+async def main(console: Console, arguments: Namespace) -> int:
     """Talk until it ends."""
-    interactive = setting.input.is_terminal and setting.out.is_terminal
+    interactive = console.input.is_terminal and console.out.is_terminal
     window: Window
-    if interactive and setting.environ.get("TERM") not in _DUMB:
+    if interactive and console.environ.get("TERM") not in _DUMB:
         from longconn.commands.chat_terminal import TerminalWindow
 
-        window = TerminalWindow(setting)
+        window = TerminalWindow(console)
     else:
-        window = PlainWindow(setting)
-    return await _Chat(setting, arguments, window, interactive and not arguments.once).run()
+        window = PlainWindow(console)
+    return await _Chat(console, arguments, window, interactive and not arguments.once).run()
 
 
 class _Chat:
     """A window, a client and what brings them together."""
 
-    def __init__(self, setting: Setting, arguments: Namespace, window: Window, reconnect: bool) -> None:
-        self._setting = setting
+    def __init__(self, console: Console, arguments: Namespace, window: Window, reconnect: bool) -> None:
+        self._console = console
         self._arguments = arguments
         self._window = window
         self._reconnect = reconnect
@@ -140,7 +140,7 @@ class _Chat:
     async def run(self) -> int:
         name, client = await self._connected()
         try:
-            room = self._room = Room(self._setting.reactor, client, name, self._window, self._end)
+            room = self._room = Room(self._console.reactor, client, name, self._window, self._end)
             await room.join(self._arguments.channel)
             self._window.open(room)
             client.closed().addCallback(lambda state: self._end(state.error))
@@ -161,7 +161,7 @@ class _Chat:
         taken: ClientError | None = None
         for name in names(self._arguments.name):
             connecting = Connecting(
-                self._setting, self._arguments, reconnect=self._reconnect, name=name, on_state=self._on_state
+                self._console, self._arguments, reconnect=self._reconnect, name=name, on_state=self._on_state
             )
             try:
                 return name, await connecting.established()

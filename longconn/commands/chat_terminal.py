@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred, DeferredQueue, succeed
 from longconn.clients import ConnectionState, State
 from longconn.commands.chat_lines import COMMANDS, Line, colour_of, told, understood, wrong
 from longconn.commands.chat_room import Room
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 from longconn.wire.chat import safe
 
 #: Colours of names: those that show on dark and on light alike, plain and bold.
@@ -55,8 +55,8 @@ class TerminalWindow:
 
     patient = False
 
-    def __init__(self, setting: Setting) -> None:
-        self._reactor = setting.reactor
+    def __init__(self, console: Console) -> None:
+        self._reactor = console.reactor
         self._room: Room | None = None
         self._state = State(ConnectionState.CONNECTED)
         self._retry_at = 0.0
@@ -65,7 +65,7 @@ class TerminalWindow:
         self._flush: Any = None
         self._typed: DeferredQueue[str | None] = DeferredQueue()
         self._editing: asyncio.Future[None] | None = None
-        depth = None if setting.coloured else ColorDepth.MONOCHROME
+        depth = None if console.coloured else ColorDepth.MONOCHROME
         self._session: PromptSession[str] = PromptSession(
             "> ",
             bottom_toolbar=self._toolbar,

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from longconn.clients import Client, Closed, ConnectionState, Lost, State, connect
 from longconn.commands.parser import TOKEN_VARIABLE, server_url
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 
 
 class Connecting:
@@ -22,7 +22,7 @@ class Connecting:
 
     def __init__(
         self,
-        setting: Setting,
+        console: Console,
         arguments: Namespace,
         *,
         reconnect: bool,
@@ -33,10 +33,10 @@ class Connecting:
         self._first: Deferred[None] = Deferred()
         self._on_state = on_state
         self.client: Client = connect(
-            server_url(arguments.server, setting.environ),
-            reactor=setting.reactor,
+            server_url(arguments.server, console.environ),
+            reactor=console.reactor,
             name=name,
-            token=arguments.token or setting.environ.get(TOKEN_VARIABLE, ""),
+            token=arguments.token or console.environ.get(TOKEN_VARIABLE, ""),
             reconnect=reconnect,
             on_state=self._told,
             timeout=arguments.timeout,

@@ -10,8 +10,8 @@ from twisted.internet.task import deferLater
 from longconn.clients.address import parse_address
 from longconn.clients.errors import AddressError
 from longconn.commands.parser import Parser, server_url
-from longconn.commands.round_trips import LineTrips, MessageTrips, Trips
-from longconn.commands.running import Setting
+from longconn.commands.round_trips import LineRoundTrips, MessageRoundTrips, RoundTrips
+from longconn.commands.running import Console
 
 
 def parser() -> Parser:
@@ -29,28 +29,33 @@ def parser() -> Parser:
     return found
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
+async def main(console: Console, arguments: Namespace) -> int:
     """Measure as often as told."""
-    address = parse_address(server_url(arguments.server, setting.environ))
-    kinds: dict[str, type[Trips]] = {"tcp": LineTrips, "tls": LineTrips, "ws": MessageTrips, "wss": MessageTrips}
+    address = parse_address(server_url(arguments.server, console.environ))
+    kinds: dict[str, type[RoundTrips]] = {
+        "tcp": LineRoundTrips,
+        "tls": LineRoundTrips,
+        "ws": MessageRoundTrips,
+        "wss": MessageRoundTrips,
+    }
     if address.scheme not in kinds:
         raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in kinds)}")
-    trips = kinds[address.scheme](setting.reactor, address, arguments.timeout)
+    trips = kinds[address.scheme](console.reactor, address, arguments.timeout)
     times: list[float] = []
     try:
         await trips.connect()
         while True:
-            started = setting.reactor.seconds()
+            started = console.reactor.seconds()
             times.append(await trips.trip(len(times) + 1))
-            await setting.out.write(_line(len(times), times[-1], arguments.json))
+            await console.out.write(_line(len(times), times[-1], arguments.json))
             if len(times) == arguments.times:
                 return 0
-            left = started + arguments.every - setting.reactor.seconds()
-            await deferLater(setting.reactor, max(0.0, left))
+            left = started + arguments.every - console.reactor.seconds()
+            await deferLater(console.reactor, max(0.0, left))
     finally:
         trips.close()
         if times and not arguments.json:
-            await setting.out.write(_summary(times))
+            await console.out.write(_summary(times))
 
 
 def _line(number: int, seconds: float, as_json: bool) -> str:

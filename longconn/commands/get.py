@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.keepalive import KeepAliveClient
 from longconn.commands.parser import Parser, UsageError, positive
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 
 
 def parser() -> Parser:
@@ -35,19 +35,19 @@ def parser() -> Parser:
     return found
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
+async def main(console: Console, arguments: Namespace) -> int:
     """Ask as often as told."""
-    asking = _Asking(setting, _whole(arguments.url), arguments)
+    asking = _Asking(console, _whole(arguments.url), arguments)
     try:
         rounds = 0
         while True:
-            started = setting.reactor.seconds()
+            started = console.reactor.seconds()
             await asking.round()
             rounds += 1
             if rounds == arguments.times:
                 return int(asking.failed)
-            left = started + arguments.every - setting.reactor.seconds()
-            await deferLater(setting.reactor, max(0.0, left))
+            left = started + arguments.every - console.reactor.seconds()
+            await deferLater(console.reactor, max(0.0, left))
     finally:
         await asking.client.close()
 
@@ -71,15 +71,15 @@ def _whole(url: str) -> str:
 class _Asking:
     """What all requests have in common. `failed` says that one of them did."""
 
-    def __init__(self, setting: Setting, url: str, arguments: Namespace) -> None:
+    def __init__(self, console: Console, url: str, arguments: Namespace) -> None:
         self.failed = False
         self.client = KeepAliveClient(
-            setting.reactor,
+            console.reactor,
             connections=arguments.connections,
             connect_timeout=arguments.timeout,
             read_timeout=arguments.timeout,
         )
-        self._setting = setting
+        self._console = console
         self._url = url
         self._count = arguments.connections
         self._json = arguments.json
@@ -107,7 +107,7 @@ class _Asking:
             raise
         except ClientError as error:
             self.failed = True
-            await self._setting.say(str(error))
+            await self._console.say(str(error))
             return
         self.failed = self.failed or response.status >= 400
         if self._json:
@@ -119,4 +119,4 @@ class _Asking:
         else:
             used = "reused" if response.reused else "new"
             line = f"{response.status}  port {response.source_port}  {response.seconds * 1000:.1f} ms  {used}"
-        await self._setting.out.write(line + "\n")
+        await self._console.out.write(line + "\n")

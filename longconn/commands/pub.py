@@ -12,7 +12,7 @@ from longconn.clients import Client, ClientError, JSONValue, Refused
 from longconn.commands.connecting import Connecting
 from longconn.commands.messages import no_constant
 from longconn.commands.parser import Parser
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 from longconn.commands.standard_streams import LineTooLong, ReadError
 
 #: Lines, and bytes of them, that wait for the server's answers at most: input is read no faster than it is taken.
@@ -48,15 +48,15 @@ def parser() -> Parser:
     return found
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
+async def main(console: Console, arguments: Namespace) -> int:
     """Publish all there is."""
     one = None if arguments.data == "-" else _value(arguments.data.encode("utf-8", "surrogateescape"), arguments.json)
-    client = await Connecting(setting, arguments, reconnect=False, name=arguments.name).established()
+    client = await Connecting(console, arguments, reconnect=False, name=arguments.name).established()
     try:
         if arguments.data != "-":
             await client.publish(arguments.channel, one)
             return 0
-        return await _Lines(setting, client, arguments.channel, arguments.json).publish()
+        return await _Lines(console, client, arguments.channel, arguments.json).publish()
     finally:
         await client.close()
 
@@ -77,8 +77,8 @@ def _value(data: bytes, as_json: bool) -> JSONValue:
 class _Lines:
     """Publishes the lines of standard input in their order, several of them on their way at a time."""
 
-    def __init__(self, setting: Setting, client: Client, channel: str, as_json: bool) -> None:
-        self._setting = setting
+    def __init__(self, console: Console, client: Client, channel: str, as_json: bool) -> None:
+        self._console = console
         self._client = client
         self._channel = channel
         self._json = as_json
@@ -88,7 +88,7 @@ class _Lines:
         self._refused = 0
         # What ended it: the connection is lost.
         self._error: ClientError | None = None
-        self._progress = _Progress(setting)
+        self._progress = _Progress(console)
 
     async def publish(self) -> int:
         """The exit status."""
@@ -96,7 +96,7 @@ class _Lines:
         unread: ReadError | None = None
         while self._error is None:
             try:
-                line = await self._setting.input.line()
+                line = await self._console.input.line()
             except LineTooLong as error:
                 number += 1
                 await self._refuse(number, error)
@@ -141,7 +141,7 @@ class _Lines:
     async def _refuse(self, number: int, error: ClientError) -> None:
         self._refused += 1
         await self._progress.clear()
-        await self._setting.say(f"line {number}: {error}")
+        await self._console.say(f"line {number}: {error}")
 
     def _failed(self, failure: Failure) -> None:
         failure.trap(CancelledError, OSError)
@@ -155,10 +155,10 @@ class _Lines:
 class _Progress:
     """How far a file is, where a person sees it: on standard error, in one line that is written over."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
-        size = setting.input.size
-        self._size = size if size and setting.err.is_terminal else 0
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        size = console.input.size
+        self._size = size if size and console.err.is_terminal else 0
         self._done = 0
         self._lines = 0
         self._told: float | None = None
@@ -166,20 +166,20 @@ class _Progress:
     async def on_line(self, number: int, size: int) -> None:
         self._done += size
         self._lines = number
-        now = self._setting.reactor.seconds()
+        now = self._console.reactor.seconds()
         if self._size and (self._told is None or now - self._told >= _PROGRESS):
             self._told = now
             await self._tell()
 
     async def _tell(self) -> None:
-        await self._setting.err.write(f"\r{min(100, 100 * self._done // self._size)} %, {self._lines} lines")
+        await self._console.err.write(f"\r{min(100, 100 * self._done // self._size)} %, {self._lines} lines")
 
     async def clear(self) -> None:
         """Make room for something else."""
         if self._size:
-            await self._setting.err.write("\r\x1b[K")
+            await self._console.err.write("\r\x1b[K")
 
     async def end(self) -> None:
         if self._size:
             await self._tell()
-            await self._setting.err.write("\n")
+            await self._console.err.write("\n")

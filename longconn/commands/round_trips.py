@@ -1,4 +1,4 @@
-"""Connections that measure round trips: one message is under way at a time."""
+"""HTTPConnections that measure round trips: one message is under way at a time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from twisted.python.failure import Failure
 from longconn.clients.address import Address
 from longconn.clients.endpoints import endpoint_for, explain
 from longconn.clients.errors import AddressError, ClientError, ConnectionFailed, NotLongconn
-from longconn.clients.transports.base import Means
+from longconn.clients.transports.base import TransportConfiguration
 from longconn.clients.transports.json_frames import foreign
 
 #: How servers of other protocols begin (RFC 9112, section 4; RFC 4253, section 4.2; RFC 5321, section 4.2).
 _FOREIGN = re.compile(r"HTTP/|SSH-|\d\d\d[ -]|\* OK|\+OK")
 
 
-class Trips:
+class RoundTrips:
     """A connection to `address`. `timeout` in seconds, for each thing that it waits for."""
 
     def __init__(self, reactor: Any, address: Address, timeout: float) -> None:
@@ -41,8 +41,8 @@ class Trips:
 
     async def connect(self) -> None:
         """Fails with a ClientError."""
-        means = Means(self.reactor, None, self._timeout)
-        dialling = endpoint_for(self.address, means).connect(self.factory())
+        configuration = TransportConfiguration(self.reactor, None, self._timeout)
+        dialling = endpoint_for(self.address, configuration).connect(self.factory())
         late = self.reactor.callLater(self._timeout, dialling.cancel)
         try:
             await dialling
@@ -94,7 +94,7 @@ class Trips:
             self.protocol.transport.abortConnection()
 
 
-class LineTrips(Trips):
+class LineRoundTrips(RoundTrips):
     """`ping` lines. What is said in the channel meanwhile comes, too, and is passed over."""
 
     def factory(self) -> Any:
@@ -112,7 +112,7 @@ class _Lines(LineOnlyReceiver):
     delimiter = b"\n"
     MAX_LENGTH = 1024 * 1024
 
-    def __init__(self, trips: LineTrips) -> None:
+    def __init__(self, trips: LineRoundTrips) -> None:
         self._trips = trips
         self._known = False
 
@@ -133,7 +133,7 @@ class _Lines(LineOnlyReceiver):
         self._trips.lost(reason)
 
 
-class MessageTrips(Trips):
+class MessageRoundTrips(RoundTrips):
     """Text messages over WebSocket."""
 
     def factory(self) -> Any:
@@ -155,7 +155,7 @@ class MessageTrips(Trips):
 
 
 class _Messages(WebSocketClientProtocol):
-    def __init__(self, trips: MessageTrips) -> None:
+    def __init__(self, trips: MessageRoundTrips) -> None:
         super().__init__()
         self._trips = trips
         self._opened = False

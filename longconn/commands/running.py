@@ -23,7 +23,7 @@ _BY_SIGNAL = 128
 
 
 @dataclass(frozen=True)
-class Setting:
+class Console:
     """Where a command runs."""
 
     reactor: Any
@@ -42,18 +42,18 @@ class Setting:
         return self.out.is_terminal and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
 
 
-Main: TypeAlias = Callable[[Setting, Namespace], Coroutine[Deferred[Any], Any, int]]
+Main: TypeAlias = Callable[[Console, Namespace], Coroutine[Deferred[Any], Any, int]]
 
 
-def standard(reactor: Any) -> Setting:
+def standard(reactor: Any) -> Console:
     """Standard input, output and error of this process."""
-    return Setting(reactor, InputStream(reactor, 0), OutputStream(reactor, 1), OutputStream(reactor, 2), os.environ)
+    return Console(reactor, InputStream(reactor, 0), OutputStream(reactor, 1), OutputStream(reactor, 2), os.environ)
 
 
-async def outcome(main: Main, setting: Setting, arguments: Namespace) -> int:
+async def outcome(main: Main, console: Console, arguments: Namespace) -> int:
     """The exit status of `main`; what goes wrong is told in one line."""
     try:
-        return await main(setting, arguments)
+        return await main(console, arguments)
     except BrokenPipeError:
         return _BY_SIGNAL + signal.SIGPIPE  # whoever read it has enough
     except ClientError as error:
@@ -61,7 +61,7 @@ async def outcome(main: Main, setting: Setting, arguments: Namespace) -> int:
     except OSError as error:  # of the output alone: clients convert theirs
         line = f"cannot write: {error.strerror or error}"
     with suppress(OSError):  # whoever cannot be told has the status
-        await setting.say(line)
+        await console.say(line)
     return 1
 
 

@@ -11,7 +11,7 @@ from longconn.clients import Lost, Position, Publication, State, Subscription
 from longconn.commands.connecting import Connecting, all_of, told_of, told_of_loss
 from longconn.commands.messages import compact, speaker, texts
 from longconn.commands.parser import Parser, UsageError
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 from longconn.wire.chat import safe
 
 
@@ -41,7 +41,7 @@ def position(text: str) -> Position:
     return Position(epoch, int(offset))
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
+async def main(console: Console, arguments: Namespace) -> int:
     """Print until something ends it."""
     channels = list(dict.fromkeys(arguments.channels))
     if arguments.since is not None and len(channels) > 1:
@@ -50,28 +50,28 @@ async def main(setting: Setting, arguments: Namespace) -> int:
     def on_state(state: State) -> None:
         text = told_of(state)
         if text:
-            setting.say(text).addErrback(lambda failure: failure.trap(OSError))
+            console.say(text).addErrback(lambda failure: failure.trap(OSError))
 
-    client = await Connecting(setting, arguments, reconnect=True, on_state=on_state).established()
+    client = await Connecting(console, arguments, reconnect=True, on_state=on_state).established()
     try:
         found = [await client.subscribe(each, since=arguments.since) for each in channels]
-        await all_of([Deferred.fromCoroutine(_print(setting, each, arguments.json, len(found))) for each in found])
+        await all_of([Deferred.fromCoroutine(_print(console, each, arguments.json, len(found))) for each in found])
     finally:
         await client.close()
     return 0
 
 
-async def _print(setting: Setting, subscription: Subscription, as_json: bool, of: int) -> None:
+async def _print(console: Console, subscription: Subscription, as_json: bool, of: int) -> None:
     async for event in subscription:
         if isinstance(event, Lost):
-            await setting.say(told_of_loss(event))
+            await console.say(told_of_loss(event))
         elif isinstance(event, Publication):
             if as_json:
-                await setting.out.write(_object(event) + "\n")
+                await console.out.write(_object(event) + "\n")
             else:
                 start = f"[{safe(event.channel)}] " if of > 1 else ""
                 start += f"{speaker(event)}: "
-                await setting.out.write("".join(f"{start}{each}\n" for each in texts(event)))
+                await console.out.write("".join(f"{start}{each}\n" for each in texts(event)))
 
 
 def _object(publication: Publication) -> str:

@@ -7,14 +7,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from longconn.clients import AddressError, Joined, Lost, NotLongconn, Position, Publication, Refused
 from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
-from longconn.clients.centrifugo import Answer, Command, Conversation, Ping, Push
-from longconn.clients.recovery import GapError, Place, read_member
+from longconn.clients.centrifugo import Answer, Command, Ping, Push, ReplyMatcher
+from longconn.clients.recovery import GapError, RecoveryPosition, read_member
 from longconn.clients.transports.json_frames import Lines, check_json, read_frame, write_frame
 
 
 class ConversationTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.conversation = Conversation()
+        self.conversation = ReplyMatcher()
 
     def say(self, method: str, **body: Any) -> tuple[Command, Any]:
         command = Command(method, body, lambda answer: None)
@@ -53,7 +53,7 @@ class ConversationTests(SynchronousTestCase):
 
 class PlaceTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.place = Place("c", None, True, False)
+        self.place = RecoveryPosition("c", None, True, False)
         self.assertEqual(self.place.on_subscribed({"recoverable": True, "epoch": "e", "offset": 3}), [])
 
     def push(self, offset: int) -> list[Any]:
@@ -104,7 +104,7 @@ class PlaceTests(SynchronousTestCase):
 
     def test_answers_that_are_none(self) -> None:
         for result in ({"recoverable": 1}, {"recoverable": True, "epoch": 5}, {"recovered": True, "publications": [1]}):
-            place = Place("c", Position("e", 1), True, False)
+            place = RecoveryPosition("c", Position("e", 1), True, False)
             with self.assertRaises(NotLongconn):
                 place.on_subscribed(result)
 

@@ -9,7 +9,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, fail, succeed
 
 from longconn.clients import ClientError
-from longconn.commands.running import Setting, outcome
+from longconn.commands.running import Console, outcome
 from tests.live.common import Case as LiveCase
 from tests.live.common import until
 
@@ -87,10 +87,10 @@ class Command:
         self.input = Typed(lines or [], size, lines is not None)
         self.out, self.err = Written(interactive), Written(terminal)
         self.input.is_terminal = interactive
-        setting = Setting(reactor, self.input, self.out, self.err, environ or {})
+        console = Console(reactor, self.input, self.out, self.err, environ or {})
         parsed = module.parser().parse_intermixed_args(rest)
         self.ended = False
-        self.status: Deferred[int] = Deferred.fromCoroutine(outcome(module.main, setting, parsed))
+        self.status: Deferred[int] = Deferred.fromCoroutine(outcome(module.main, console, parsed))
         self.status.addBoth(self._end)
 
     def _end(self, result: Any) -> Any:

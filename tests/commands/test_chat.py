@@ -15,7 +15,7 @@ from longconn.clients import Client, ConnectionState, State
 from longconn.commands.chat import names
 from longconn.commands.chat_lines import colour_of, understood
 from longconn.commands.chat_terminal import TerminalWindow, where
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 from longconn.testing import LineClient
 from tests.commands.kit import Case, Command, Typed, Written
 
@@ -257,7 +257,7 @@ class WindowTests(SynchronousTestCase):
 
         screen = Screen()
         with create_pipe_input() as keys, create_app_session(keys, screen):
-            window = TerminalWindow(Setting(Clock(), Typed([], None, True), Written(), Written(), {}))
+            window = TerminalWindow(Console(Clock(), Typed([], None, True), Written(), Written(), {}))
             for screen.rows, kept in ((8, 0), (11, 0), (12, 4), (15, 5), (50, 7)):
                 window._session.app.before_render.fire()
                 self.assertEqual(window._session.reserve_space_for_menu, kept)
@@ -268,7 +268,7 @@ class WindowTests(SynchronousTestCase):
 
         clock, drawn = Clock(), []
         with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
-            window = TerminalWindow(Setting(clock, Typed([], None, True), Written(), Written(), {}))
+            window = TerminalWindow(Console(clock, Typed([], None, True), Written(), Written(), {}))
             window._room = Room  # type: ignore[assignment]
             self.patch(window._session.app, "invalidate", lambda: drawn.append(window._toolbar()))
             lost = State(ConnectionState.RECONNECTING, "refused", retry_in=3.0)

@@ -26,7 +26,7 @@ from longconn.clients.endpoints import endpoint_for, explain
 from longconn.clients.errors import AddressError, ClientError, ConnectionFailed, NotLongconn
 from longconn.clients.http_heads import BoundedEndpoint
 from longconn.clients.keepalive.body import Body
-from longconn.clients.transports.base import Means
+from longconn.clients.transports.base import TransportConfiguration
 
 if TYPE_CHECKING:
     from longconn.clients.keepalive.client import KeepAliveClient
@@ -114,8 +114,8 @@ class Exchange:
     # As the Agent's endpoint factory, and its pool.
 
     def endpointForURI(self, uri: URI) -> Any:
-        means = Means(self._reactor, self._client.trust_root, self._client.connect_timeout)
-        return BoundedEndpoint(endpoint_for(self._address, means), self._address)
+        configuration = TransportConfiguration(self._reactor, self._client.trust_root, self._client.connect_timeout)
+        return BoundedEndpoint(endpoint_for(self._address, configuration), self._address)
 
     def getConnection(self, key: Hashable, endpoint: Any) -> Deferred[Any]:
         self.reused = False

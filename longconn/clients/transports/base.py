@@ -1,7 +1,7 @@
 """What carries objects between a client and a server, and which module does it for which scheme.
 
 A transport carries one connection: it is opened once, and told anew for the next attempt. To add one, write a
-module with `transports(address)`, which gives the factories to be tried in turn, and add its name to `HOMES`.
+module with `transports(address)`, which gives the factories to be tried in turn, and add its name to `MODULES`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.events import JSONObject
 
 
-class Listener(Protocol):
+class TransportListener(Protocol):
     """Who is told what comes over a transport."""
 
     def on_objects(self, objects: Sequence[JSONObject]) -> None:
@@ -52,7 +52,7 @@ class Transport(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class TransportConfiguration:
     """What transports work with. `trust_root` is Twisted's: who may have signed certificates, None for the system's."""
 
     reactor: Any
@@ -60,10 +60,10 @@ class Means:
     timeout: float
 
 
-TransportFactory: TypeAlias = Callable[[Address, Means, Listener], Transport]
+TransportFactory: TypeAlias = Callable[[Address, TransportConfiguration, TransportListener], Transport]
 
 #: Modules by scheme; each is imported when its scheme is first asked for.
-HOMES = {
+MODULES = {
     "tcp": "longconn.clients.transports.tcp",
     "tls": "longconn.clients.transports.tcp",
     "ws": "longconn.clients.transports.websocket",
@@ -76,8 +76,8 @@ HOMES = {
 
 def find_transports(address: Address) -> list[TransportFactory]:
     """What can carry a conversation with that address, the best first. Raises AddressError."""
-    home = HOMES.get(address.scheme)
+    home = MODULES.get(address.scheme)
     if home is None:
-        raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in HOMES)}")
+        raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in MODULES)}")
     found: list[TransportFactory] = import_module(home).transports(address)
     return found

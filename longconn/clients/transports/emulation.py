@@ -17,8 +17,8 @@ from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.endpoints import explain
 from longconn.clients.errors import ClientError, ConnectionFailed
 from longconn.clients.events import JSONObject
-from longconn.clients.http_connections import Connections, RequestBody
-from longconn.clients.transports.base import Means
+from longconn.clients.http_connections import HTTPConnections, RequestBody
+from longconn.clients.transports.base import TransportConfiguration
 from longconn.clients.transports.json_frames import write_json
 
 #: Bytes of commands in one POST, if it is more than one command. Servers refuse more than they have room for.
@@ -41,18 +41,24 @@ class _Drain(Protocol):
 class Emulation:
     """Sends commands of the session that `start` names. `fail` is told when a POST does not get through."""
 
-    def __init__(self, connections: Connections, url: bytes, means: Means, fail: Callable[[ClientError], None]) -> None:
+    def __init__(
+        self,
+        connections: HTTPConnections,
+        url: bytes,
+        configuration: TransportConfiguration,
+        fail: Callable[[ClientError], None],
+    ) -> None:
         self._address = connections.address
         self._url = url
-        self._means = means
+        self._configuration = configuration
         self._fail = fail
-        self._pool = HTTPConnectionPool(means.reactor)
+        self._pool = HTTPConnectionPool(configuration.reactor)
         self._pool.maxPersistentPerHost = 1
         self._pool.cachedConnectionTimeout = _KEPT
         # Never by itself: what was sent once may have been acted on.
         self._pool.retryAutomatically = False
-        self._agent = Agent.usingEndpointFactory(means.reactor, connections, self._pool)
-        self._later = DelayedCalls(means.reactor)
+        self._agent = Agent.usingEndpointFactory(configuration.reactor, connections, self._pool)
+        self._calls = DelayedCalls(configuration.reactor)
         self._backoff = Backoff(lambda: 0.0)
         self._session = self._node = ""
         self._waiting: deque[bytes] = deque()
@@ -72,7 +78,7 @@ class Emulation:
         """Send no more."""
         self._stopped = True
         self._waiting.clear()
-        self._later.cancel_all()
+        self._calls.cancel_all()
         posting, self._posting = self._posting, None
         if posting is not None:
             posting.cancel()
@@ -94,7 +100,7 @@ class Emulation:
         headers = Headers({b"Content-Type": [b"application/json"]})
         posting: Deferred[Any] = self._agent.request(b"POST", self._url, headers, RequestBody(body).as_producer())
         posting.addCallback(self._read)
-        posting.addTimeout(self._means.timeout, self._means.reactor, self._on_late)
+        posting.addTimeout(self._configuration.timeout, self._configuration.reactor, self._on_late)
         self._posting = posting
         posting.addCallbacks(lambda status: self._on_status(status, body), self._on_failure)
 
@@ -108,7 +114,7 @@ class Emulation:
         if self._stopped:
             return
         if status == _TOO_MANY:  # none of it was taken
-            self._later.call(self._backoff.delay(), lambda: self._post(body))
+            self._calls.call(self._backoff.delay(), lambda: self._post(body))
         elif status in (200, 204):
             self._busy = False
             self._backoff.reset()

@@ -17,11 +17,11 @@ from longconn.clients.address import Address
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import AddressError, ClientError, ConnectionFailed
 from longconn.clients.events import JSONObject
-from longconn.clients.transports.base import Listener, Means, TransportFactory
+from longconn.clients.transports.base import TransportConfiguration, TransportFactory, TransportListener
 from longconn.clients.transports.grpc_messages import Messages, Translation, frame
 from longconn.clients.transports.grpc_status import check_head, why_ended
-from longconn.clients.transports.http2_call import Data, Head, Heard, HTTP2Call
-from longconn.clients.transports.sockets import Socket
+from longconn.clients.transports.http2_call import Data, Head, HTTP2Call, Received
+from longconn.clients.transports.sockets import SocketTransport
 
 PATH = "/longconn.v1.LongConn/Connect"
 #: Bytes of answers to frames of HTTP/2 that may wait for a server which does not read them.
@@ -75,16 +75,16 @@ class _Factory(Factory):
         return _Protocol(self._socket)
 
 
-class GRPCTransport(Socket):
+class GRPCTransport(SocketTransport):
     """grpc://
 
     It always reads the socket, so that the server's pings are answered. While it is paused the server gets no
     credit, and has to stop after one window (RFC 9113, section 5.2).
     """
 
-    def __init__(self, address: Address, means: Means, listener: Listener) -> None:
-        super().__init__(address, means, listener)
-        self._later = DelayedCalls(means.reactor)
+    def __init__(self, address: Address, configuration: TransportConfiguration, listener: TransportListener) -> None:
+        super().__init__(address, configuration, listener)
+        self._calls = DelayedCalls(configuration.reactor)
         headers = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -139,7 +139,7 @@ class GRPCTransport(Socket):
             else:
                 self._call.send(frame(request))
         if refused:
-            self._later.call(0, lambda: self.listener.on_objects(refused))
+            self._calls.call(0, lambda: self.listener.on_objects(refused))
 
     def _pass_on(self) -> None:
         """Send what there is to send, as far as the server reads."""
@@ -179,7 +179,7 @@ class GRPCTransport(Socket):
             self._call.credit()
         self._pass_on()
 
-    def _take(self, heard: Heard, objects: list[JSONObject]) -> None:
+    def _take(self, heard: Received, objects: list[JSONObject]) -> None:
         """Add what it says to `objects`. Raises ClientError at the end of the call, and for what is none of ours."""
         where = self.address.netloc
         if isinstance(heard, Head):
@@ -204,5 +204,5 @@ class GRPCTransport(Socket):
             self.wrong(error)
 
     def on_connection_lost(self, failure: Failure) -> None:
-        self._later.cancel_all()
+        self._calls.cancel_all()
         super().on_connection_lost(failure)

@@ -52,7 +52,7 @@ class End:
     fields: dict[str, str]
 
 
-Heard: TypeAlias = Head | Data | End
+Received: TypeAlias = Head | Data | End
 
 
 class HTTP2Call:
@@ -108,7 +108,7 @@ class HTTP2Call:
 
     # In.
 
-    def feed(self, data: bytes) -> Iterator[Heard]:
+    def feed(self, data: bytes) -> Iterator[Received]:
         """What came, in order. Raises ClientError for what ends the connection, after all that came before."""
         try:
             yield from self._read(data)
@@ -116,7 +116,7 @@ class HTTP2Call:
             self._over = True  # the library may take nothing more
             raise
 
-    def _read(self, data: bytes) -> Iterator[Heard]:
+    def _read(self, data: bytes) -> Iterator[Received]:
         self._input += data
         while self._input and not self._over:
             whole = self._cut()
@@ -158,7 +158,7 @@ class HTTP2Call:
             told = " ".join(whole[_HEAD + 8 :].decode("utf-8", "replace").split())
             raise ConnectionFailed(f"{self._where} goes away: {told or _name(code)}")
 
-    def _hear(self, event: events.Event) -> Iterator[Heard]:
+    def _hear(self, event: events.Event) -> Iterator[Received]:
         if isinstance(event, events.ResponseReceived):
             self._fields = _fields(event.headers)
             if event.stream_ended is None:

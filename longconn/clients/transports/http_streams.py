@@ -24,8 +24,8 @@ from longconn.clients.centrifugo import member
 from longconn.clients.endpoints import explain
 from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn, Refused
 from longconn.clients.events import JSONObject
-from longconn.clients.http_connections import Connections, RequestBody
-from longconn.clients.transports.base import Listener, Means, TransportFactory
+from longconn.clients.http_connections import HTTPConnections, RequestBody
+from longconn.clients.transports.base import TransportConfiguration, TransportFactory, TransportListener
 from longconn.clients.transports.emulation import Emulation
 from longconn.clients.transports.json_frames import Lines, read_lines, write_frame
 from longconn.clients.transports.sockets import status_error
@@ -60,17 +60,17 @@ class _Down(ABC):
     def lines_of(self, lines: list[bytes]) -> list[bytes]:
         """The objects in lines that came, as JSON."""
 
-    def __init__(self, address: Address, means: Means, listener: Listener) -> None:
+    def __init__(self, address: Address, configuration: TransportConfiguration, listener: TransportListener) -> None:
         self._address = address
         self._listener = listener
-        self._connections = Connections(address, means)
+        self._connections = HTTPConnections(address, configuration)
         path, _, query = address.path.partition("?")
         for each in (STREAM, EVENTS):
             path = path.removesuffix(each)
         self._base = f"{address.scheme.removesuffix('s') + 's' * address.secure}://{address.netloc}{path.rstrip('/')}"
         self._query = query
-        self._up = Emulation(self._connections, self.url("/emulation"), means, self.fail)
-        self._agent = Agent.usingEndpointFactory(means.reactor, self._connections)
+        self._up = Emulation(self._connections, self.url("/emulation"), configuration, self.fail)
+        self._agent = Agent.usingEndpointFactory(configuration.reactor, self._connections)
         self._asking: Deferred[Any] | None = None
         self._body: Any = None
         self._error: ClientError | None = None

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from longconn.clients.address import Address
 from longconn.clients.endpoints import endpoint_for, explain
 from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn, Refused
-from longconn.clients.transports.base import Listener, Means
+from longconn.clients.transports.base import TransportConfiguration, TransportListener
 
 #: Statuses of servers that are there, but not able to serve now (RFC 9110, section 15.6).
 _LATER = (408, 425, 429, 500, 502, 503, 504)
@@ -26,12 +26,12 @@ def status_error(status: int, where: str) -> ClientError:
     return NotLongconn(f"{where} answered HTTP {status}: this is no longconn server, or not its path")
 
 
-class Socket:
+class SocketTransport:
     """One socket, from connecting to its loss. Its protocol calls `on_connection_lost`."""
 
-    def __init__(self, address: Address, means: Means, listener: Listener) -> None:
+    def __init__(self, address: Address, configuration: TransportConfiguration, listener: TransportListener) -> None:
         self.address = address
-        self.means = means
+        self.configuration = configuration
         self.listener = listener
         self._dialling: Deferred[IProtocol] | None = None
         self.protocol: Any = None
@@ -40,7 +40,7 @@ class Socket:
         self._lost = False
 
     def dial(self, factory: Any) -> None:
-        self._dialling = endpoint_for(self.address, self.means).connect(factory)
+        self._dialling = endpoint_for(self.address, self.configuration).connect(factory)
         self._dialling.addCallbacks(self._on_dialled, self._on_not_dialled)
 
     def _on_dialled(self, protocol: IProtocol) -> None:

@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 from longconn.clients.address import Address
 from longconn.clients.errors import AddressError, NotLongconn
 from longconn.clients.events import JSONObject
-from longconn.clients.transports.base import Listener, Means, TransportFactory
+from longconn.clients.transports.base import TransportConfiguration, TransportFactory, TransportListener
 from longconn.clients.transports.json_frames import Lines, foreign, read_lines, write_frame
-from longconn.clients.transports.sockets import Socket
+from longconn.clients.transports.sockets import SocketTransport
 
 
 def transports(address: Address) -> list[TransportFactory]:
@@ -67,11 +67,11 @@ class _Factory(Factory):
         return _LineProtocol(self._socket)
 
 
-class TCPTransport(Socket):
+class TCPTransport(SocketTransport):
     """tcp:// and tls://"""
 
-    def __init__(self, address: Address, means: Means, listener: Listener) -> None:
-        super().__init__(address, means, listener)
+    def __init__(self, address: Address, configuration: TransportConfiguration, listener: TransportListener) -> None:
+        super().__init__(address, configuration, listener)
         self._first: Sequence[JSONObject] = ()
 
     def open(self, first: Sequence[JSONObject]) -> None:

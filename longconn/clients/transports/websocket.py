@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from longconn.clients.address import Address
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn
 from longconn.clients.events import JSONObject
-from longconn.clients.transports.base import Listener, Means, TransportFactory
+from longconn.clients.transports.base import TransportConfiguration, TransportFactory, TransportListener
 from longconn.clients.transports.json_frames import MOST, foreign, read_frame, write_frame
-from longconn.clients.transports.sockets import Socket, status_error
+from longconn.clients.transports.sockets import SocketTransport, status_error
 
 #: Where servers have it, if a URL names no path.
 PATH = "/connection/websocket"
@@ -56,11 +56,11 @@ class _Protocol(WebSocketClientProtocol):
         self.longconn_socket.on_closed(self, reason)
 
 
-class WebSocketTransport(Socket):
+class WebSocketTransport(SocketTransport):
     """ws:// and wss://"""
 
-    def __init__(self, address: Address, means: Means, listener: Listener) -> None:
-        super().__init__(address, means, listener)
+    def __init__(self, address: Address, configuration: TransportConfiguration, listener: TransportListener) -> None:
+        super().__init__(address, configuration, listener)
         self._first: Sequence[JSONObject] = ()
         self.opened = False
         # The first bytes that came, and how many before it was open; whether they begin a handshake's answer.
@@ -72,7 +72,9 @@ class WebSocketTransport(Socket):
         self._first = first
         address = self.address
         path = PATH + address.path.removeprefix("/") if address.path[:2] in ("", "/", "/?", "?") else address.path
-        factory: Any = WebSocketClientFactory(f"{address.scheme}://{address.netloc}{path}", reactor=self.means.reactor)
+        factory: Any = WebSocketClientFactory(
+            f"{address.scheme}://{address.netloc}{path}", reactor=self.configuration.reactor
+        )
         factory.noisy = False
         if ":" in address.host:
             factory.host = f"[{address.host}]"  # as the Host header has it (RFC 9110, section 7.2)

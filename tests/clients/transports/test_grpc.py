@@ -126,7 +126,7 @@ class GRPCTests(Suite, GRPCCase):
         subscription = self.subscribed(ann)
         for number in range(1030):
             self.get(bob.publish("news", number))
-        self.assertTrue(ann._connection._link._paused)
+        self.assertTrue(ann._connection._current._paused)
         self.network.advance(300)
         self.assertEqual([self.next(subscription).data for _ in range(1030)], list(range(1030)))
         self.network.advance(300)
