@@ -1,9 +1,9 @@
-"""One connection of a client: its transport, its conversation, and what notices that it is dead."""
+"""One attempt to connect, and the connection that comes of it: its transport, its commands, its liveness."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from longconn.clients.address import Address
 from longconn.clients.centrifugo import Answer, Command, Ping, Push, ReplyMatcher, member
@@ -13,59 +13,59 @@ from longconn.clients.events import JSONObject
 from longconn.clients.recovery import GapError
 from longconn.clients.transports.base import TransportConfiguration, TransportFactory
 
-#: Seconds that a ping may be late.
+#: Seconds by which a ping of the server may be late.
 LATENESS = 10.0
-#: Seconds for a clean end, before the connection is broken off.
-FAREWELL = 1.0
+#: Seconds for a clean end, before the connection is aborted.
+CLOSE_TIMEOUT = 1.0
 
 
 class ConnectTimeout(ConnectionFailed):
-    """No answer to `connect` came in time."""
-
-
-class Owner(Protocol):
-    """Who is told of a link."""
-
-    def on_push(self, push: Push) -> None: ...
-
-    def on_answered(self) -> None:
-        """No command waits for an answer any more."""
-
-    def on_link_lost(self, link: ConnectionAttempt, error: ClientError, retry_after: float) -> None:
-        """The connection is gone, and nothing of it is left. Told once."""
+    """The server did not answer `connect` in time."""
 
 
 class ConnectionAttempt:
-    """An attempt to connect, and the connection that comes of it.
+    """Connects once. `connected` turns true when the server has answered `connect`, and false when the end begins.
 
-    `connected` turns true when the server answers `connect`. Then each object is acted on in order.
+    `on_push` gets the server's pushes, except that of a disconnect. `on_idle` is called when all commands have their
+    answers. `on_lost` is called once, when nothing is left of the connection, with the reason and the seconds that
+    the server asks to wait before the next attempt.
     """
 
     def __init__(
-        self, factory: TransportFactory, address: Address, configuration: TransportConfiguration, owner: Owner
+        self,
+        factory: TransportFactory,
+        address: Address,
+        configuration: TransportConfiguration,
+        *,
+        on_push: Callable[[Push], None],
+        on_idle: Callable[[], None],
+        on_lost: Callable[[ClientError, float], None],
     ) -> None:
-        self._owner = owner
+        self._on_push = on_push
+        self._on_idle = on_idle
+        self._on_lost = on_lost
         self._address = address
-        self._configuration = configuration
+        self._timeout = configuration.timeout
         self._calls = DelayedCalls(configuration.reactor)
-        self._conversation = ReplyMatcher()
+        self._matcher = ReplyMatcher()
         self._transport = factory(address, configuration, self)
         self.connected = False
-        # What ended it, once something did; the transport may take a while to be gone.
+        # Why it ends. The transport may still be there for a while.
         self._error: ClientError | None = None
-        self._patience = 0.0
-        self._heard_at = self._answered_at = self._calls.seconds()
-        self._pongs = False
+        # Seconds without a byte after which the server counts as dead; 0: it sends no pings.
+        self._silence = 0.0
+        self._received_at = self._answered_at = self._calls.seconds()
+        self._sends_pongs = False
         self._held = self._paused = False
-        self._watch: Any = None
-        self._answer_watch: Any = None
+        self._silence_call: Any = None
+        self._answer_call: Any = None
 
-    # Out.
+    # Sending.
 
-    def open(self, connect: Command, patience: float) -> None:
-        """Connect, and introduce ourselves; an answer is waited for as many seconds."""
-        self._watch = self._calls.call(patience, self._on_late)
-        self._transport.open([self._conversation.say(connect)])
+    def open(self, connect: Command, timeout: float) -> None:
+        """Connect, and send `connect`. The answer has to come within `timeout` seconds."""
+        self._silence_call = self._calls.call(timeout, self._on_connect_timeout)
+        self._transport.open([self._matcher.add(connect)])
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send commands, in one piece."""
@@ -74,116 +74,114 @@ class ConnectionAttempt:
         now = self._calls.seconds()
         for each in commands:
             each.sent_at = now
-        objects = [self._conversation.say(each) for each in commands]
-        self._look_at_reading()  # the answers are wanted
-        if self._answer_watch is None:
-            self._answer_watch = self._calls.call(self._configuration.timeout, self._look_for_answers)
+        objects = [self._matcher.add(each) for each in commands]
+        self._pause_or_resume()  # the answers have to be read
+        if self._answer_call is None:
+            self._answer_call = self._calls.call(self._timeout, self._check_answers)
         self._transport.send(objects)
 
     def hold(self, held: bool) -> None:
-        """Whether reading is to be stopped: where somebody does not keep up, and no answer is waited for."""
+        """Stop or resume reading. While a command waits for its answer, reading goes on in any case."""
         self._held = held
-        self._look_at_reading()
+        self._pause_or_resume()
 
-    def _look_at_reading(self) -> None:
-        pause = self._held and self.connected and not self._conversation.pending
+    def _pause_or_resume(self) -> None:
+        pause = self._held and self.connected and not self._matcher.pending
         if pause == self._paused or self._error is not None:
             return
         self._paused = pause
-        self._calls.cancel(self._watch)
-        self._watch = None
+        self._calls.cancel(self._silence_call)
+        self._silence_call = None
         if pause:
             self._transport.pause()
-            self._stay()
+            self._show_life()
         else:
-            self._heard_at = self._calls.seconds()
-            self._look_alive()
+            self._received_at = self._calls.seconds()
+            self._check_silence()
             self._transport.resume()
 
     # Time.
 
-    def _on_late(self) -> None:
-        self.fail(ConnectTimeout(f"{self._address.netloc}: no answer within {self._configuration.timeout:g} s"))
+    def _on_connect_timeout(self) -> None:
+        self.fail(ConnectTimeout(f"{self._address.netloc}: no answer within {self._timeout:g} s"))
 
-    def _look_alive(self) -> None:
-        """The peer is dead when it was silent for longer than it said that it would be."""
-        if not self._patience:
+    def _check_silence(self) -> None:
+        """The server is dead when nothing came for longer than the interval of its pings."""
+        if not self._silence:
             return
-        left = self._heard_at + self._patience - self._calls.seconds()
+        left = self._received_at + self._silence - self._calls.seconds()
         if left <= 0:
-            self.fail(ConnectionFailed(f"nothing came from the server for {self._patience:g} s"))
+            self.fail(ConnectionFailed(f"nothing came from the server for {self._silence:g} s"))
         else:
-            self._watch = self._calls.call(left, self._look_alive)
+            self._silence_call = self._calls.call(left, self._check_silence)
 
-    def _stay(self) -> None:
-        """While nothing is read, its pings are not either: tell the server that we are there."""
-        if self._pongs:
-            ping = self._conversation.say(Command("ping", {}, lambda answer: None))
-            self._conversation.pending.pop(ping["id"])
+    def _show_life(self) -> None:
+        """Send pings of our own while reading is paused: the server's pings are not read then, and get no pong."""
+        if self._sends_pongs:
+            ping = self._matcher.add(Command("ping", {}, lambda answer: None))
+            self._matcher.pending.pop(ping["id"])
             self._transport.send([ping])
-            self._watch = self._calls.call(self._patience - LATENESS, self._stay)
+            self._silence_call = self._calls.call(self._silence - LATENESS, self._show_life)
 
-    def _look_for_answers(self) -> None:
-        """Commands are answered in order: the oldest is given up when there was no answer at all for too long."""
-        self._answer_watch = None
-        pending = self._conversation.pending
+    def _check_answers(self) -> None:
+        """Give up the oldest command when no answer at all came for too long. Answers come in the commands' order."""
+        self._answer_call = None
+        pending = self._matcher.pending
         while pending:
             number, oldest = next(iter(pending.items()))
-            left = max(oldest.sent_at, self._answered_at) + self._configuration.timeout - self._calls.seconds()
+            left = max(oldest.sent_at, self._answered_at) + self._timeout - self._calls.seconds()
             if left > 0:
-                self._answer_watch = self._calls.call(left, self._look_for_answers)
+                self._answer_call = self._calls.call(left, self._check_answers)
                 return
             del pending[number]
-            text = f"no answer within {self._configuration.timeout:g} s"
-            oldest.on_answer(ConnectionFailed(text) if oldest.repeatable else _unknown(oldest, text))
-        self._look_at_reading()
+            text = f"no answer within {self._timeout:g} s"
+            oldest.on_answer(ConnectionFailed(text) if oldest.repeatable else outcome_unknown(oldest, text))
+        self._pause_or_resume()
 
-    # In.
+    # Receiving.
 
     def on_objects(self, objects: Sequence[JSONObject]) -> None:
-        self._heard_at = self._calls.seconds()
+        self._received_at = self._calls.seconds()
         for each in objects:
             if self._error is not None:
                 return
             try:
-                self._hear(each)
+                self._on_object(each)
             except (NotLongconn, GapError) as error:
-                self.fail(error if isinstance(error, NotLongconn) else ConnectionFailed(str(error)))
-                return
+                self.fail(error)
 
-    def _hear(self, value: JSONObject) -> None:
-        heard = self._conversation.hear(value)
-        if isinstance(heard, Ping):
-            if self._pongs:
+    def _on_object(self, value: JSONObject) -> None:
+        received = self._matcher.read(value)
+        if isinstance(received, Ping):
+            if self._sends_pongs:
                 self._transport.send([{}])
-        elif isinstance(heard, Answer):
-            self._answered_at = self._heard_at
-            heard.command.on_answer(heard.result)
-            if not self._conversation.pending:
-                self._look_at_reading()
-                self._owner.on_answered()
-        elif isinstance(heard, Push):
-            if heard.kind == "disconnect":
-                value = heard.value
-                code, reason = member(value, "code", int, 0), member(value, "reason", str, "")
-                self.fail(Disconnected(code, reason, member(value, "reconnect", bool, False)))
-            else:
-                self._owner.on_push(heard)
+        elif isinstance(received, Answer):
+            self._answered_at = self._received_at
+            received.command.on_answer(received.result)
+            if not self._matcher.pending:
+                self._pause_or_resume()
+                self._on_idle()
+        elif isinstance(received, Push) and received.kind == "disconnect":
+            value = received.value
+            code, reason = member(value, "code", int, 0), member(value, "reason", str, "")
+            self.fail(Disconnected(code, reason, member(value, "reconnect", bool, False)))
+        elif isinstance(received, Push):
+            self._on_push(received)
 
-    def greet(self, result: JSONObject) -> None:
-        """The server has answered `connect`: the result says how often it gives a sign of life."""
+    def on_connected(self, result: JSONObject) -> None:
+        """The server has accepted `connect`. Its result says how often the server sends pings."""
         self.connected = True
-        self._calls.cancel(self._watch)
-        self._watch = None
+        self._calls.cancel(self._silence_call)
+        self._silence_call = None
         ping = member(result, "ping", int, 0)
-        self._pongs = bool(ping) and member(result, "pong", bool, False)
-        self._patience = ping + LATENESS if ping else 0.0
-        self._look_alive()
+        self._sends_pongs = bool(ping) and member(result, "pong", bool, False)
+        self._silence = ping + LATENESS if ping else 0.0
+        self._check_silence()
 
     # The end.
 
     def fail(self, error: ClientError) -> None:
-        """Give the connection up."""
+        """Abort the connection."""
         if self._error is None:
             self._end(error)
             self._transport.abort()
@@ -192,14 +190,14 @@ class ConnectionAttempt:
         """End the connection cleanly, in bounded time."""
         if self._error is None:
             self._end(error)
-            self._calls.call(FAREWELL, self._transport.abort)
+            self._calls.call(CLOSE_TIMEOUT, self._transport.abort)
             if self._paused:
-                self._transport.resume()  # the other one's end is to be read
+                self._transport.resume()  # otherwise the server's end of the connection is never read
             self._transport.close()
 
     def _end(self, error: ClientError) -> None:
         self._error = error
-        # What is asked from now on is for the next connection, though this one may take a while to be gone.
+        # Commands from now on wait for the next connection, though this transport may still be there for a while.
         self.connected = False
         self._calls.cancel_all()
 
@@ -208,14 +206,15 @@ class ConnectionAttempt:
             self._error = error
         self._calls.cancel_all()
         self.connected = False
-        self._owner.on_link_lost(self, self._error, retry_after)
+        self._on_lost(self._error, retry_after)
 
     def take_pending(self) -> list[Command]:
-        """The commands whose answers will not come, once it is lost."""
-        commands = list(self._conversation.pending.values())
-        self._conversation.pending.clear()
+        """The commands that get no answer any more, once the connection is lost."""
+        commands = list(self._matcher.pending.values())
+        self._matcher.pending.clear()
         return commands
 
 
-def _unknown(command: Command, why: str) -> OutcomeUnknown:
+def outcome_unknown(command: Command, why: object) -> OutcomeUnknown:
+    """The error of a command whose answer was lost."""
     return OutcomeUnknown(f"whether {command.method} was carried out is not known: {why}")

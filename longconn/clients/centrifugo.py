@@ -1,12 +1,12 @@
-"""Centrifugo's client protocol from the client's side, for one connection: objects in, objects out, no I/O.
+"""Centrifugo's client protocol in JSON, from the client's side and without I/O: decoded objects in, objects out.
 
     command   {"id": 1, "subscribe": {"channel": "c"}}
     reply     {"id": 1, "subscribe": {…}}  or  {"id": 1, "error": {"code", "message", "temporary"}}
     push      {"push": {"channel": "c", "pub": {"data": …, "offset": 8, "info": {…}}}}
-    ping      {}, answered by {} where the answer to `connect` says `pong`
+    ping      {}, answered by {} where the reply to `connect` has `pong`
 
-Zero fields are left out, unknown ones ignored. The definitions are `definitions/client.proto` in the public
-repository centrifugal/protocol.
+Servers leave out members that are zero, and clients ignore members that they do not know. The protocol's definition
+is `definitions/client.proto` in the public repository centrifugal/protocol.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from longconn.clients.events import JSONObject
 
 _T = TypeVar("_T")
 
-#: Kinds of pushes that are acted on; others are ignored, as the protocol asks.
+#: Kinds of pushes that are acted on. The protocol says to ignore the others.
 _KINDS = ("pub", "join", "leave", "unsubscribe", "disconnect", "refresh")
-#: Error replies that came before anything was done (centrifugal/centrifuge, `errors.go`).
+# Codes of error replies (centrifugal/centrifuge, `errors.go`). The server has done nothing when it sends one of these.
+ALREADY_SUBSCRIBED = 105
+TOKEN_EXPIRED = 109
 TOO_MANY_REQUESTS = 111
 UNRECOVERABLE = 112
-TOKEN_EXPIRED = 109
-ALREADY_SUBSCRIBED = 105
 
 
 @dataclass(eq=False, slots=True)
 class Command:
-    """A command that waits for its answer. `repeatable`: doing it twice is as doing it once."""
+    """A command and its callback. `repeatable`: sending it twice does no harm."""
 
     method: str
     body: JSONObject
     on_answer: Callable[[JSONObject | ClientError], None]
     repeatable: bool = False
-    #: until when it waits for a connection, by the reactor's clock
+    #: how long it waits for a connection, as a time of the reactor's clock
     deadline: float = 0.0
     #: when it was sent
     sent_at: float = 0.0
-    #: nobody waits for it any more
+    #: the caller does not want the answer any more
     given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A command's reply."""
+    """The reply to a command."""
 
     command: Command
     result: JSONObject | Refused
@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What the server says of its own accord. `channel` is empty for what concerns the connection."""
+    """A message that no command asked for. `channel` is empty if it is about the connection."""
 
     channel: str
     kind: str
@@ -64,28 +64,28 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """The server asks for a sign of life, or gives one."""
+    """A ping of the server."""
 
 
 Received: TypeAlias = Answer | Push | Ping
 
 
 class ReplyMatcher:
-    """Numbers commands, and tells what objects mean."""
+    """Numbers the commands of one connection, and finds the command that a reply answers."""
 
     def __init__(self) -> None:
         self._last = 0
-        #: commands that wait for their answers, in the order in which they were sent
+        #: commands without an answer yet by number, in the order in which they were sent
         self.pending: dict[int, Command] = {}
 
-    def say(self, command: Command) -> JSONObject:
-        """The object that sends a command."""
+    def add(self, command: Command) -> JSONObject:
+        """Number a command; returns the object to send."""
         self._last += 1
         self.pending[self._last] = command
         return {"id": self._last, command.method: command.body}
 
-    def hear(self, value: JSONObject) -> Received | None:
-        """What an object of the server means; None for what is to be ignored. Raises NotLongconn."""
+    def read(self, value: JSONObject) -> Received | None:
+        """Read an object of the server; None if it is to be ignored. Raises NotLongconn."""
         if not value:
             return Ping()
         number = value.get("id")
@@ -96,7 +96,7 @@ class ReplyMatcher:
             if command.body and value == {"id": number, command.method: command.body}:
                 raise NotLongconn("this is no longconn server: it sends back what it gets")
             answer = Answer(command, _result(value, command.method))
-            del self.pending[number]  # only now: what is no answer leaves it waiting
+            del self.pending[number]  # after _result: a malformed answer leaves the command pending
             return answer
         push = value.get("push")
         if not isinstance(push, dict):
@@ -117,7 +117,7 @@ def _result(value: JSONObject, method: str) -> JSONObject | Refused:
 
 
 def member(value: JSONObject, name: str, kind: type[_T], absent: _T) -> _T:
-    """A member of an object of the server's. Raises NotLongconn if it is of another kind."""
+    """A member of an object of the server; `absent` if it is missing or null. Raises NotLongconn for another type."""
     found: Any = value.get(name)
     if found is None:
         return absent

@@ -1,4 +1,4 @@
-"""Delayed calls that are given up together."""
+"""Delayed calls of the reactor that are cancelled together."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ class DelayedCalls:
         self._calls: set[Any] = set()
 
     def seconds(self) -> float:
+        """The reactor's time."""
         now: float = self._reactor.seconds()
         return now
 
     def call(self, delay: float, function: Callable[[], None]) -> Any:
-        """Call in `delay` seconds; what is given back is for `cancel`."""
+        """Call `function` in `delay` seconds. The result can be passed to `cancel`."""
 
         def run() -> None:
             self._calls.discard(call)
@@ -29,7 +30,7 @@ class DelayedCalls:
         return call
 
     def cancel(self, call: Any) -> None:
-        """Give a call up; one that was made already, or None, is nothing to give up."""
+        """Cancel a call. Does nothing for None, and for a call that was made or cancelled already."""
         if call in self._calls:
             self._calls.discard(call)
             call.cancel()

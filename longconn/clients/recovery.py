@@ -1,9 +1,9 @@
-"""Where a subscription stands, from one connection to the next: what to ask for, and what the answers mean."""
+"""The recovery position of a subscription, and how subscribes, publications and histories are read."""
 
 from __future__ import annotations
 
 from longconn.clients.centrifugo import member
-from longconn.clients.errors import ClientError, NotLongconn
+from longconn.clients.errors import ConnectionFailed, NotLongconn
 from longconn.clients.events import (
     Event,
     HistoryPage,
@@ -19,21 +19,21 @@ from longconn.clients.events import (
 NO_POSITION = Position("", 0)
 
 
-class GapError(ClientError):
-    """A publication is missing: the channel is to be subscribed to anew, from the last position."""
+class GapError(ConnectionFailed):
+    """A publication is missing. A new connection recovers it from the last position."""
 
 
 class RecoveryPosition:
-    """One subscription's place. `position` is after the last event that came."""
+    """Where one subscription goes on after a lost connection. `position` is that after the last event that came."""
 
     def __init__(self, channel: str, since: Position | None, recover: bool, join_leave: bool) -> None:
         self.channel = channel
         self.position = since or NO_POSITION
         self._recover = recover
         self._join_leave = join_leave
-        # Where to go on from at the next subscribe; None to take what comes.
+        # The position that the next subscribe asks to recover from; None to recover nothing.
         self._since = since
-        self._been_here = False
+        self._was_subscribed = False
         # Whether the channel counts its publications.
         self._counted = False
 
@@ -49,35 +49,35 @@ class RecoveryPosition:
         return body
 
     def forget(self) -> None:
-        """The server refuses the position: the next request is without; its answer is then told as a loss."""
+        """The server refused the position. The next request has none, and its answer gives a `Lost`."""
         self._since = None
 
     def on_subscribed(self, result: JSONObject) -> list[Event]:
-        """What a SubscribeResult brings. Raises NotLongconn."""
+        """The events of a SubscribeResult. Raises NotLongconn."""
         old, asked = self.position, self._since is not None
         self._counted = member(result, "recoverable", bool, False) or member(result, "positioned", bool, False)
         now = read_position(result) if self._counted else NO_POSITION
         events: list[Event]
         if asked and member(result, "recovered", bool, False):
             events = list(read_publications(self.channel, now.epoch, result))
-        elif self._recover and (self._been_here or old != NO_POSITION or asked):
+        elif self._recover and (self._was_subscribed or old != NO_POSITION or asked):
             events = [Lost(self.channel, old, now)]
         else:
             events = []
         self.position = now
-        self._been_here = True
+        self._was_subscribed = True
         self._since = now if self._recover and self._counted else None
         return events
 
     def on_push(self, kind: str, value: JSONObject) -> list[Event]:
-        """What a push brings. Raises NotLongconn, and GapError where a publication is missing before this one."""
+        """The events of a push. Raises NotLongconn, and GapError if a publication before this one is missing."""
         if kind != "pub":
             who = read_member(member(value, "info", dict, {}))
             return [Joined(self.channel, who) if kind == "join" else Left(self.channel, who)]
         publication = read_publication(self.channel, self.position.epoch, value)
         if self._counted and publication.offset:
             if publication.offset <= self.position.offset:
-                return []  # it came with the answer to the subscribe
+                return []  # the answer to the subscribe had it already
             if publication.offset > self.position.offset + 1:
                 raise GapError(f"publications of {self.channel} are missing")
             self.position = Position(self.position.epoch, publication.offset)
@@ -96,29 +96,26 @@ def read_publications(channel: str, epoch: str, result: JSONObject) -> list[Publ
 
 
 def read_publication(channel: str, epoch: str, value: object) -> Publication:
-    """A Publication. Its `time` is in milliseconds there, where a server tells it."""
+    """A Publication. Its `time` is in milliseconds on the wire, and optional."""
     if not isinstance(value, dict):
         raise NotLongconn("this is no longconn server: a publication in its answer is no object")
-    info = member(value, "info", dict, {})
-    who = read_member(info)
+    who = read_member(member(value, "info", dict, {}))
     time = member(value, "time", int, 0)
     offset = member(value, "offset", int, 0)
-    return Publication(
-        channel, offset, epoch, value.get("data"), who.name, who.client, time / 1000 if time else None
-    )  # fmt: skip
+    return Publication(channel, offset, epoch, value.get("data"), who.name, who.client, time / 1000 if time else None)
 
 
 def read_member(info: JSONObject) -> Member:
-    """A ClientInfo. Who has no name in its `conn_info` goes by its user, or else its id."""
+    """A ClientInfo. The name is that of its `conn_info`, else its user, else its client's id."""
     client, user = member(info, "client", str, ""), member(info, "user", str, "")
-    told = info.get("conn_info")
-    given = told.get("name") if isinstance(told, dict) else None
+    conn_info = info.get("conn_info")
+    given = conn_info.get("name") if isinstance(conn_info, dict) else None
     name = given if given and isinstance(given, str) else user
     return Member(client, user, name or client, bool(name) and member(info, "named", bool, True))
 
 
 def read_members(result: JSONObject) -> list[Member]:
-    """A PresenceResult, in the order of names."""
+    """The members of a PresenceResult, sorted by name."""
     found = member(result, "presence", dict, {})
     members = [read_member(each) for each in found.values() if isinstance(each, dict)]
     return sorted(members, key=lambda each: (each.name, each.client))

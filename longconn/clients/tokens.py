@@ -1,4 +1,4 @@
-"""Tokens: asked of the program, and brought to the server anew before they expire."""
+"""Tokens: the program gives them, and they are renewed at the server before they expire."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from longconn.clients.errors import ClientError, ConnectionFailed, OutcomeUnknow
 from longconn.clients.events import JSONObject
 
 Token: TypeAlias = str | Callable[[], Deferred[str]]
-#: Seconds before it expires, at most, that a token is asked for anew.
+#: Seconds before a token expires that the next one is asked for; less for a token that lives less than 40 s.
 _AHEAD = 10.0
 
 
 def ask_token(token: Token) -> Deferred[str]:
-    """A token. Fails with a ClientError: what the program's callable raised, told in one line."""
+    """A token. Fails with a ClientError: an exception of the program's callable becomes one, with one line of text."""
 
     def failed(failure: Failure) -> str:
         error = failure.value
@@ -33,16 +33,16 @@ def ask_token(token: Token) -> Deferred[str]:
 
 
 def error_of(failure: Failure) -> ClientError:
-    """What `ask_token` failed with."""
+    """The error of a failed `ask_token`."""
     error = failure.value
     assert isinstance(error, ClientError)
     return error
 
 
 class Renewal:
-    """Renews one token. `send` brings it to the server, and calls back with the answer; `end` is told a refusal.
+    """Renews one token. `send` brings it to the server and calls back with the answer; `end` is called on a refusal.
 
-    What fails otherwise is tried again: until it has expired, and for a while after, the server waits.
+    After any other error it tries again: the server accepts a new token for a while after the old one has expired.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Renewal:
         self._send = send
         self._end = end
         self._call: Any = None
-        # What was asked for before the last `expect` or `stop` counts no more.
+        # Answers that were asked for before the last `expect` or `stop` are ignored.
         self._round = 0
 
     def expect(self, result: JSONObject) -> None:
-        """An answer, or a push, says whether it expires and when. Raises NotLongconn."""
+        """Read from an answer, or from a push, when the token expires. Raises NotLongconn."""
         self.stop()
         self._backoff.reset()
         if member(result, "expires", bool, False) and callable(self._token):
