@@ -1,35 +1,35 @@
-"""The way up of the structured protocol over HTTP: POSTs, one at a time, so that commands stay in order."""
+"""Commands over HTTP: POSTs to /emulation, one at a time, so that commands stay in order."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from longconn.clients.backoff import Backoff
-from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.endpoints import explain
 from longconn.clients.errors import ClientError, ConnectionFailed
 from longconn.clients.events import JSONObject
-from longconn.clients.http_connections import HTTPConnections, RequestBody
+from longconn.clients.http_connections import HTTPConnections, RequestBody, address_of
 from longconn.clients.transports.base import TransportConfiguration
 from longconn.clients.transports.json_frames import write_json
 
-#: Bytes of commands in one POST, if it is more than one command. Servers refuse more than they have room for.
+#: Bytes of commands in one POST, if it is more than one command. Servers limit a request's body.
 MOST_AT_ONCE = 64 * 1024
-#: Seconds for which a connection is kept between two POSTs: less than servers keep it, which would race with a POST.
+#: Seconds for which a connection is kept between two POSTs. Servers keep it longer, so that none closes it in a POST.
 _KEPT = 30
-_TOO_MANY = 429
+_TOO_MANY_REQUESTS = 429
 
 
 class _Drain(Protocol):
-    """Reads a body to its end, so that its connection can be used again."""
+    """Reads a body to its end and drops it, so that its connection can be used again."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
@@ -39,7 +39,7 @@ class _Drain(Protocol):
 
 
 class Emulation:
-    """Sends commands of the session that `start` names. `fail` is told when a POST does not get through."""
+    """Sends commands of the session that `start` names. `fail` is called when a POST does not get through."""
 
     def __init__(
         self,
@@ -48,86 +48,80 @@ class Emulation:
         configuration: TransportConfiguration,
         fail: Callable[[ClientError], None],
     ) -> None:
-        self._address = connections.address
+        self._address = address_of(URI.fromBytes(url))
         self._url = url
         self._configuration = configuration
         self._fail = fail
         self._pool = HTTPConnectionPool(configuration.reactor)
         self._pool.maxPersistentPerHost = 1
         self._pool.cachedConnectionTimeout = _KEPT
-        # Never by itself: what was sent once may have been acted on.
+        # A command that was sent once may have been carried out.
         self._pool.retryAutomatically = False
         self._agent = Agent.usingEndpointFactory(configuration.reactor, connections, self._pool)
-        self._calls = DelayedCalls(configuration.reactor)
         self._backoff = Backoff(lambda: 0.0)
         self._session = self._node = ""
         self._waiting: deque[bytes] = deque()
-        self._posting: Deferred[Any] | None = None
+        self._posting: Deferred[None] | None = None
         self._busy = False
         self._stopped = False
 
     def start(self, session: str, node: str) -> None:
-        """The answer to `connect` says who we are."""
+        """The answer to `connect` names the session."""
         self._session, self._node = session, node
 
     def send(self, objects: Sequence[JSONObject]) -> None:
         self._waiting.extend([write_json(each) for each in objects])
-        self._post_next()
+        if not self._busy and not self._stopped:
+            self._busy = True
+            self._posting = Deferred.fromCoroutine(self._post_waiting())
+            self._posting.addErrback(self._on_failure)
 
     def stop(self) -> None:
-        """Send no more."""
+        """Send no more commands."""
         self._stopped = True
         self._waiting.clear()
-        self._calls.cancel_all()
-        posting, self._posting = self._posting, None
-        if posting is not None:
-            posting.cancel()
+        if self._posting is not None:
+            self._posting.cancel()
         self._pool.closeCachedConnections()
 
-    def _post_next(self) -> None:
-        if self._busy or self._stopped or not self._waiting:
-            return
+    def _on_failure(self, failure: Failure) -> None:
+        if not self._stopped:
+            self._fail(explain(failure.value, self._address))
+
+    async def _post_waiting(self) -> None:
+        """POST until no command waits. Raises ClientError, and errors of twisted.web."""
+        while self._waiting:
+            body = self._take_batch()
+            while (status := await self._status_of(body)) == _TOO_MANY_REQUESTS:  # no command of it was carried out
+                await deferLater(self._configuration.reactor, self._backoff.delay())
+            if status == 404:
+                raise ConnectionFailed("the server does not know this session any more")
+            if status not in (200, 204):
+                raise ConnectionFailed(f"commands are answered by HTTP {status}")
+            self._backoff.reset()
+        self._busy = False
+
+    def _take_batch(self) -> bytes:
+        """The body of the next POST."""
         batch = [self._waiting.popleft()]
         size = len(batch[0])
         while self._waiting and size + len(self._waiting[0]) < MOST_AT_ONCE:
             size += len(self._waiting[0]) + 1
             batch.append(self._waiting.popleft())
-        self._busy = True
-        data = b"\n".join(batch).decode()
-        self._post(write_json({"session": self._session, "node": self._node, "data": data}))
+        return write_json({"session": self._session, "node": self._node, "data": b"\n".join(batch).decode()})
 
-    def _post(self, body: bytes) -> None:
+    def _status_of(self, body: bytes) -> Deferred[int]:
+        """POST once; the status of the response, after its body."""
+
+        def drain(response: Any) -> Deferred[int]:
+            drained: Deferred[int] = Deferred()
+            response.deliverBody(_Drain(lambda: drained.callback(int(response.code))))
+            return drained
+
+        def too_late(result: Any, seconds: float) -> Any:
+            raise ConnectionFailed(f"{self._address.netloc}: commands do not get through within {seconds:g} s")
+
         headers = Headers({b"Content-Type": [b"application/json"]})
-        posting: Deferred[Any] = self._agent.request(b"POST", self._url, headers, RequestBody(body).as_producer())
-        posting.addCallback(self._read)
-        posting.addTimeout(self._configuration.timeout, self._configuration.reactor, self._on_late)
-        self._posting = posting
-        posting.addCallbacks(lambda status: self._on_status(status, body), self._on_failure)
-
-    def _read(self, response: Any) -> Deferred[int]:
-        read: Deferred[int] = Deferred()
-        response.deliverBody(_Drain(lambda: read.callback(int(response.code))))
-        return read
-
-    def _on_status(self, status: int, body: bytes) -> None:
-        self._posting = None
-        if self._stopped:
-            return
-        if status == _TOO_MANY:  # none of it was taken
-            self._calls.call(self._backoff.delay(), lambda: self._post(body))
-        elif status in (200, 204):
-            self._busy = False
-            self._backoff.reset()
-            self._post_next()
-        elif status == 404:
-            self._fail(ConnectionFailed("the server does not know this session any more"))
-        else:
-            self._fail(ConnectionFailed(f"commands are answered by HTTP {status}"))
-
-    def _on_failure(self, failure: Failure) -> None:
-        self._posting = None
-        if not self._stopped:
-            self._fail(explain(failure.value, self._address))
-
-    def _on_late(self, _: Any, seconds: float) -> Any:
-        raise ConnectionFailed(f"{self._address.netloc}: commands do not get through within {seconds:g} s")
+        posting: Deferred[Any] = self._agent.request(b"POST", self._url, headers, cast(Any, RequestBody(body)))
+        posting.addCallback(drain)
+        return posting.addTimeout(self._configuration.timeout, self._configuration.reactor, too_late)

@@ -1,8 +1,8 @@
-"""The structured protocol over HTTP: objects down one response that goes on, commands up by POSTs.
+"""Centrifugo's protocol over HTTP: objects come down in one endless response, commands go up by POSTs.
 
 POST /connection/http_stream   body: connect             down: an object a line
 GET  /connection/sse           ?cf_connect=connect       down: server-sent events (WHATWG HTML, section 9.2)
-POST /emulation                {"session", "node", "data"}: 204, or 404 where there is no such session
+POST /emulation                {"session", "node", "data"}: 204, or 404 if there is no such session
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
@@ -32,59 +32,59 @@ from longconn.clients.transports.sockets import status_error
 
 STREAM = "/connection/http_stream"
 EVENTS = "/connection/sse"
-#: Bytes that are read of an answer which is none of the protocol.
-_MOST_TOLD = 4096
-#: Seconds: longer than that nobody is kept away by a server's `retry`.
+#: Bytes that are read of a response which is not a stream.
+_MOST_OTHER = 4096
+#: Seconds: the longest wait that a server's `retry` can ask for.
 _LONGEST_RETRY = 300.0
 
 
 def transports(address: Address) -> list[TransportFactory]:
-    """HTTP streaming, and server-sent events if that does not get through; or the one that the path names."""
+    """HTTP streaming, then server-sent events if that does not get through; or the one that the path names."""
     path, _, _ = address.path.partition("?")
     if path.endswith(STREAM):
         return [HTTPStream]
     return [EventStream] if path.endswith(EVENTS) else [HTTPStream, EventStream]
 
 
-class _Down(ABC):
-    """A response whose body goes on, and POSTs beside it."""
+class _StreamTransport(ABC):
+    """An endless response, and POSTs beside it."""
 
     #: of the response
     content_type = ""
 
     @abstractmethod
     def ask(self, agent: Agent, first: bytes) -> Deferred[Any]:
-        """Make the request that carries the first objects."""
+        """Send the request with the first objects."""
 
     @abstractmethod
-    def lines_of(self, lines: list[bytes]) -> list[bytes]:
-        """The objects in lines that came, as JSON."""
+    def json_lines(self, lines: list[bytes]) -> list[bytes]:
+        """The JSON objects in lines of the response."""
 
     def __init__(self, address: Address, configuration: TransportConfiguration, listener: TransportListener) -> None:
         self._address = address
         self._listener = listener
-        self._connections = HTTPConnections(address, configuration)
+        self._connections = HTTPConnections(configuration)
         path, _, query = address.path.partition("?")
         for each in (STREAM, EVENTS):
             path = path.removesuffix(each)
-        self._base = f"{address.scheme.removesuffix('s') + 's' * address.secure}://{address.netloc}{path.rstrip('/')}"
+        self._base = f"{address.scheme}://{address.netloc}{path.rstrip('/')}"
         self._query = query
-        self._up = Emulation(self._connections, self.url("/emulation"), configuration, self.fail)
+        self._emulation = Emulation(self._connections, self.url("/emulation"), configuration, self.fail)
         self._agent = Agent.usingEndpointFactory(configuration.reactor, self._connections)
         self._asking: Deferred[Any] | None = None
         self._body: Any = None
         self._error: ClientError | None = None
-        # Whether all connections are gone; and whether that was told.
-        self._gone = self._over = False
+        # All connections are gone; and the listener knows it.
+        self._gone = self._told_listener = False
         self._retry_after = 0.0
         self._started = False
 
     def url(self, path: str, *parameters: str) -> bytes:
-        """The URL of one of the protocol's paths. Parameters of the URL that the program gave stay there."""
+        """The URL of one of the protocol's paths, with the parameters of the program's URL."""
         query = "&".join([*parameters, *([self._query] if self._query else [])])
         return f"{self._base}{path}{'?' if query else ''}{query}".encode()
 
-    # Transport.
+    # The interface of transports.
 
     def open(self, first: Sequence[JSONObject]) -> None:
         self._asking = self.ask(self._agent, write_frame(first))
@@ -92,7 +92,7 @@ class _Down(ABC):
 
     def send(self, objects: Sequence[JSONObject]) -> None:
         if self._error is None:
-            self._up.send(objects)
+            self._emulation.send(objects)
 
     def pause(self) -> None:
         if self._body is not None:
@@ -103,7 +103,7 @@ class _Down(ABC):
             self._body.transport.resumeProducing()
 
     def close(self) -> None:
-        # A request that is under way has no cleaner end than its connection's.
+        # HTTP has no cleaner way to end a response that goes on.
         self.abort()
 
     def abort(self) -> None:
@@ -119,22 +119,24 @@ class _Down(ABC):
         retry = response.headers.getRawHeaders("retry-after", [""])[0]
         if retry.isdecimal() and len(retry) < 6:
             self._retry_after = float(retry)
-        right = response.code == 200 and kind == self.content_type
-        self._body = _Body(self, None if right else (response.code, kind))
+        if response.code == 200 and kind == self.content_type:
+            self._body = _StreamBody(self)
+        else:
+            self._body = _OtherBody(self, response.code, kind)
         response.deliverBody(self._body)
 
     def _on_failure(self, failure: Failure) -> None:
         self._asking = None
         self.fail(explain(failure.value, self._address))
-        self._look_over()
+        self._tell_listener()
 
     def on_lines(self, lines: list[bytes]) -> None:
         try:
-            objects = read_lines(self.lines_of(lines))
+            objects = read_lines(self.json_lines(lines))
             if objects and not self._started:
                 self._started = True
                 result = member(objects[0], "connect", dict, {})
-                self._up.start(member(result, "session", str, ""), member(result, "node", str, ""))
+                self._emulation.start(member(result, "session", str, ""), member(result, "node", str, ""))
         except NotLongconn as error:
             self.fail(error)
         else:
@@ -143,11 +145,11 @@ class _Down(ABC):
     def on_retry(self, seconds: float) -> None:
         self._retry_after = seconds
 
-    def on_other(self, status: int, kind: str, told: bytes) -> None:
-        """The answer was another one than a stream; `told` is its start."""
+    def on_other(self, status: int, kind: str, body: bytes) -> None:
+        """The response is not a stream; `body` is its start."""
         where = self._address.netloc
         try:
-            refusal = json.loads(told)["error"]
+            refusal = json.loads(body)["error"]
             error: ClientError = Refused(int(refusal["code"]), str(refusal["message"]), status in (429, 503))
         except (ValueError, TypeError, KeyError, RecursionError):
             error = status_error(status, where)
@@ -158,45 +160,47 @@ class _Down(ABC):
     def on_end(self, failure: Failure) -> None:
         self._body = None
         self.fail(explain(failure.value, self._address))
-        self._look_over()
+        self._tell_listener()
 
     # The end.
 
     def fail(self, error: ClientError) -> None:
-        """Break off all that there is; the listener is told when it is gone."""
+        """Abort everything. The listener is told when all connections are gone."""
         if self._error is not None:
             return
         self._error = error
-        self._up.stop()
+        self._emulation.stop()
         if self._asking is not None:
             self._asking.cancel()
         self._connections.abort().addCallback(self._on_gone)
 
     def _on_gone(self, _: Any) -> None:
         self._gone = True
-        self._look_over()
+        self._tell_listener()
 
-    def _look_over(self) -> None:
-        if self._gone and self._asking is None and self._body is None and not self._over and self._error is not None:
-            self._over = True
-            self._listener.on_lost(self._error, self._retry_after)
+    def _tell_listener(self) -> None:
+        """Call `on_lost` once, when the request, the response and all connections have ended."""
+        error = self._error
+        if self._gone and self._asking is None and self._body is None and not self._told_listener and error is not None:
+            self._told_listener = True
+            self._listener.on_lost(error, self._retry_after)
 
 
-class HTTPStream(_Down):
-    """Objects, a line each."""
+class HTTPStream(_StreamTransport):
+    """HTTP streaming: an object a line."""
 
     content_type = "application/json"
 
     def ask(self, agent: Agent, first: bytes) -> Deferred[Any]:
         headers = Headers({b"Content-Type": [b"application/json"]})
-        return agent.request(b"POST", self.url(STREAM), headers, RequestBody(first).as_producer())
+        return agent.request(b"POST", self.url(STREAM), headers, cast(Any, RequestBody(first)))
 
-    def lines_of(self, lines: list[bytes]) -> list[bytes]:
+    def json_lines(self, lines: list[bytes]) -> list[bytes]:
         return lines
 
 
-class EventStream(_Down):
-    """Server-sent events (WHATWG HTML, section 9.2): each line of data is an object."""
+class EventStream(_StreamTransport):
+    """Server-sent events (WHATWG HTML, section 9.2): each `data` line is an object."""
 
     content_type = "text/event-stream"
 
@@ -204,7 +208,7 @@ class EventStream(_Down):
         headers = Headers({b"Accept": [b"text/event-stream"]})
         return agent.request(b"GET", self.url(EVENTS, f"cf_connect={quote(first, safe='')}"), headers)
 
-    def lines_of(self, lines: list[bytes]) -> list[bytes]:
+    def json_lines(self, lines: list[bytes]) -> list[bytes]:
         found = []
         for line in lines:
             name, _, value = line.rstrip(b"\r").partition(b":")
@@ -215,29 +219,39 @@ class EventStream(_Down):
         return found
 
 
-class _Body(Protocol):
-    """A response's body in pieces. `other` are status and type of an answer that is no stream."""
+class _StreamBody(Protocol):
+    """The body of a stream."""
 
-    def __init__(self, down: _Down, other: tuple[int, str] | None) -> None:
-        self._down = down
-        self._other = other
+    def __init__(self, stream: _StreamTransport) -> None:
+        self._stream = stream
         self._lines = Lines()
-        self._told = b""
 
     def dataReceived(self, data: bytes) -> None:
-        if self._other is not None:
-            self._told += data
-            if len(self._told) > _MOST_TOLD:
-                self._down.on_other(*self._other, self._told)
-            return
         try:
             lines = self._lines.feed(data)
         except NotLongconn as error:
-            self._down.fail(error)
+            self._stream.fail(error)
         else:
-            self._down.on_lines(lines)
+            self._stream.on_lines(lines)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._other is not None:
-            self._down.on_other(*self._other, self._told)
-        self._down.on_end(reason)
+        self._stream.on_end(reason)
+
+
+class _OtherBody(Protocol):
+    """The body of another response."""
+
+    def __init__(self, stream: _StreamTransport, status: int, kind: str) -> None:
+        self._stream = stream
+        self._status = status
+        self._kind = kind
+        self._start = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._start += data
+        if len(self._start) > _MOST_OTHER:
+            self._stream.on_other(self._status, self._kind, self._start)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stream.on_other(self._status, self._kind, self._start)
+        self._stream.on_end(reason)

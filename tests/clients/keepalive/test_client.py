@@ -24,7 +24,7 @@ from longconn.clients.errors import (
     NotLongconn,
 )
 from longconn.clients.keepalive import BodyTooLarge, KeepAliveClient, Response
-from longconn.clients.keepalive.body import DRAIN_BYTES, HIGH_WATER
+from longconn.clients.keepalive.response import DRAIN_BYTES, HIGH_WATER
 from tests.live.certificates import write_certificate
 from tests.live.common import until
 
