@@ -1,4 +1,4 @@
-"""Connecting, with TLS where the URL says so, and what went wrong in one line."""
+"""Endpoints that connect to an address, and the errors of connecting as one line for people."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from longconn.clients.address import Address
 from longconn.clients.errors import CertificateError, ClientError, ConnectionFailed, NotLongconn
 from longconn.clients.transports.base import TransportConfiguration
 
-#: Where `localhost` is, whatever a name server says (RFC 6761, section 6.3).
+#: The addresses of `localhost`, without asking a name server (RFC 6761, section 6.3).
 _LOCALHOST = ("127.0.0.1", "::1")
-#: What OpenSSL says of bytes that are no TLS.
+#: Errors of OpenSSL for bytes that are not TLS.
 _NO_TLS = ("wrong version number", "record layer failure", "unknown protocol", "http request", "packet length too long")
 
 
 @implementer(IStreamClientEndpoint)
-class _InTurn:
-    """One endpoint after the other, until one connects."""
+class _FirstThatConnects:
+    """Tries one endpoint after the other, until one connects."""
 
     def __init__(self, endpoints: Iterable[Any]) -> None:
         self._endpoints = list(endpoints)
@@ -51,13 +51,13 @@ class _InTurn:
 
         def failed(failure: Failure) -> Any:
             failure.trap(ConnectError)
-            return failure if failure.check(ConnectingCancelledError) else _InTurn(rest).connect(factory)
+            return failure if failure.check(ConnectingCancelledError) else _FirstThatConnects(rest).connect(factory)
 
         return connecting.addErrback(failed) if rest else connecting
 
 
 def endpoint_for(address: Address, configuration: TransportConfiguration) -> Any:
-    """An endpoint that connects to `address`. Longer than the client's own timeout it does not try."""
+    """An endpoint that connects to `address`. It gives up a second after the client's own time-out."""
     reactor, host, port = configuration.reactor, address.host, address.port
     timeout = configuration.timeout + 1
 
@@ -66,7 +66,7 @@ def endpoint_for(address: Address, configuration: TransportConfiguration) -> Any
         return kind(reactor, literal, port, timeout)
 
     if host == "localhost":
-        endpoint: Any = _InTurn([numeric(each) for each in _LOCALHOST])
+        endpoint: Any = _FirstThatConnects([numeric(each) for each in _LOCALHOST])
     elif isIPAddress(host) or isIPv6Address(host):
         endpoint = numeric(host)
     else:
@@ -77,7 +77,7 @@ def endpoint_for(address: Address, configuration: TransportConfiguration) -> Any
 
 
 def explain(error: BaseException | None, address: Address) -> ClientError:
-    """Why there is no connection to `address`, of what Twisted, OpenSSL or twisted.web raise (None: it ended)."""
+    """An error of Twisted, OpenSSL or twisted.web as a ClientError. None stands for a connection that ended."""
     error = error or ConnectionDone()
     where = address.netloc
     causes = list(_causes(error))
@@ -89,17 +89,17 @@ def explain(error: BaseException | None, address: Address) -> ClientError:
         if found is not None:
             found.__cause__ = error
             return found
-    told: ClientError
-    if isinstance(error, ResponseFailed):  # the network had no part in it: what came could not be read
-        told = NotLongconn(f"{where} does not speak HTTP")
+    other: ClientError
+    if isinstance(error, ResponseFailed):  # none of its causes is the network's: the response could not be parsed
+        other = NotLongconn(f"{where} does not speak HTTP")
     else:
-        told = ConnectionFailed(f"{where}: {' '.join(str(error).split()) or type(error).__name__}")
-    told.__cause__ = error
-    return told
+        other = ConnectionFailed(f"{where}: {' '.join(str(error).split()) or type(error).__name__}")
+    other.__cause__ = error
+    return other
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:
-    """An error, and those it was made of (twisted.web wraps what it finds)."""
+    """An error and its causes: twisted.web wraps the errors that it meets."""
     yield error
     for each in getattr(error, "reasons", None) or ():
         yield from _causes(each.value or ConnectionDone() if isinstance(each, Failure) else each)
@@ -110,15 +110,15 @@ def _explain_tls(error: BaseException, where: str) -> ClientError | None:
         return CertificateError(f"{where}: the server's certificate is for another name")
     if not isinstance(error, SSL.Error):
         return None
-    told = _openssl_says(error)
-    if "certificate verify failed" in told:
+    text = _openssl_text(error)
+    if "certificate verify failed" in text:
         return CertificateError(f"{where}: the server's certificate is of nobody that is trusted, or has expired")
-    if any(each in told for each in _NO_TLS):
+    if any(each in text for each in _NO_TLS):
         return NotLongconn(f"{where} does not speak TLS")
-    return ConnectionFailed(f"{where}: TLS failed: {told or 'the connection was closed'}")
+    return ConnectionFailed(f"{where}: TLS failed: {text or 'the connection was closed'}")
 
 
-def _openssl_says(error: SSL.Error) -> str:
+def _openssl_text(error: SSL.Error) -> str:
     found = error.args[0] if error.args else ()
     if not isinstance(found, list | tuple):
         return str(found)

@@ -15,7 +15,7 @@ from longconn.clients.address import Address
 from longconn.clients.endpoints import endpoint_for, explain
 from longconn.clients.errors import AddressError, ClientError, ConnectionFailed, NotLongconn
 from longconn.clients.transports.base import TransportConfiguration
-from longconn.clients.transports.json_frames import foreign
+from longconn.clients.transports.json_frames import not_longconn
 
 #: How servers of other protocols begin (RFC 9112, section 4; RFC 4253, section 4.2; RFC 5321, section 4.2).
 _FOREIGN = re.compile(r"HTTP/|SSH-|\d\d\d[ -]|\* OK|\+OK")
@@ -127,7 +127,7 @@ class _Lines(LineOnlyReceiver):
             self._known = True
             self._trips.came()
         elif not self._known and _FOREIGN.match(text):
-            self._trips.failed(foreign(line))
+            self._trips.failed(not_longconn(line))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._trips.lost(reason)

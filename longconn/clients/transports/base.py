@@ -1,7 +1,7 @@
-"""What carries objects between a client and a server, and which module does it for which scheme.
+"""The interface of transports, and the table of their modules by scheme.
 
-A transport carries one connection: it is opened once, and told anew for the next attempt. To add one, write a
-module with `transports(address)`, which gives the factories to be tried in turn, and add its name to `MODULES`.
+A transport object carries one connection: it is opened once, and the next attempt makes a new one. To add a transport,
+write a module with `transports(address)`, which returns the factories to try in turn, and add it to `MODULES`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from longconn.clients.events import JSONObject
 
 
 class TransportListener(Protocol):
-    """Who is told what comes over a transport."""
+    """Receives what comes over a transport."""
 
     def on_objects(self, objects: Sequence[JSONObject]) -> None:
-        """Objects that came, in order. None of them: a sign of life alone."""
+        """Objects came, in order. An empty sequence only says that the server is alive."""
 
     def on_lost(self, error: ClientError, retry_after: float = 0.0) -> None:
-        """The connection is not there any more, or never was. Told once, and the last; also after `close` and `abort`.
+        """The connection is gone, or could not be made. Called once, as the last call; also after `close` and `abort`.
 
         `retry_after`: seconds that the server asks to wait before the next attempt.
         """
@@ -33,27 +33,27 @@ class Transport(Protocol):
     """One connection. Only `close` and `abort` may call the listener before they return."""
 
     def open(self, first: Sequence[JSONObject]) -> None:
-        """Connect, and send the first objects as soon as that is possible."""
+        """Connect, and send the first objects as soon as possible."""
 
     def send(self, objects: Sequence[JSONObject]) -> None:
-        """Send further objects, in order. Only called after objects came; nothing once it is lost."""
+        """Send further objects, in order. Called only after objects came. Does nothing once the connection is lost."""
 
     def pause(self) -> None:
-        """Stop reading. What was read already may still be told."""
+        """Stop reading. Objects that were read already may still come."""
 
     def resume(self) -> None:
-        """Read on."""
+        """Read again."""
 
     def close(self) -> None:
-        """End the connection cleanly. It may take until `abort`."""
+        """End the connection cleanly. The caller aborts it if that takes too long."""
 
     def abort(self) -> None:
-        """Break the connection, or the attempt, off. `on_lost` follows soon."""
+        """Abort the connection, or the attempt. `on_lost` follows soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransportConfiguration:
-    """What transports work with. `trust_root` is Twisted's: who may have signed certificates, None for the system's."""
+    """`trust_root`: as in `twisted.internet.ssl.optionsForClientTLS`; None for the system's. `timeout` in seconds."""
 
     reactor: Any
     trust_root: Any
@@ -62,7 +62,7 @@ class TransportConfiguration:
 
 TransportFactory: TypeAlias = Callable[[Address, TransportConfiguration, TransportListener], Transport]
 
-#: Modules by scheme; each is imported when its scheme is first asked for.
+#: Modules by scheme. Each is imported when its scheme is first used.
 MODULES = {
     "tcp": "longconn.clients.transports.tcp",
     "tls": "longconn.clients.transports.tcp",
@@ -75,9 +75,15 @@ MODULES = {
 
 
 def find_transports(address: Address) -> list[TransportFactory]:
-    """What can carry a conversation with that address, the best first. Raises AddressError."""
-    home = MODULES.get(address.scheme)
-    if home is None:
+    """The transports for an address, the best first. Raises AddressError."""
+    module = MODULES.get(address.scheme)
+    if module is None:
         raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in MODULES)}")
-    found: list[TransportFactory] = import_module(home).transports(address)
+    found: list[TransportFactory] = import_module(module).transports(address)
     return found
+
+
+def check_no_path(address: Address) -> None:
+    """Raises AddressError for a URL with a path, where its scheme has none."""
+    if address.path not in ("", "/"):
+        raise AddressError(f"{address}: {address.scheme}:// has no path")

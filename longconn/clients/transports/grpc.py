@@ -1,84 +1,48 @@
-"""The structured protocol over gRPC: one call of LongConn.Connect on a connection of HTTP/2 with prior knowledge.
+"""Centrifugo's protocol over gRPC: one call of LongConn.Connect on an HTTP/2 connection with prior knowledge.
 
-The rules of gRPC over HTTP/2 are those of `doc/PROTOCOL-HTTP2.md` in grpc/grpc. Messages are not compressed.
+`doc/PROTOCOL-HTTP2.md` in grpc/grpc has the rules of gRPC over HTTP/2. Messages are not compressed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from twisted.internet.interfaces import IAddress, IPushProducer
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from longconn.clients.address import Address
 from longconn.clients.delayed_calls import DelayedCalls
-from longconn.clients.errors import AddressError, ClientError, ConnectionFailed
+from longconn.clients.errors import ClientError, ConnectionFailed
 from longconn.clients.events import JSONObject
-from longconn.clients.transports.base import TransportConfiguration, TransportFactory, TransportListener
-from longconn.clients.transports.grpc_messages import Messages, Translation, frame
-from longconn.clients.transports.grpc_status import check_head, why_ended
-from longconn.clients.transports.http2_call import Data, Head, HTTP2Call, Received
-from longconn.clients.transports.sockets import SocketTransport
+from longconn.clients.transports.base import (
+    TransportConfiguration,
+    TransportFactory,
+    TransportListener,
+    check_no_path,
+)
+from longconn.clients.transports.grpc_messages import Translation
+from longconn.clients.transports.grpc_status import check_head, end_of_call
+from longconn.clients.transports.http2_call import HTTP2Call, ResponseData, ResponseHead, ResponsePart
+from longconn.clients.transports.sockets import ByteStreamTransport
+from longconn.wire.grpc import frame
 
 PATH = "/longconn.v1.LongConn/Connect"
-#: Bytes of answers to frames of HTTP/2 that may wait for a server which does not read them.
+#: Bytes of answers to HTTP/2 frames that may wait for a server which does not read them.
 _MOST_WAITING = 256 * 1024
 
 
 def transports(address: Address) -> list[TransportFactory]:
-    """gRPC. Raises AddressError for a URL with a path."""
-    if address.path not in ("", "/"):
-        raise AddressError(f"{address}: {address.scheme}:// has no path")
+    """Raises AddressError for a URL with a path."""
+    check_no_path(address)
     return [GRPCTransport]
 
 
 @implementer(IPushProducer)
-class _Protocol(Protocol):
-    """The socket's end. It is told, too, while the server takes nothing more."""
-
-    def __init__(self, socket: GRPCTransport) -> None:
-        self._socket = socket
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.setTcpNoDelay(True)
-        transport.setTcpKeepAlive(True)
-        transport.registerProducer(self, True)
-        self._socket.on_connected(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._socket.on_data(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._socket.on_connection_lost(reason)
-
-    def pauseProducing(self) -> None:
-        self._socket.on_full(True)
-
-    def resumeProducing(self) -> None:
-        self._socket.on_full(False)
-
-    def stopProducing(self) -> None:
-        """The connection is lost: that is told by itself."""
-
-
-class _Factory(Factory):
-    noisy = False
-
-    def __init__(self, socket: GRPCTransport) -> None:
-        self._socket = socket
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return _Protocol(self._socket)
-
-
-class GRPCTransport(SocketTransport):
+class GRPCTransport(ByteStreamTransport):
     """grpc://
 
-    It always reads the socket, so that the server's pings are answered. While it is paused the server gets no
+    It always reads the socket, so that the server's HTTP/2 pings are answered. While it is paused the server gets no
     credit, and has to stop after one window (RFC 9113, section 5.2).
     """
 
@@ -95,21 +59,64 @@ class GRPCTransport(SocketTransport):
             ("grpc-accept-encoding", "identity"),
         ]
         self._call = HTTP2Call(headers, address.netloc)
-        self._messages = Messages()
         self._translation = Translation()
+        # `_full`: the server does not read; `_waiting`: bytes that were written since.
         self._paused = self._closing = self._full = False
-        # Bytes that were sent since the server stopped to read.
         self._waiting = 0
 
-    # Transport.
-
     def open(self, first: Sequence[JSONObject]) -> None:
-        self._write(first)
-        self.dial(_Factory(self))
+        self._add(first)
+        self.connect_itself()
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.transport.registerProducer(self, True)
+        self._flush()
+
+    # Sending.
 
     def send(self, objects: Sequence[JSONObject]) -> None:
-        self._write(objects)
-        self._pass_on()
+        self._add(objects)
+        self._flush()
+
+    def _add(self, objects: Sequence[JSONObject]) -> None:
+        """Add objects to the request's body. A command that gRPC does not have gets its error reply here."""
+        refusals = []
+        for each in objects:
+            request = self._translation.command(each)
+            if isinstance(request, dict):
+                refusals.append(request)
+            else:
+                self._call.send(frame(request.SerializeToString()))
+        if refusals:
+            self._calls.call(0, lambda: self.listener.on_objects(refusals))
+
+    def _flush(self) -> None:
+        """Send what there is to send, as far as the server reads."""
+        if self.transport is None:
+            return
+        data = self._call.take(not self._full)
+        if data:
+            self.transport.write(data)
+            self._waiting += len(data)
+            if self._full and self._waiting > _MOST_WAITING:
+                self.fail(ConnectionFailed(f"{self.address.netloc} does not read what it asks for"))
+
+    # Called by Twisted while bytes wait to be sent.
+
+    def pauseProducing(self) -> None:
+        self._full = True
+        self._waiting = 0
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        self._waiting = 0
+        self._flush()
+
+    def stopProducing(self) -> None:
+        """`connectionLost` follows."""
+
+    # Receiving.
 
     def pause(self) -> None:
         self._paused = True
@@ -117,59 +124,13 @@ class GRPCTransport(SocketTransport):
     def resume(self) -> None:
         self._paused = False
         self._call.credit()
-        self._pass_on()
+        self._flush()
 
-    def close(self) -> None:
-        if self.protocol is None:
-            self.abort()
-        else:
-            # What was said before is answered, and then the server ends the call.
-            self._closing = True
-            self._call.end()
-            self._pass_on()
-
-    # Out.
-
-    def _write(self, objects: Sequence[JSONObject]) -> None:
-        refused = []
-        for each in objects:
-            request = self._translation.command(each)
-            if isinstance(request, dict):
-                refused.append(request)
-            else:
-                self._call.send(frame(request))
-        if refused:
-            self._calls.call(0, lambda: self.listener.on_objects(refused))
-
-    def _pass_on(self) -> None:
-        """Send what there is to send, as far as the server reads."""
-        if self.protocol is None:
-            return
-        data = self._call.take(not self._full)
-        if data:
-            self.protocol.transport.write(data)
-            self._waiting += len(data)
-            if self._full and self._waiting > _MOST_WAITING:
-                self.wrong(ConnectionFailed(f"{self.address.netloc} does not read what it asks for"))
-
-    def on_full(self, full: bool) -> None:
-        """Whether what was sent waits."""
-        self._full = full
-        self._waiting = 0
-        if not full:
-            self._pass_on()
-
-    # In.
-
-    def on_connected(self, protocol: _Protocol) -> None:
-        self.protocol = protocol
-        self._pass_on()
-
-    def on_data(self, data: bytes) -> None:
+    def dataReceived(self, data: bytes) -> None:
         objects: list[JSONObject] = []
         try:
-            for heard in self._call.feed(data):
-                self._take(heard, objects)
+            for part in self._call.feed(data):
+                objects += self._read(part)
         except ClientError as error:
             self.listener.on_objects(objects)
             self._end(error)
@@ -177,31 +138,36 @@ class GRPCTransport(SocketTransport):
         self.listener.on_objects(objects)
         if not self._paused:
             self._call.credit()
-        self._pass_on()
+        self._flush()
 
-    def _take(self, heard: Received, objects: list[JSONObject]) -> None:
-        """Add what it says to `objects`. Raises ClientError at the end of the call, and for what is none of ours."""
+    def _read(self, part: ResponsePart) -> list[JSONObject]:
+        """The objects in a part of the response. Raises ClientError at the end of the call."""
         where = self.address.netloc
-        if isinstance(heard, Head):
-            check_head(heard.fields, where)
-        elif isinstance(heard, Data):
-            for response in self._messages.feed(heard.data):
-                found = self._translation.object(response)
-                if found is not None:
-                    objects.append(found)
-        else:
-            if ":status" in heard.fields:
-                check_head(heard.fields, where)
-            raise why_ended(heard.fields, where)
+        if isinstance(part, ResponseData):
+            return self._translation.objects(part.data)
+        if isinstance(part, ResponseHead) or ":status" in part.fields:
+            check_head(part.fields, where)
+        if isinstance(part, ResponseHead):
+            return []
+        raise end_of_call(part.fields, where)
 
     # The end.
 
-    def _end(self, error: ClientError) -> None:
-        if self._closing and self.protocol is not None:
-            self.protocol.transport.unregisterProducer()  # a paused one would keep the connection open
-            self.protocol.transport.loseConnection()
+    def close(self) -> None:
+        if self.transport is None:
+            self.abort()
         else:
-            self.wrong(error)
+            # The server answers earlier commands, and then ends the call.
+            self._closing = True
+            self._call.end()
+            self._flush()
+
+    def _end(self, error: ClientError) -> None:
+        if self._closing and self.transport is not None:
+            self.transport.unregisterProducer()  # a paused producer would keep the connection open
+            self.transport.loseConnection()
+        else:
+            self.fail(error)
 
     def on_connection_lost(self, failure: Failure) -> None:
         self._calls.cancel_all()

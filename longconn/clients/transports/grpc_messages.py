@@ -1,10 +1,11 @@
-"""The structured protocol's objects as messages of LongConn.Connect, and back. No I/O.
+"""Objects of Centrifugo's protocol as messages of LongConn.Connect, and back. No I/O.
 
     {"id": 2, "subscribe": {"channel": "c"}}          ConnectRequest(id=2, subscribe=SubscribeRequest(channel="c"))
     {"push": {"channel": "c", "pub": {"data": …}}}    ConnectResponse(publication=Publication(channel="c", data="…"))
 
-`longconn/v1/longconn.proto` describes the messages. What Connect has no command for is refused here (108): `rpc`, so
-`chat.rename` too, and the renewal of tokens. When a token expires the server ends the call, to be begun anew.
+`longconn/v1/longconn.proto` describes the messages. A command that Connect does not have is refused here (108): `rpc`,
+and with it `chat.rename`, and the renewal of tokens. When a token expires, the server ends the call, and the client
+begins another one.
 """
 
 from __future__ import annotations
@@ -20,64 +21,33 @@ from longconn.clients.errors import NotLongconn
 from longconn.clients.events import JSONObject
 from longconn.clients.transports.json_frames import MOST, write_json
 from longconn.v1 import longconn_pb2 as pb
+from longconn.wire.grpc import Messages
+from longconn.wire.grpc_status import StatusError
 
-#: The error replies to what cannot be said, and to what there is not.
+# Codes of the error replies that are made here.
 _BAD_REQUEST = 107
 _NOT_AVAILABLE = 108
-#: Seconds between two signs of life that the server is asked for.
+#: Seconds between two heartbeats that the server is asked for.
 HEARTBEAT = 25
-#: Bytes in front of a message (`doc/PROTOCOL-HTTP2.md` in grpc/grpc, "Length-Prefixed-Message").
-_PREFIX = 5
-#: How a server calls who has no name of its own; none that is chosen is of that form.
+#: The form of names that a server gives to clients without a name. A client cannot choose such a name.
 _ASSIGNED = re.compile(r":|^guest-\d+$")
 
 
-def frame(request: pb.ConnectRequest) -> bytes:
-    """A message as it is sent."""
-    data = request.SerializeToString()
-    return b"\0" + len(data).to_bytes(4, "big") + data
-
-
-class Messages:
-    """Cuts what comes into messages."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def feed(self, data: bytes) -> list[pb.ConnectResponse]:
-        """Those that are whole now. Raises NotLongconn for what is none."""
-        self._data += data
-        found = []
-        at = 0
-        while len(self._data) - at >= _PREFIX:
-            size = int.from_bytes(self._data[at + 1 : at + _PREFIX], "big")
-            if self._data[at] or size > MOST:
-                raise NotLongconn("this is no longconn server: it answered with a message that was not asked for")
-            end = at + _PREFIX + size
-            if len(self._data) < end:
-                break
-            try:
-                found.append(pb.ConnectResponse.FromString(bytes(self._data[at + _PREFIX : end])))
-            except DecodeError as error:
-                raise NotLongconn("this is no longconn server: its answer is no ConnectResponse") from error
-            at = end
-        del self._data[:at]
-        return found
-
-
 class Translation:
-    """One conversation in both languages. Histories that were asked for are kept until they are answered."""
+    """Translates the commands and answers of one call."""
 
     def __init__(self) -> None:
+        self._messages = Messages(MOST)
+        # The commands for histories without an answer yet, by number.
         self._histories: dict[int, JSONObject] = {}
 
     # Commands.
 
     def command(self, value: JSONObject) -> pb.ConnectRequest | JSONObject:
-        """A command as a message; or the error reply to one that there is not, or that no message can say."""
+        """A command as a message, or the error reply to a command that has none."""
         try:
             request = self._request(value["id"], value)
-        except (ValueError, TypeError) as error:  # half a character, a number that is too large
+        except (ValueError, TypeError) as error:  # a lone surrogate, a number that is too large
             return _refusal(value, _BAD_REQUEST, f"bad request: {' '.join(str(error).split())}")
         if request is None:
             (method,) = value.keys() - {"id"}
@@ -106,10 +76,26 @@ class Translation:
             return request
         return None
 
-    # Answers, and what happens.
+    # Answers and pushes.
 
-    def object(self, response: pb.ConnectResponse) -> JSONObject | None:
-        """What a message says; None for what nobody asked for. Raises NotLongconn."""
+    def objects(self, data: bytes) -> list[JSONObject]:
+        """The objects of the messages that `data` completes. Raises NotLongconn."""
+        found = []
+        self._messages.feed(data)
+        try:
+            while (message := self._messages.take()) is not None:
+                value = self._object(pb.ConnectResponse.FromString(message))
+                if value is not None:
+                    found.append(value)
+        except StatusError as error:
+            text = "this is no longconn server: it answered with a message that was not asked for"
+            raise NotLongconn(text) from error
+        except DecodeError as error:
+            raise NotLongconn("this is no longconn server: its answer is no ConnectResponse") from error
+        return found
+
+    def _object(self, response: pb.ConnectResponse) -> JSONObject | None:
+        """A message as an object; None if there is none for it. Raises NotLongconn."""
         event = response.WhichOneof("event")
         value: Any = getattr(response, event) if event else None
         if response.id:
@@ -163,7 +149,7 @@ def _subscribe(body: JSONObject) -> pb.SubscribeRequest:
 
 
 def _subscribed(value: pb.Subscribed) -> JSONObject:
-    """A SubscribeResult. What was missed follows it, from its position on."""
+    """A SubscribeResult. The missed publications come after it as pushes."""
     counted = bool(value.position.epoch)
     return {
         "recoverable": counted,
@@ -174,9 +160,10 @@ def _subscribed(value: pb.Subscribed) -> JSONObject:
 
 
 def _history(body: JSONObject) -> pb.HistoryRequest:
-    """What brings enough to make the page of: it has no reverse, and no limit that means none at all.
+    """A request whose answer has at least the publications of the page that `body` asks for.
 
-    Without a position the limit's are the last ones there, and the first ones here.
+    Connect has neither a reverse history nor a limit of nothing. With a position, its limit counts from there;
+    without one, it counts from the end, and here from the start.
     """
     request = pb.HistoryRequest(channel=body["channel"])
     limit = body.get("limit", 0)
@@ -192,7 +179,7 @@ def _history(body: JSONObject) -> pb.HistoryRequest:
 
 
 def _page(asked: JSONObject, answer: pb.HistoryResponse) -> JSONObject:
-    """The part of a reply that is a history's."""
+    """The page that `asked` asks for, as the part of a reply: `history`, or `error`."""
     limit, since, reverse = asked.get("limit", 0), asked.get("since"), asked.get("reverse")
     if since is not None and since.get("epoch") not in (None, "", answer.position.epoch):
         return {"error": {"code": UNRECOVERABLE, "message": "unrecoverable position"}}
@@ -221,10 +208,10 @@ def _publication(value: pb.Publication) -> JSONObject:
 
 
 def _member(value: pb.ClientInfo) -> JSONObject:
-    """A ClientInfo that also says where the name is one that the server gave: it gives one to all, here."""
+    """A ClientInfo with `named`: over gRPC each client has a name, and the server made those of `_ASSIGNED`."""
     return _info(value) | {"named": _ASSIGNED.search(value.name) is None}
 
 
 def _info(value: pb.Publication | pb.ClientInfo) -> JSONObject:
-    """A ClientInfo of the structured protocol, as far as clients read it: its name goes before what a token says."""
+    """A ClientInfo of Centrifugo's protocol, with the members that clients read."""
     return {"client": value.client, "user": value.user, "conn_info": {"name": value.name}}

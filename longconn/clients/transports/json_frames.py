@@ -1,4 +1,4 @@
-"""Objects as bytes: JSON in UTF-8, a line each."""
+"""JSON objects as bytes: UTF-8, one object a line."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Sequence
 from longconn.clients.errors import ClientError, NotLongconn
 from longconn.clients.events import JSONObject, JSONValue
 
-#: Bytes of a line or message at most. The longest are answers with a channel's whole history.
+#: Bytes of a line or message at most. The longest are answers with the whole history of a channel.
 MOST = 64 * 1024 * 1024
-#: Bytes that are shown of what is none of this protocol.
-_SHOWN = 40
+#: Bytes of a foreign answer that an error's text quotes.
+_QUOTED = 40
 
 
 def write_json(value: JSONValue) -> bytes:
-    """A value as JSON. Raises TypeError, ValueError or RecursionError where it is none."""
+    """A value as JSON. Raises TypeError, ValueError or RecursionError if it has no JSON form."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     try:
         return text.encode()
-    except UnicodeEncodeError:  # half a character has a form as an escape alone
+    except UnicodeEncodeError:  # a lone surrogate can only be written as an escape
         return json.dumps(value, separators=(",", ":")).encode()
 
 
 def check_json(value: JSONValue) -> None:
-    """Raises ClientError if a value has no form as JSON."""
+    """Raises ClientError if a value has no JSON form."""
     try:
         write_json(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -50,30 +50,30 @@ def read_lines(lines: Sequence[bytes]) -> list[JSONObject]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise foreign(line) from error
+            raise not_longconn(line) from error
         if not isinstance(value, dict):
-            raise foreign(line)
+            raise not_longconn(line)
         objects.append(value)
     return objects
 
 
-def foreign(data: bytes) -> NotLongconn:
-    """What was answered is none of this protocol."""
+def not_longconn(data: bytes) -> NotLongconn:
+    """The error for bytes of another protocol; it quotes their first line."""
     line = data.lstrip().splitlines()[:1] or [b""]
-    shown = line[0][:_SHOWN].decode("latin-1").strip()
-    more = "…" if len(line[0]) > _SHOWN else ""
-    return NotLongconn(f"this is no longconn server: it answered {shown!a}{more}")
+    quoted = line[0][:_QUOTED].decode("latin-1").strip()
+    more = "…" if len(line[0]) > _QUOTED else ""
+    return NotLongconn(f"this is no longconn server: it answered {quoted!a}{more}")
 
 
 class Lines:
-    """Splits what comes into lines, in time that grows with its length alone."""
+    """Splits bytes into lines. The time grows with the number of bytes, however they are cut."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are complete now, without their ends. Raises NotLongconn for one that never ends."""
+        """The lines that are complete now, without their ends. Raises NotLongconn for a line over `MOST` bytes."""
         first, *rest = data.split(b"\n")
         self._parts.append(first)
         self._size += len(first)
@@ -88,5 +88,5 @@ class Lines:
 
     @property
     def unfinished(self) -> bytes:
-        """The start of the line that is not complete yet."""
+        """The first bytes of the line that is not complete yet."""
         return self._parts[0] if self._parts else b""

@@ -1,4 +1,4 @@
-"""The structured protocol over WebSocket: text messages of objects joined by line feeds."""
+"""Centrifugo's protocol over WebSocket: text messages of objects joined by line feeds."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from longconn.clients.address import Address
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn
 from longconn.clients.events import JSONObject
 from longconn.clients.transports.base import TransportConfiguration, TransportFactory, TransportListener
-from longconn.clients.transports.json_frames import MOST, foreign, read_frame, write_frame
+from longconn.clients.transports.json_frames import MOST, not_longconn, read_frame, write_frame
 from longconn.clients.transports.sockets import SocketTransport, status_error
 
-#: Where servers have it, if a URL names no path.
+#: The path of a URL without one.
 PATH = "/connection/websocket"
-#: Bytes of an answer to the handshake at most.
+#: Bytes of the handshake's response at most.
 _MOST_HEAD = 64 * 1024
-#: How an answer begins that agrees (RFC 6455, section 4.1).
+#: The start of a response that accepts the handshake (RFC 6455, section 4.1).
 _SWITCHING = b"HTTP/1.1 101"
-#: Close codes of WebSocket itself (RFC 6455, section 7.4.1) that say that the other one goes away.
-_AWAY = (1000, 1001, 1005)
+#: Close codes of WebSocket itself (RFC 6455, section 7.4.1) for a normal end.
+_NORMAL_END = (1000, 1001, 1005)
 
 
 def transports(address: Address) -> list[TransportFactory]:
@@ -32,28 +32,28 @@ def transports(address: Address) -> list[TransportFactory]:
 
 
 class _Protocol(WebSocketClientProtocol):
-    """The socket's end. Autobahn has names of its own for all that a subclass might call a thing."""
+    """The protocol of the socket. Autobahn uses many attribute names: the prefix keeps ours apart."""
 
-    longconn_socket: WebSocketTransport
+    longconn_transport: WebSocketTransport
 
     def connectionMade(self) -> None:
-        self.longconn_socket.protocol = self
+        self.longconn_transport.on_socket(self)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
-        head = data if self.longconn_socket.opened else self.longconn_socket.head(data)
-        if head:
-            super().dataReceived(head)
+        data = self.longconn_transport.check_handshake(data)
+        if data:
+            super().dataReceived(data)
 
     def onOpen(self) -> None:
-        self.longconn_socket.on_open()
+        self.longconn_transport.on_open()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.longconn_socket.on_message(payload, isBinary)
+        self.longconn_transport.on_message(payload, isBinary)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost()  # it would log what TLS finds wrong, where it is told by an error of ours
-        self.longconn_socket.on_closed(self, reason)
+        super().connectionLost()  # without the reason, which Autobahn would log where TLS fails
+        self.longconn_transport.on_closed(self, reason)
 
 
 class WebSocketTransport(SocketTransport):
@@ -62,8 +62,9 @@ class WebSocketTransport(SocketTransport):
     def __init__(self, address: Address, configuration: TransportConfiguration, listener: TransportListener) -> None:
         super().__init__(address, configuration, listener)
         self._first: Sequence[JSONObject] = ()
-        self.opened = False
-        # The first bytes that came, and how many before it was open; whether they begin a handshake's answer.
+        self._protocol: Any = None
+        self._opened = False
+        # The handshake's response: its first bytes, its size so far, whether it accepts the handshake.
         self._start = b""
         self._head_size = 0
         self._switching = False
@@ -77,9 +78,9 @@ class WebSocketTransport(SocketTransport):
         )
         factory.noisy = False
         if ":" in address.host:
-            factory.host = f"[{address.host}]"  # as the Host header has it (RFC 9110, section 7.2)
+            factory.host = f"[{address.host}]"  # for the Host header (RFC 9110, section 7.2)
         factory.protocol = self._build
-        # Times are the client's own; a message is bounded, as anything that a peer controls.
+        # `ConnectionAttempt` has the time-outs.
         factory.setProtocolOptions(
             version=13,
             openHandshakeTimeout=0,
@@ -89,15 +90,21 @@ class WebSocketTransport(SocketTransport):
             maxFramePayloadSize=MOST,
             failByDrop=True,
         )
-        self.dial(factory)
+        self.connect(factory)
 
     def _build(self) -> Any:
         protocol = _Protocol()
-        protocol.longconn_socket = self
+        protocol.longconn_transport = self
         return protocol
 
-    def head(self, data: bytes) -> bytes:
-        """What Autobahn may see of what comes before the handshake is done. It would log what is none, as a warning."""
+    def on_socket(self, protocol: _Protocol) -> None:
+        self._protocol = protocol
+        self.transport = protocol.transport
+
+    def check_handshake(self, data: bytes) -> bytes:
+        """The part of `data` that Autobahn may see. It would log the response of another server as a warning."""
+        if self._opened:
+            return data
         self._head_size += len(data)
         if self._switching:
             if self._head_size > _MOST_HEAD:
@@ -108,17 +115,17 @@ class WebSocketTransport(SocketTransport):
             return b""
         status = re.match(rb"HTTP/1\.[01] (\d\d\d)", self._start)
         if status is None:
-            self.wrong(foreign(self._start))
+            self.fail(not_longconn(self._start))
         elif status[1] != b"101":
-            self.wrong(status_error(int(status[1]), self.address.netloc))
+            self.fail(status_error(int(status[1]), self.address.netloc))
         else:
             self._switching = True
             return self._start
         return b""
 
     def on_open(self) -> None:
-        self.opened = True
-        self.protocol.transport.setTcpKeepAlive(True)
+        self._opened = True
+        self.transport.setTcpKeepAlive(True)
         self.send(self._first)
 
     def on_message(self, payload: bytes, binary: bool) -> None:
@@ -127,33 +134,34 @@ class WebSocketTransport(SocketTransport):
                 raise NotLongconn("this is no longconn server: it answered in binary")
             objects = read_frame(payload)
         except NotLongconn as error:
-            self.wrong(error)
+            self.fail(error)
         else:
             self.listener.on_objects(objects)
 
     def on_closed(self, protocol: Any, reason: Failure) -> None:
-        if self._wrong is None:
-            self._wrong = self._why(protocol)
+        if self._error is None:
+            self._error = self._close_error(protocol)
+        self._protocol = None
         self.on_connection_lost(reason)
 
-    def _why(self, protocol: Any) -> ClientError | None:
-        """What Autobahn has found; None where the loss of the connection is all there is to tell."""
+    def _close_error(self, protocol: Any) -> ClientError | None:
+        """The error of a close frame or of the handshake; None if only the connection was lost."""
         where = self.address.netloc
-        code, told = protocol.remoteCloseCode, protocol.remoteCloseReason
-        if code is not None and code not in _AWAY:
-            return Disconnected(code, told or "")
+        code, reason = protocol.remoteCloseCode, protocol.remoteCloseReason
+        if code is not None and code not in _NORMAL_END:
+            return Disconnected(code, reason or "")
         if code is not None:
             return ConnectionFailed(f"{where}: the server closed the connection")
-        if self.opened or not self._switching:
+        if self._opened or not self._switching:
             return None
         return NotLongconn(f"this is no longconn server: {protocol.wasNotCleanReason or 'the handshake failed'}")
 
     def send(self, objects: Sequence[JSONObject]) -> None:
-        if self.protocol is not None and self.protocol.state == self.protocol.STATE_OPEN:
-            self.protocol.sendMessage(write_frame(objects))
+        if self._protocol is not None and self._protocol.state == self._protocol.STATE_OPEN:
+            self._protocol.sendMessage(write_frame(objects))
 
     def close(self) -> None:
-        if self.protocol is not None and self.opened:
-            self.protocol.sendClose(1000)
+        if self._protocol is not None and self._opened:
+            self._protocol.sendClose(1000)
         else:
             self.abort()

@@ -137,7 +137,7 @@ class ConnectionTests(Base):
 
     def producer(self, client: Any) -> Any:
         """What Twisted pauses while much waits to be sent."""
-        return client._connection._current._transport.protocol
+        return client._connection._current._transport
 
     def test_goaway_with_an_error(self) -> None:
         client = self.connected_then(lambda server: server.raw(goaway(1, 11, b"too_many\npings")))
