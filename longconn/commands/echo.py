@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 
-from twisted.internet.task import deferLater
-
 from longconn.clients.address import parse_address
 from longconn.clients.errors import AddressError
 from longconn.commands.parser import Parser, server_url
 from longconn.commands.round_trips import LineRoundTrips, MessageRoundTrips, RoundTrips
-from longconn.commands.running import Console
+from longconn.commands.running import Console, repeat
 
 
 def parser() -> Parser:
@@ -30,7 +28,7 @@ def parser() -> Parser:
 
 
 async def main(console: Console, arguments: Namespace) -> int:
-    """Measure as often as told."""
+    """Measure `--times` round trips."""
     address = parse_address(server_url(arguments.server, console.environ))
     kinds: dict[str, type[RoundTrips]] = {
         "tcp": LineRoundTrips,
@@ -40,20 +38,19 @@ async def main(console: Console, arguments: Namespace) -> int:
     }
     if address.scheme not in kinds:
         raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in kinds)}")
-    trips = kinds[address.scheme](console.reactor, address, arguments.timeout)
+    round_trips = kinds[address.scheme](console.reactor, address, arguments.timeout)
     times: list[float] = []
+
+    async def measure() -> None:
+        times.append(await round_trips.measure(len(times) + 1))
+        await console.out.write(_line(len(times), times[-1], arguments.json))
+
     try:
-        await trips.connect()
-        while True:
-            started = console.reactor.seconds()
-            times.append(await trips.trip(len(times) + 1))
-            await console.out.write(_line(len(times), times[-1], arguments.json))
-            if len(times) == arguments.times:
-                return 0
-            left = started + arguments.every - console.reactor.seconds()
-            await deferLater(console.reactor, max(0.0, left))
+        await round_trips.connect()
+        await repeat(console.reactor, arguments.times, arguments.every, measure)
+        return 0
     finally:
-        trips.close()
+        round_trips.close()
         if times and not arguments.json:
             await console.out.write(_summary(times))
 

@@ -1,4 +1,4 @@
-"""`longconn get URL`: requests over connections that are kept, one line for each response."""
+"""`longconn get URL`: GET requests over kept connections, one line for each response."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from argparse import Namespace
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.internet.task import deferLater
 
 from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.keepalive import KeepAliveClient
 from longconn.commands.parser import Parser, UsageError, positive
-from longconn.commands.running import Console
+from longconn.commands.running import Console, repeat
 
 
 def parser() -> Parser:
@@ -36,31 +35,24 @@ def parser() -> Parser:
 
 
 async def main(console: Console, arguments: Namespace) -> int:
-    """Ask as often as told."""
-    asking = _Asking(console, _whole(arguments.url), arguments)
+    """Ask in `--times` rounds."""
+    requests = _Requests(console, _complete_url(arguments.url), arguments)
     try:
-        rounds = 0
-        while True:
-            started = console.reactor.seconds()
-            await asking.round()
-            rounds += 1
-            if rounds == arguments.times:
-                return int(asking.failed)
-            left = started + arguments.every - console.reactor.seconds()
-            await deferLater(console.reactor, max(0.0, left))
+        await repeat(console.reactor, arguments.times, arguments.every, requests.round)
+        return int(requests.failed)
     finally:
-        await asking.client.close()
+        await requests.client.close()
 
 
-def _whole(url: str) -> str:
-    """The URL that is meant by one that is written short. Raises AddressError."""
+def _complete_url(url: str) -> str:
+    """The whole URL for a short form. Raises AddressError."""
     if url.startswith(":"):
         url = "localhost" + url
     if "://" not in url:
         url = f"http://{url}"
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - it is only now looked at
+        parts.port  # noqa: B018 - raises ValueError
     except ValueError as error:
         raise AddressError(f"{url!a} is no URL: {error}") from error
     if "@" in parts.netloc:
@@ -68,8 +60,8 @@ def _whole(url: str) -> str:
     return url
 
 
-class _Asking:
-    """What all requests have in common. `failed` says that one of them did."""
+class _Requests:
+    """The client and the options of all requests. `failed`: one of them failed."""
 
     def __init__(self, console: Console, url: str, arguments: Namespace) -> None:
         self.failed = False
@@ -102,7 +94,7 @@ class _Asking:
             response = await self.client.request("GET", self._url, auth=self._auth)
             async with response:
                 async for _ in response:
-                    pass  # its time is the whole body's
+                    pass  # `seconds` is to include the whole body
         except AddressError:
             raise
         except ClientError as error:

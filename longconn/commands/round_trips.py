@@ -1,4 +1,4 @@
-"""HTTPConnections that measure round trips: one message is under way at a time."""
+"""Connections that measure round trips. The next message is sent after the answer to the one before."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from twisted.python.failure import Failure
 
 from longconn.clients.address import Address
 from longconn.clients.endpoints import endpoint_for, explain
-from longconn.clients.errors import AddressError, ClientError, ConnectionFailed, NotLongconn
-from longconn.clients.transports.base import TransportConfiguration
+from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn
+from longconn.clients.transports.base import TransportConfiguration, check_no_path
 from longconn.clients.transports.json_frames import not_longconn
 
-#: How servers of other protocols begin (RFC 9112, section 4; RFC 4253, section 4.2; RFC 5321, section 4.2).
+#: The first bytes of servers of other protocols (RFC 9112, section 4; RFC 4253, section 4.2; RFC 5321, section 4.2).
 _FOREIGN = re.compile(r"HTTP/|SSH-|\d\d\d[ -]|\* OK|\+OK")
 
 
 class RoundTrips:
-    """A connection to `address`. `timeout` in seconds, for each thing that it waits for."""
+    """A connection to `address`. `timeout`: seconds to wait for the connection, and for each answer."""
 
     def __init__(self, reactor: Any, address: Address, timeout: float) -> None:
         self.reactor = reactor
@@ -33,19 +33,20 @@ class RoundTrips:
         self._error: ClientError | None = None
 
     def factory(self) -> Any:
-        """What makes the protocol."""
+        """A factory of the protocol, which calls `on_answer`, `fail` and `on_lost`."""
         raise NotImplementedError
 
     def send(self, text: str) -> None:
+        """Send a message."""
         raise NotImplementedError
 
     async def connect(self) -> None:
         """Fails with a ClientError."""
         configuration = TransportConfiguration(self.reactor, None, self._timeout)
-        dialling = endpoint_for(self.address, configuration).connect(self.factory())
-        late = self.reactor.callLater(self._timeout, dialling.cancel)
+        connecting = endpoint_for(self.address, configuration).connect(self.factory())
+        late = self.reactor.callLater(self._timeout, connecting.cancel)
         try:
-            await dialling
+            await connecting
         except CancelledError:
             raise
         except Exception as error:
@@ -54,7 +55,7 @@ class RoundTrips:
             if late.active():
                 late.cancel()
 
-    async def trip(self, number: int) -> float:
+    async def measure(self, number: int) -> float:
         """The seconds of one round trip. Fails with a ClientError."""
         started = self.reactor.seconds()
         self.send(str(number))
@@ -63,12 +64,12 @@ class RoundTrips:
         return seconds
 
     async def wait(self, what: str) -> None:
-        """Until `came` or `failed` is called."""
+        """Wait until `on_answer` or `fail` is called."""
         if self._error is not None:
             raise self._error
         self._waiting = Deferred()
         text = f"{self.address.netloc}: {what} for {self._timeout:g} s"
-        late = self.reactor.callLater(self._timeout, self.failed, ConnectionFailed(text))
+        late = self.reactor.callLater(self._timeout, self.fail, ConnectionFailed(text))
         try:
             await self._waiting
         finally:
@@ -76,18 +77,17 @@ class RoundTrips:
             if late.active():
                 late.cancel()
 
-    def came(self) -> None:
+    def on_answer(self) -> None:
         if self._waiting is not None:
             self._waiting.callback(None)
 
-    def failed(self, error: ClientError) -> None:
+    def fail(self, error: ClientError) -> None:
         self._error = self._error or error
         if self._waiting is not None:
             self._waiting.errback(Failure(self._error))
 
-    def lost(self, reason: Failure) -> None:
-        assert reason.value is not None
-        self.failed(explain(reason.value, self.address))
+    def on_lost(self, reason: Failure) -> None:
+        self.fail(explain(reason.value, self.address))
 
     def close(self) -> None:
         if self.protocol is not None:
@@ -95,12 +95,11 @@ class RoundTrips:
 
 
 class LineRoundTrips(RoundTrips):
-    """`ping` lines. What is said in the channel meanwhile comes, too, and is passed over."""
+    """Sends `ping` lines. Lines of the channel that come meanwhile are ignored."""
 
     def factory(self) -> Any:
-        if self.address.path not in ("", "/"):
-            raise AddressError(f"{self.address}: {self.address.scheme}:// has no path")
-        factory = Factory.forProtocol(lambda: _Lines(self))
+        check_no_path(self.address)
+        factory = Factory.forProtocol(lambda: _LineProtocol(self))
         factory.noisy = False
         return factory
 
@@ -108,40 +107,40 @@ class LineRoundTrips(RoundTrips):
         self.protocol.transport.write(b"ping\n")
 
 
-class _Lines(LineOnlyReceiver):
+class _LineProtocol(LineOnlyReceiver):
     delimiter = b"\n"
     MAX_LENGTH = 1024 * 1024
 
-    def __init__(self, trips: LineRoundTrips) -> None:
-        self._trips = trips
-        self._known = False
+    def __init__(self, round_trips: LineRoundTrips) -> None:
+        self._round_trips = round_trips
+        self._is_chat = False
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
-        self._trips.protocol = self
+        self._round_trips.protocol = self
 
     def lineReceived(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip("\r")
         if text == "pong":
-            self._known = True
-            self._trips.came()
-        elif not self._known and _FOREIGN.match(text):
-            self._trips.failed(not_longconn(line))
+            self._is_chat = True
+            self._round_trips.on_answer()
+        elif not self._is_chat and _FOREIGN.match(text):
+            self._round_trips.fail(not_longconn(line))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._trips.lost(reason)
+        self._round_trips.on_lost(reason)
 
 
 class MessageRoundTrips(RoundTrips):
-    """Text messages over WebSocket."""
+    """Sends text messages over WebSocket."""
 
     def factory(self) -> Any:
         path = self.address.path if self.address.path not in ("", "/") else "/echo"
         url = f"{self.address.scheme}://{self.address.netloc}{path}"
         factory = WebSocketClientFactory(url, reactor=self.reactor)
         factory.noisy = False
-        factory.protocol = cast(Any, lambda: _Messages(self))
+        factory.protocol = cast(Any, lambda: _MessageProtocol(self))
         factory.setProtocolOptions(version=13, openHandshakeTimeout=0, closeHandshakeTimeout=0)
         return factory
 
@@ -154,29 +153,29 @@ class MessageRoundTrips(RoundTrips):
         self.protocol.sendMessage(text.encode())
 
 
-class _Messages(WebSocketClientProtocol):
-    def __init__(self, trips: MessageRoundTrips) -> None:
+class _MessageProtocol(WebSocketClientProtocol):
+    def __init__(self, round_trips: MessageRoundTrips) -> None:
         super().__init__()
-        self._trips = trips
+        self._round_trips = round_trips
         self._opened = False
 
     def connectionMade(self) -> None:
-        self._trips.protocol = self
+        self._round_trips.protocol = self
         super().connectionMade()
 
     def onOpen(self) -> None:
         self._opened = True
-        self._trips.came()
+        self._round_trips.on_answer()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if payload.decode("utf-8", "replace") == self._trips.sent:
-            self._trips.came()
+        if payload.decode("utf-8", "replace") == self._round_trips.sent:
+            self._round_trips.on_answer()
         else:
-            self._trips.failed(NotLongconn(f"{self._trips.address} does not echo"))
+            self._round_trips.fail(NotLongconn(f"{self._round_trips.address} does not echo"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         if not self._opened and self.droppedByMe and self.wasNotCleanReason:
-            told = " ".join(self.wasNotCleanReason.split())
-            self._trips.failed(NotLongconn(f"{self._trips.address.netloc}: no WebSocket: {told}"))
-        self._trips.lost(reason)
+            text = " ".join(self.wasNotCleanReason.split())
+            self._round_trips.fail(NotLongconn(f"{self._round_trips.address.netloc}: no WebSocket: {text}"))
+        self._round_trips.on_lost(reason)

@@ -1,8 +1,7 @@
-"""Standard input and output, read and written beside the reactor.
+"""Standard input and output, read and written by threads beside the reactor.
 
-A pipe that nobody reads, and a terminal where nobody types, make a program wait. Threads wait here, so
-that heartbeats go on meanwhile. They use the descriptors alone: a thread that is still waiting when the
-program ends holds no lock then.
+Reading from a terminal blocks, and so does writing to a full pipe. Here only threads block, so that heartbeats go on.
+The threads use bare descriptors: a thread that still blocks when the program ends holds no lock of a file object.
 """
 
 from __future__ import annotations
@@ -21,44 +20,44 @@ from twisted.python.failure import Failure
 from longconn.clients.errors import ClientError
 
 _READ_SIZE = 65536
-#: Lines that are read ahead, at most; a long one counts as one more for each `_READ_SIZE` bytes.
+#: Lines that are read ahead at most. A long line counts as one more for each `_READ_SIZE` bytes.
 _MOST_LINES = 1000
-#: Bytes of a line, without its end. Servers take far less; what has no end at all must not fill the memory.
+#: Bytes of a line, without its end. Servers accept far less; a line without an end must not fill the memory.
 _MOST_BYTES = 16 * 1024 * 1024
 
 
 class ReadError(ClientError):
-    """Input cannot be read: nothing more comes of it."""
+    """The input cannot be read; no line follows."""
 
 
 class LineTooLong(ClientError):
-    """A line of the input has too many bytes. It is passed over; lines after it come."""
+    """A line of the input has too many bytes. It is skipped; the lines after it follow."""
 
 
 class Writer(Protocol):
-    """Where text goes. `is_terminal` says that a person reads it."""
+    """A stream that text is written to."""
 
     is_terminal: bool
 
     def write(self, text: str) -> Deferred[None]:
-        """Fires when it is written. Fails with BrokenPipeError where nobody reads any more, and other OSErrors."""
+        """Fires when the text is written. Fails with OSError; BrokenPipeError if the reader has closed the stream."""
 
 
 class Reader(Protocol):
-    """Where lines come from. `size` in bytes where that is known: a file's."""
+    """A stream that lines are read from. `size`: that of a file in bytes; None for other streams."""
 
     is_terminal: bool
     size: int | None
 
     def line(self) -> Deferred[bytes | None]:
-        """The next line without its end; None after the last. One at a time. Cancelling it loses nothing.
+        """The next line without its end; None after the last. Call it again only after it has fired or was cancelled.
 
-        Fails with LineTooLong for a line of more than 16 MiB, in its place, and with ReadError, once; None follows.
+        Fails with LineTooLong in the place of a line of more than 16 MiB. Fails with ReadError once; then gives None.
         """
 
 
 class OutputStream:
-    """A descriptor that text is written to, in UTF-8."""
+    """Writes text to a descriptor, in UTF-8."""
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
         self.is_terminal = os.isatty(descriptor)
@@ -71,7 +70,7 @@ class OutputStream:
         if not self._started:
             self._started = True
             threading.Thread(target=self._run, daemon=True).start()
-        done: Deferred[None] = Deferred()  # cancelled, it lets the result pass unheard
+        done: Deferred[None] = Deferred()  # once cancelled, it ignores its result
         self._texts.put((text.encode("utf-8", "replace"), done))
         return done
 
@@ -88,45 +87,46 @@ class OutputStream:
 
 
 class _Cutter:
-    """Cuts what is read into lines. A line that is too long is a LineTooLong, as soon as it is known to be."""
+    """Cuts bytes into lines. A LineTooLong takes the place of a line as soon as it is too long."""
 
     def __init__(self) -> None:
-        self._line = bytearray()  # what there is of the next one
-        self._passing = False  # over the rest of one that is too long
+        self._line = bytearray()
+        # The rest of a line that is too long is skipped.
+        self._skipping = False
 
     def cut(self, data: bytes) -> Iterator[bytes | ClientError]:
         """The lines that end in `data`."""
         *ends, rest = data.split(b"\n")
         for each in ends:
             yield from self._add(each)
-            if not self._passing:
+            if not self._skipping:
                 yield bytes(self._line).removesuffix(b"\r")
             self._line.clear()
-            self._passing = False
+            self._skipping = False
         yield from self._add(rest)
 
     def _add(self, data: bytes) -> Iterator[ClientError]:
-        if self._passing:
+        if self._skipping:
             return
         self._line += data
         if len(self._line) > _MOST_BYTES:
-            self._passing = True
+            self._skipping = True
             self._line.clear()
             yield LineTooLong(f"too large: a line of more than {_MOST_BYTES} bytes")
 
     def end(self) -> Iterator[bytes]:
-        """The last line, if it has no end."""
+        """The last line, if the input does not end with a line end."""
         if self._line:
             yield bytes(self._line).removesuffix(b"\r")
 
 
 def _weight(line: bytes | ClientError) -> int:
-    """For how many lines one counts."""
+    """How many lines a line counts as."""
     return 1 + len(line) // _READ_SIZE if isinstance(line, bytes) else 1
 
 
 class InputStream:
-    """A descriptor that lines are read from."""
+    """Reads lines from a descriptor."""
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
         self.is_terminal = os.isatty(descriptor)
@@ -151,7 +151,7 @@ class InputStream:
 
     def _take(self) -> bytes | ClientError | None:
         line = self._lines[0]
-        if line is not None:  # the end stays
+        if line is not None:  # None stays, for the calls that follow
             self._lines.popleft()
             self._room.release(_weight(line))
         return line
@@ -165,21 +165,21 @@ class InputStream:
             try:
                 data = os.read(self._descriptor, _READ_SIZE)
             except OSError as error:
-                # What there is of a line may not be all of it.
+                # An unfinished line is dropped: its rest is unknown.
                 self._put(ReadError(f"cannot read: {error.strerror}"))
                 break
             for line in cutter.cut(data) if data else cutter.end():
                 self._put(line)
             if not data:
                 break
-        self._reactor.callFromThread(self._came, None)
+        self._reactor.callFromThread(self._on_line, None)
 
     def _put(self, line: bytes | ClientError) -> None:
         for _ in range(_weight(line)):
             self._room.acquire()
-        self._reactor.callFromThread(self._came, line)
+        self._reactor.callFromThread(self._on_line, line)
 
-    def _came(self, line: bytes | ClientError | None) -> None:
+    def _on_line(self, line: bytes | ClientError | None) -> None:
         self._lines.append(line)
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import Client, ConnectionState, State
 from longconn.commands.chat import names
-from longconn.commands.chat_lines import colour_of, understood
-from longconn.commands.chat_terminal import TerminalWindow, where
+from longconn.commands.chat_lines import colour_of, parse_input
+from longconn.commands.chat_terminal import TerminalWindow, status_line
 from longconn.commands.running import Console
 from longconn.testing import LineClient
 from tests.commands.kit import Case, Command, Typed, Written
@@ -295,10 +295,10 @@ class LineTests(SynchronousTestCase):
             ("//x", ("say", "/x")),
             ("/nick  mia ", ("nick", "mia")),
             ("/history", ("history", "")),
-            ("/json", ("wrong", "usage: /json VALUE")),
-            ("/", ("wrong", "unknown command /; /help lists them")),
+            ("/json", ("error", "usage: /json VALUE")),
+            ("/", ("error", "unknown command /; /help lists them")),
         ):
-            self.assertEqual(understood(line), meaning)
+            self.assertEqual(parse_input(line), meaning)
 
     def test_colours_are_stable(self) -> None:
         found = [colour_of(f"name{number}", 10) for number in range(100)]
@@ -321,13 +321,13 @@ class LineTests(SynchronousTestCase):
             (16, "connected"),
             (5, "connected"),
         ):
-            self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 9.0, columns), shown)
+            self.assertEqual(status_line(room, State(ConnectionState.CONNECTED), 0.0, 9.0, columns), shown)
         lost = "reconnecting in 3 s: connection\ufffd refused"
-        self.assertEqual(where(room, waiting, 12.0, 9.0, 42), f"lobby · mia · 2 here · {lost}")
-        self.assertEqual(where(room, waiting, 12.0, 9.0, 26), lost)
+        self.assertEqual(status_line(room, waiting, 12.0, 9.0, 42), f"lobby · mia · 2 here · {lost}")
+        self.assertEqual(status_line(room, waiting, 12.0, 9.0, 26), lost)
         Room.members = None  # type: ignore[assignment]
         again = State(ConnectionState.CONNECTING, "connection refused")
-        self.assertEqual(where(room, again, 12.0, 13.0, 80), "lobby · mia · reconnecting: connection refused")
+        self.assertEqual(status_line(room, again, 12.0, 13.0, 80), "lobby · mia · reconnecting: connection refused")
         Room.name = "张伟"  # two columns for each
-        self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 24), "lobby · 张伟 · connected")
-        self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 23), "lobby · connected")
+        self.assertEqual(status_line(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 24), "lobby · 张伟 · connected")
+        self.assertEqual(status_line(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 23), "lobby · connected")
