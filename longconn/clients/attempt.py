@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from longconn.clients.address import Address
-from longconn.clients.centrifugo import Answer, Command, Ping, Push, ReplyMatcher, member
+from longconn.clients.centrifugo import Answer, PendingCommand, Ping, Push, ReplyMatcher, member
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn, OutcomeUnknown
 from longconn.clients.events import JSONObject
@@ -62,12 +62,12 @@ class ConnectionAttempt:
 
     # Sending.
 
-    def open(self, connect: Command, timeout: float) -> None:
+    def open(self, connect: PendingCommand, timeout: float) -> None:
         """Connect, and send `connect`. The answer has to come within `timeout` seconds."""
         self._silence_call = self._calls.call(timeout, self._on_connect_timeout)
         self._transport.open([self._matcher.add(connect)])
 
-    def send(self, commands: Sequence[Command]) -> None:
+    def send(self, commands: Sequence[PendingCommand]) -> None:
         """Send commands, in one piece."""
         if not commands or self._error is not None:
             return
@@ -118,7 +118,7 @@ class ConnectionAttempt:
     def _show_life(self) -> None:
         """Send pings of our own while reading is paused: the server's pings are not read then, and get no pong."""
         if self._sends_pongs:
-            ping = self._matcher.add(Command("ping", {}, lambda answer: None))
+            ping = self._matcher.add(PendingCommand("ping", {}, lambda answer: None))
             self._matcher.pending.pop(ping["id"])
             self._transport.send([ping])
             self._silence_call = self._calls.call(self._silence - LATENESS, self._show_life)
@@ -208,13 +208,13 @@ class ConnectionAttempt:
         self.connected = False
         self._on_lost(self._error, retry_after)
 
-    def take_pending(self) -> list[Command]:
+    def take_pending(self) -> list[PendingCommand]:
         """The commands that get no answer any more, once the connection is lost."""
         commands = list(self._matcher.pending.values())
         self._matcher.pending.clear()
         return commands
 
 
-def outcome_unknown(command: Command, why: object) -> OutcomeUnknown:
+def outcome_unknown(command: PendingCommand, why: object) -> OutcomeUnknown:
     """The error of a command whose answer was lost."""
     return OutcomeUnknown(f"whether {command.method} was carried out is not known: {why}")

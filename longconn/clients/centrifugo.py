@@ -30,7 +30,7 @@ UNRECOVERABLE = 112
 
 
 @dataclass(eq=False, slots=True)
-class Command:
+class PendingCommand:
     """A command and its callback. `repeatable`: sending it twice does no harm."""
 
     method: str
@@ -49,7 +49,7 @@ class Command:
 class Answer:
     """The reply to a command."""
 
-    command: Command
+    command: PendingCommand
     result: JSONObject | Refused
 
 
@@ -76,9 +76,9 @@ class ReplyMatcher:
     def __init__(self) -> None:
         self._last = 0
         #: commands without an answer yet by number, in the order in which they were sent
-        self.pending: dict[int, Command] = {}
+        self.pending: dict[int, PendingCommand] = {}
 
-    def add(self, command: Command) -> JSONObject:
+    def add(self, command: PendingCommand) -> JSONObject:
         """Number a command; returns the object to send."""
         self._last += 1
         self.pending[self._last] = command

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
-from longconn.clients.centrifugo import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, Command, Push
+from longconn.clients.centrifugo import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, PendingCommand, Push
 from longconn.clients.connection import ConnectionConfiguration, ReconnectingConnection
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, NotLongconn, Refused
@@ -197,13 +197,13 @@ class Client:
             command.given_up = True
 
         done: Deferred[_T] = Deferred(give_up)
-        command = Command(method, body, answered, repeatable)
+        command = PendingCommand(method, body, answered, repeatable)
         self._connection.request(command)
         return done
 
     # Callbacks of the connection.
 
-    def _on_connected(self) -> Sequence[Command]:
+    def _on_connected(self) -> Sequence[PendingCommand]:
         commands = [each.command() for each in tuple(self._subscriptions.values())]
         return [each for each in commands if each is not None]
 

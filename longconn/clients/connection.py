@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from longconn.clients.address import Address
 from longconn.clients.attempt import ConnectionAttempt, ConnectTimeout, outcome_unknown
 from longconn.clients.backoff import Backoff
-from longconn.clients.centrifugo import TOKEN_EXPIRED, Command, Push, member
+from longconn.clients.centrifugo import TOKEN_EXPIRED, PendingCommand, Push, member
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import (
     CertificateError,
@@ -59,7 +59,7 @@ class ReconnectingConnection:
         transport_configuration: TransportConfiguration,
         configuration: ConnectionConfiguration,
         *,
-        on_connected: Callable[[], Sequence[Command]],
+        on_connected: Callable[[], Sequence[PendingCommand]],
         on_push: Callable[[Push], None],
         on_state: Callable[[State], None],
     ) -> None:
@@ -79,8 +79,8 @@ class ReconnectingConnection:
         self._current: ConnectionAttempt | None = None
         self._token_request: Deferred[str] | None = None
         # Commands that wait for a connection, and those that are sent again after a pause.
-        self._waiting: deque[Command] = deque()
-        self._delayed: set[Command] = set()
+        self._waiting: deque[PendingCommand] = deque()
+        self._delayed: set[PendingCommand] = set()
         # Subscriptions that are not read fast enough.
         self._holders: set[Hashable] = set()
         self._renewal = Renewal(self._calls, configuration.token, configuration.random, self._send_refresh, self.end)
@@ -100,7 +100,7 @@ class ReconnectingConnection:
         """Whether a command can be sent now."""
         return self._current is not None and self._current.connected and self._ending is None
 
-    def request(self, command: Command) -> None:
+    def request(self, command: PendingCommand) -> None:
         """Send a command, now or when there is a connection."""
         now = self._calls.seconds()
         command.deadline = command.deadline or now + self.timeout
@@ -114,7 +114,7 @@ class ReconnectingConnection:
             self._waiting.append(command)
             self._calls.call(max(0.0, command.deadline - now), self._drop_overdue)
 
-    def request_later(self, command: Command, delay: float) -> None:
+    def request_later(self, command: PendingCommand, delay: float) -> None:
         """Send a command in `delay` seconds."""
 
         def send() -> None:
@@ -125,7 +125,7 @@ class ReconnectingConnection:
         self._delayed.add(command)
         self._calls.call(delay, send)
 
-    def send_now(self, command: Command) -> None:
+    def send_now(self, command: PendingCommand) -> None:
         """Send a command on the present connection, if there is one."""
         if self._current is not None:
             self._current.send([command])
@@ -190,7 +190,7 @@ class ReconnectingConnection:
         )
         # Each transport gets an equal share of the time; the next ones get what one did not use.
         share = self._left / (len(self._transports) - self._tried)
-        self._current.open(Command("connect", body, self._on_connect_answer), share)
+        self._current.open(PendingCommand("connect", body, self._on_connect_answer), share)
 
     def _on_connect_answer(self, result: JSONObject | ClientError) -> None:
         current = self._current
@@ -213,7 +213,7 @@ class ReconnectingConnection:
         self._set_state(State(ConnectionState.CONNECTED))
 
     def _send_refresh(self, token: str, answered: Callable[[JSONObject | ClientError], None]) -> None:
-        self.send_now(Command("refresh", {"token": token}, answered))
+        self.send_now(PendingCommand("refresh", {"token": token}, answered))
 
     def _on_any_push(self, push: Push) -> None:
         if push.kind == "refresh":
@@ -299,7 +299,7 @@ class ReconnectingConnection:
         else:
             self._finish([])
 
-    def _finish(self, pending: Sequence[Command]) -> None:
+    def _finish(self, pending: Sequence[PendingCommand]) -> None:
         error = self._ending
         assert error is not None  # only `end` leads here, and sets it
         self._calls.cancel_all()

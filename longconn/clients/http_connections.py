@@ -44,10 +44,10 @@ class RequestBody:
         """All was written at once."""
 
 
-class _Connection(ProtocolWrapper):
+class _LimitedConnection(ProtocolWrapper):
     """Aborts itself when a response's head is too long: Twisted's parser keeps all header fields, however many."""
 
-    factory: _ConnectionFactory
+    factory: _LimitedConnectionFactory
     # Bytes that came since a request was made; None while no head is expected.
     _size: int | None = 0
     _error: NotLongconn | None = None
@@ -86,8 +86,8 @@ class _Connection(ProtocolWrapper):
         self.factory.connections.on_lost(self)
 
 
-class _ConnectionFactory(WrappingFactory):
-    protocol: type[_Connection] = _Connection
+class _LimitedConnectionFactory(WrappingFactory):
+    protocol: type[_LimitedConnection] = _LimitedConnection
     noisy = False
 
     def __init__(self, factory: Any, where: str, connections: HTTPConnections) -> None:
@@ -96,11 +96,11 @@ class _ConnectionFactory(WrappingFactory):
         self.where = where
         self.connections = connections
 
-    def registerProtocol(self, p: _Connection) -> None:
+    def registerProtocol(self, p: _LimitedConnection) -> None:
         self.connections.open.add(p)
 
-    def unregisterProtocol(self, p: _Connection) -> None:
-        """`_Connection.connectionLost` does it, after the request has its error."""
+    def unregisterProtocol(self, p: _LimitedConnection) -> None:
+        """`_LimitedConnection.connectionLost` does it, after the request has its error."""
 
 
 @implementer(IStreamClientEndpoint)
@@ -111,7 +111,7 @@ class _Endpoint:
         self._connections = connections
 
     def connect(self, factory: Any) -> Deferred[IProtocol]:
-        wrapping = _ConnectionFactory(factory, self._where, self._connections)
+        wrapping = _LimitedConnectionFactory(factory, self._where, self._connections)
         connecting: Deferred[Any] = self._endpoint.connect(wrapping)
         return connecting.addCallback(lambda connection: connection.watch())
 
@@ -122,7 +122,7 @@ class HTTPConnections:
 
     def __init__(self, configuration: TransportConfiguration) -> None:
         self._configuration = configuration
-        self.open: set[_Connection] = set()
+        self.open: set[_LimitedConnection] = set()
         self._gone: Deferred[None] | None = None
 
     def endpointForURI(self, uri: URI) -> Any:
@@ -137,7 +137,7 @@ class HTTPConnections:
         self._fire_if_gone()
         return gone
 
-    def on_lost(self, connection: _Connection) -> None:
+    def on_lost(self, connection: _LimitedConnection) -> None:
         self.open.discard(connection)
         self._fire_if_gone()
 

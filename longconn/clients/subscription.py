@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from longconn.clients.backoff import Backoff
-from longconn.clients.centrifugo import TOKEN_EXPIRED, UNRECOVERABLE, Command, Push, member
+from longconn.clients.centrifugo import TOKEN_EXPIRED, UNRECOVERABLE, PendingCommand, Push, member
 from longconn.clients.connection import ReconnectingConnection
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, ConnectionFailed, Refused
@@ -57,7 +57,7 @@ class Subscription:
         # Why it is not subscribed yet, for the error of `_on_overdue`.
         self._why = "no answer yet"
         # The subscribe without an answer on the present connection; and whether one succeeded there.
-        self._asking: Command | None = None
+        self._asking: PendingCommand | None = None
         self._live = False
         self._events: deque[tuple[Event, Position]] = deque()
         self._holds = False
@@ -92,7 +92,7 @@ class Subscription:
             return succeed(None)
         done: Deferred[None] = Deferred()
         # Whatever the answer is, the client has left: the loss of the connection ends a subscription, too.
-        command = Command("unsubscribe", {"channel": self.channel}, lambda answer: done.callback(None))
+        command = PendingCommand("unsubscribe", {"channel": self.channel}, lambda answer: done.callback(None))
         self._connection.send_now(command)
         return done
 
@@ -102,7 +102,7 @@ class Subscription:
         """The program cancelled `Client.subscribe`."""
         self._leave(Closed(f"left {self.channel}"))
 
-    def command(self) -> Command | None:
+    def command(self) -> PendingCommand | None:
         """The subscribe to send on a new connection; None if its token has to be asked for first."""
         self._live = False
         if callable(self._token):
@@ -186,13 +186,15 @@ class Subscription:
         self._why = str(error)
         self._calls.call(self._backoff.delay(), ask)
 
-    def _subscribe(self, token: str) -> Command:
-        command = Command("subscribe", self._recovery.request(token), lambda answer: self._on_answer(command, answer))
+    def _subscribe(self, token: str) -> PendingCommand:
+        command = PendingCommand(
+            "subscribe", self._recovery.request(token), lambda answer: self._on_answer(command, answer)
+        )
         command.repeatable = True
         self._asking = command
         return command
 
-    def _on_answer(self, command: Command, answer: JSONObject | ClientError) -> None:
+    def _on_answer(self, command: PendingCommand, answer: JSONObject | ClientError) -> None:
         if command is not self._asking or self._ended is not None:
             return  # it was sent on an earlier connection, or the subscription has ended
         self._asking = None
@@ -230,7 +232,7 @@ class Subscription:
         self._leave(ConnectionFailed(text))
 
     def _send_refresh(self, token: str, answered: Callable[[JSONObject | ClientError], None]) -> None:
-        self._connection.send_now(Command("sub_refresh", {"channel": self.channel, "token": token}, answered))
+        self._connection.send_now(PendingCommand("sub_refresh", {"channel": self.channel, "token": token}, answered))
 
     # Events.
 

@@ -34,7 +34,7 @@ class LineTooLong(ClientError):
     """A line of the input has too many bytes. It is skipped; the lines after it follow."""
 
 
-class Writer(Protocol):
+class TextWriter(Protocol):
     """A stream that text is written to."""
 
     is_terminal: bool
@@ -43,7 +43,7 @@ class Writer(Protocol):
         """Fires when the text is written. Fails with OSError; BrokenPipeError if the reader has closed the stream."""
 
 
-class Reader(Protocol):
+class LineReader(Protocol):
     """A stream that lines are read from. `size`: that of a file in bytes; None for other streams."""
 
     is_terminal: bool

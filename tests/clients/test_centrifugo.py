@@ -5,15 +5,15 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import NotLongconn, Refused
-from longconn.clients.centrifugo import Answer, Command, Ping, Push, ReplyMatcher
+from longconn.clients.centrifugo import Answer, PendingCommand, Ping, Push, ReplyMatcher
 
 
 class ReplyMatcherTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.matcher = ReplyMatcher()
 
-    def add(self, method: str, **body: Any) -> tuple[Command, Any]:
-        command = Command(method, body, lambda answer: None)
+    def add(self, method: str, **body: Any) -> tuple[PendingCommand, Any]:
+        command = PendingCommand(method, body, lambda answer: None)
         return command, self.matcher.add(command)
 
     def test_commands_are_numbered_and_answered(self) -> None:

@@ -1,4 +1,4 @@
-"""Standard input and output beside the reactor, and what a command line says."""
+"""Standard input and output beside the reactor, and the parser of command lines."""
 
 import contextlib
 import os
@@ -44,12 +44,12 @@ class InputTests(TestCase):
         self.end()
         self.assertEqual(await self.all(stream), [b"three"])
 
-    async def test_the_end_at_the_end_of_a_line(self) -> None:
+    async def test_input_that_ends_with_a_line_end(self) -> None:
         stream = self.open(b"one\n")
         self.end()
         self.assertEqual(await self.all(stream), [b"one"])
 
-    async def test_a_line_that_nobody_waits_for_any_more_is_kept(self) -> None:
+    async def test_a_cancelled_read_keeps_the_line(self) -> None:
         stream = self.open()
         waiting = stream.line()
         waiting.addErrback(lambda failure: None)
@@ -59,7 +59,7 @@ class InputTests(TestCase):
         self.end()
         self.assertEqual(await self.all(stream), [])
 
-    async def test_no_more_is_read_than_is_wanted(self) -> None:
+    async def test_reading_ahead_is_limited(self) -> None:
         stream = self.open(b"first\n")
         os.set_blocking(self.writing, False)
         self.assertEqual(await stream.line(), b"first")
@@ -84,8 +84,8 @@ class InputTests(TestCase):
             self.assertEqual(stream.size, 7)
             self.assertEqual(await self.all(stream), [b"one", b"two"])
 
-    async def test_a_line_without_end(self) -> None:
-        """It is passed over, and told as soon as it is too long."""
+    async def test_a_line_that_is_too_long(self) -> None:
+        """It is skipped, and reported as soon as it is too long."""
         for end in (b"\n", b"x\n"):
             stream = self.open(b"first\n")
             self.assertEqual(await stream.line(), b"first")
@@ -102,7 +102,7 @@ class InputTests(TestCase):
             writing.close()
             self.assertEqual(await self.all(stream), [b"next"])
 
-    async def test_what_cannot_be_read(self) -> None:
+    async def test_input_that_cannot_be_read(self) -> None:
         folder = os.open(".", os.O_RDONLY)
         self.addCleanup(os.close, folder)
         stream = InputStream(reactor, folder)
@@ -114,13 +114,13 @@ class InputTests(TestCase):
 class OutputTests(TestCase):
     timeout = 20
 
-    async def test_what_is_written_and_when(self) -> None:
+    async def test_writing_to_a_pipe(self) -> None:
         reading, writing = os.pipe()
         stream = OutputStream(reactor, writing)
         self.assertFalse(stream.is_terminal)
         await stream.write("ü\n")
         self.assertEqual(os.read(reading, 100), "ü\n".encode())
-        # More than the pipe holds: it is not written before it is read, and the reactor goes on meanwhile.
+        # More than the pipe holds: it is written when it is read, and the reactor goes on meanwhile.
         done = stream.write("a" * 1_000_000)
         behind = stream.write("b")
         breath: Deferred[None] = Deferred()
@@ -142,7 +142,7 @@ class OutputTests(TestCase):
         await until(read)
         await stream.write("")  # and so the one that was given up is, too
         self.assertGreaterEqual(size, 1_000_000 - 65536)
-        # And nobody reads any more.
+        # The reader closes the pipe.
         os.close(reading)
         for _ in range(2):
             with self.assertRaises(BrokenPipeError):

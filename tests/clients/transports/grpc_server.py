@@ -1,4 +1,4 @@
-"""A server of gRPC in memory that answers as a test says, right or wrong, by the `h2` library."""
+"""A gRPC server in memory, by the `h2` library, whose answers the test gives."""
 
 import struct
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from longconn.v1 import longconn_pb2 as pb
 
 
 def frame(kind: int, stream: int, payload: bytes = b"", flags: int = 0) -> bytes:
-    """A frame of HTTP/2, whatever the library would say to it."""
+    """A frame of HTTP/2, valid or not."""
     return struct.pack(">IBI", len(payload) << 8 | kind, flags, stream) + payload
 
 
@@ -57,7 +57,7 @@ class Answering(Protocol):
         self.transport.write(self.h2.data_to_send())
 
     def raw(self, data: bytes) -> None:
-        """What the library knows nothing of, after what it knows."""
+        """Send bytes past the library."""
         self.flush()
         self.transport.write(data)
 

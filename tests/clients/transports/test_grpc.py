@@ -1,4 +1,4 @@
-"""What a program sees of a client over gRPC."""
+"""Clients over gRPC."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class GRPCCase(Case):
 
 
 class GRPCTests(Suite, GRPCCase):
-    """The suite of all transports, and where this one differs."""
+    """The suite of all transports, with the differences of gRPC."""
 
     def test_presence_history_and_names(self) -> None:
         """Connect has no command for another name."""
@@ -62,8 +62,8 @@ class GRPCTests(Suite, GRPCCase):
         self.assertEqual(page(limit=-1, reverse=True), ["5", "4", "3", "2"])
         self.assertEqual(self.fails(Refused, ann.history("news", limit=1, since=Position("other", 3))).code, 112)
 
-    def test_what_cannot_be_recovered_is_told(self) -> None:
-        """And what is kept from before comes, too."""
+    def test_unrecoverable_publications_give_a_loss(self) -> None:
+        """Publications that the server still has come, too."""
         self.serve()
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -79,8 +79,8 @@ class GRPCTests(Suite, GRPCCase):
         self.assertEqual((events[1].position, [each.data for each in events[2:]]), (old, ["other", "2"]))
         self.assertEqual(events[1].resumed, Position(events[2].epoch, 0))
 
-    def test_without_history_a_lost_connection_is_told(self) -> None:
-        """Only where something was lost: publications are counted there, too."""
+    def test_without_history_a_lost_connection_gives_a_loss(self) -> None:
+        """Over gRPC publications are counted without history, too: a loss is reported only if there was one."""
         self.serve(history_size=0)
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -96,8 +96,8 @@ class GRPCTests(Suite, GRPCCase):
         self.assertEqual(lost, Lost("news", Position(told.epoch, 1), Position(told.epoch, 2)))
         self.assertEqual((told.data, told.offset), ("3", 3))
 
-    def test_a_reader_that_does_not_read_slows_the_server_and_loses_nothing(self) -> None:
-        """By credit: the socket is always read, so that the server's pings are answered."""
+    def test_unread_events_stop_the_server_and_nothing_is_lost(self) -> None:
+        """By flow control: the socket is always read, so that the server's pings are answered."""
         hub = self.serve(
             history_size=5000, publish_rate=0, ping_interval=25.0, pong_timeout=10.0, send_queue=8_000_000,
             write_timeout=0,
@@ -120,7 +120,7 @@ class GRPCTests(Suite, GRPCCase):
         self.assertEqual(hub.clients[ann.id].outlet.queued, 0)
         self.assertEqual([each.state for each in self.states].count(ConnectionState.RECONNECTING), 0)
 
-    def test_a_reader_that_does_not_read_is_no_dead_one(self) -> None:
+    def test_a_client_that_does_not_read_stays_alive(self) -> None:
         self.serve(history_size=5000, publish_rate=0, ping_interval=25.0, pong_timeout=10.0)
         ann, bob = self.client(), self.client()
         subscription = self.subscribed(ann)
@@ -142,7 +142,7 @@ class GRPCTests(Suite, GRPCCase):
         self.assertEqual(len(self.get(ann.history("news", limit=-1)).publications), 2)
         self.assertEqual(self.fails(Refused, ann.publish("news", "c" * 1_100_000)).code, 154)
 
-    def test_what_no_message_can_say(self) -> None:
+    def test_values_without_a_form_in_protobuf(self) -> None:
         self.serve()
         ann = self.client()
         self.assertEqual(self.fails(Refused, ann.publish("news", "half a character: \ud800")).code, 155)
@@ -151,7 +151,7 @@ class GRPCTests(Suite, GRPCCase):
         self.assertEqual(self.fails(Refused, self.client(name="\ud800").connected()).code, 107)
         self.assertIs(ann.state.state, ConnectionState.CONNECTED)
 
-    def test_closing_sends_what_was_said(self) -> None:
+    def test_closing_sends_waiting_commands(self) -> None:
         hub = self.serve()
         ann, bob = self.client(), self.client()
         subscription = self.subscribed(bob)
@@ -163,16 +163,16 @@ class GRPCTests(Suite, GRPCCase):
 
 
 class TokenTests(GRPCCase):
-    """Who a client is."""
+    """Tokens and names."""
 
-    def test_a_token_says_who_it_is(self) -> None:
+    def test_a_token_names_the_user(self) -> None:
         self.serve().verifier = Keys()
         ann = self.client(token="ada", name="ann")
         self.subscribed(ann)
         self.assertEqual([(each.user, each.name) for each in self.get(ann.presence("news"))], [("ada", "ann")])
         self.assertEqual(self.get(ann.subscribe("secret:ada")).channel, "secret:ada")
 
-    def test_tokens_that_do_not_serve(self) -> None:
+    def test_tokens_that_are_refused(self) -> None:
         self.serve().verifier = Keys()
         error = self.fails(Disconnected, self.client(token="forged").connected())
         self.assertEqual((error.code, str(error)), (3500, "disconnected by the server: invalid token (3500)"))
@@ -180,7 +180,7 @@ class TokenTests(GRPCCase):
         self.serve(allow_anonymous_connect_without_token=False)
         self.assertEqual(self.fails(Refused, self.client().connected()).code, 101)
 
-    def test_when_a_token_expires_another_is_asked_for(self) -> None:
+    def test_an_expired_token_is_replaced_on_a_new_connection(self) -> None:
         hub = self.serve()
         hub.verifier = Keys()
         tokens = ["brief", "old", "ada"]
@@ -196,7 +196,7 @@ class TokenTests(GRPCCase):
         self.network.advance(5)
         self.assertEqual((self.next(subscription).data, tokens), ("1", []))
 
-    def test_a_channels_token_that_expires_is_asked_for_anew(self) -> None:
+    def test_an_expired_channel_token_is_replaced(self) -> None:
         self.serve().verifier = Keys()
         tokens = ["brief", "news"]
         ann = self.client()
@@ -213,7 +213,7 @@ class TokenTests(GRPCCase):
         self.assertEqual(self.fails(Refused, self.client(name="ann").connected()).code, 153)
         self.assertEqual(self.fails(Refused, self.client(name="no name").connected()).code, 152)
 
-    def test_where_there_is_no_room_it_comes_later(self) -> None:
+    def test_a_full_server_is_tried_again(self) -> None:
         hub = self.serve(max_connections=2)
         ann, bob = self.client(), self.client()
         self.get(ann.connected())
@@ -225,7 +225,7 @@ class TokenTests(GRPCCase):
         self.get(eve.connected(), 10)
         self.assertEqual(len(hub.clients), 2)
 
-    def test_a_slow_one_is_told_and_comes_back(self) -> None:
+    def test_a_slow_client_reconnects(self) -> None:
         hub = self.serve()
         ann = self.client()
         subscription = self.subscribed(ann)

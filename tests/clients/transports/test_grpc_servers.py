@@ -1,4 +1,4 @@
-"""Servers of HTTP/2 that a client over gRPC should not trust, and what it says of each."""
+"""HTTP/2 servers that break rules, or end calls, and the errors of a client over gRPC."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ class Base(GRPCCase):
         return self.network.server
 
     def error(self, script: Script, kind: type[ClientError], **options: Any) -> Any:
-        """Why a client does not get connected, or stays so."""
+        """The error of a client that cannot connect, or loses its connection."""
         self.other(script)
         client = self.client(reconnect=False, **options)
         client.publish("news", "said first when it is connected").addErrback(lambda _: None)
@@ -43,7 +43,7 @@ class Base(GRPCCase):
 
 
 class StatusTests(Base):
-    """How calls end."""
+    """The ends of calls."""
 
     def ended(self, kind: type[ClientError], *end: Any) -> Any:
         """The error is the same with headers before the trailers, and without."""
@@ -62,7 +62,7 @@ class StatusTests(Base):
         self.assertEqual(str(self.error(without, kind)), str(error))
         return error
 
-    def test_with_a_number(self) -> None:
+    def test_statuses_with_a_number(self) -> None:
         refused = self.ended(Refused, 6, "the name ann is taken", 153)
         self.assertEqual((refused.code, refused.message, refused.temporary), (153, "the name ann is taken", False))
         self.assertTrue(self.ended(Refused, 8, "limit exceeded: connections", 106).temporary)
@@ -71,7 +71,7 @@ class StatusTests(Base):
         self.assertEqual((gone.code, gone.reason, gone.final), (3001, "shutdown", False))
         self.assertTrue(self.ended(Disconnected, 16, "invalid token", 3500).final)
 
-    def test_without_one(self) -> None:
+    def test_statuses_without_a_number(self) -> None:
         self.assertEqual(self.ended(Refused, 16, "who are you%3F%0Agr%C3%B6%C3%9Fer").code, 16)
         self.assertEqual(str(self.ended(Refused, 7, "a%0A%0Db%ZZ")), "PERMISSION_DENIED a b%ZZ (7)")
         self.assertFalse(self.ended(Refused, 3, "no").temporary)
@@ -79,7 +79,7 @@ class StatusTests(Base):
         for status, name in ((0, "OK"), (1, "CANCELLED"), (8, "RESOURCE_EXHAUSTED"), (14, "UNAVAILABLE"), (99, "99")):
             self.assertIn(name, str(self.ended(ConnectionFailed, status, "soon")))
 
-    def test_what_is_no_status(self) -> None:
+    def test_malformed_statuses(self) -> None:
         for told in ("", "x", "-1", "1000", "\N{ARABIC-INDIC DIGIT ONE}"):
 
             def script(server: Answering, told: str = told) -> None:
@@ -87,7 +87,7 @@ class StatusTests(Base):
 
             self.assertIn("without a status", str(self.error(script, ConnectionFailed)))
 
-    def test_answers_of_http(self) -> None:
+    def test_http_responses_that_are_not_grpc(self) -> None:
         for status, kind in (("404", NotLongconn), ("503", ConnectionFailed), ("401", Refused), ("200", NotLongconn)):
 
             def script(server: Answering, status: str = status) -> None:
@@ -96,7 +96,7 @@ class StatusTests(Base):
 
             self.assertIn("127.0.0.1:9999", str(self.error(script, kind)))
 
-    def test_what_is_asked(self) -> None:
+    def test_the_request(self) -> None:
         made = self.other(Answering.greet).made
         client = self.client(name="ann", token="t")
         self.get(client.connected())
@@ -119,7 +119,7 @@ class StatusTests(Base):
 
 
 class ConnectionTests(Base):
-    """How connections end, and go on."""
+    """The ends of connections."""
 
     def connected_then(self, more: Script) -> Any:
         """A client that was connected, when `more` has happened."""
@@ -136,7 +136,7 @@ class ConnectionTests(Base):
         return client
 
     def producer(self, client: Any) -> Any:
-        """What Twisted pauses while much waits to be sent."""
+        """The producer that Twisted pauses while bytes wait to be sent."""
         return client._connection._current._transport
 
     def test_goaway_with_an_error(self) -> None:
@@ -153,7 +153,7 @@ class ConnectionTests(Base):
         self.assertEqual(str(error), "127.0.0.1:9999 goes away: NO_ERROR")
 
     def test_goaway_while_the_call_goes_on(self) -> None:
-        """In two steps, as a server does that shuts down."""
+        """A server that shuts down sends GOAWAY twice."""
 
         def script(server: Answering) -> None:
             server.greet()
@@ -209,7 +209,7 @@ class ConnectionTests(Base):
         self.network.settle()
         self.assertIs(client.state.state, ConnectionState.CONNECTED)
 
-    def test_frames_that_cannot_be(self) -> None:
+    def test_invalid_frames(self) -> None:
         broken = (
             frame(DATA, 1, b"x" * 16_385),
             b"\xff\xff\xff\0\0\0\0\0\1",  # and its rest is not waited for
@@ -240,7 +240,7 @@ class ConnectionTests(Base):
         more = b"".join(frame(CONTINUATION, 1, b"x" * 10_000) for _ in range(100))
         self.error(lambda server: server.raw(head + more), NotLongconn)
 
-    def test_messages_that_cannot_be(self) -> None:
+    def test_invalid_messages(self) -> None:
         publication = pb.ConnectResponse(publication=pb.Publication(channel="c", data="{")).SerializeToString()
         for data in (
             b"\1\0\0\0\0",  # compressed, and nobody said that it may be
@@ -270,7 +270,7 @@ class ConnectionTests(Base):
         self.assertEqual(client.id, "me")
 
     def test_pings_whose_answers_are_not_read(self) -> None:
-        """What waits to be sent is bounded."""
+        """The bytes that wait to be sent are limited."""
         made = self.other(Answering.greet).made
         client = self.client()
         self.get(client.connected())

@@ -11,7 +11,7 @@ from tests.live.common import reactor, until
 
 
 def other_server(case: Any, text: bytes, greets: bool = False) -> str:
-    """HOST:PORT of who says the same to everybody."""
+    """HOST:PORT of a server that always sends the same bytes."""
     factory: Any = Factory.forProtocol(Says)
     factory.text, factory.greets, factory.noisy = text, greets, False
     listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
@@ -58,7 +58,7 @@ class SocketTests(SocketCase):
         await client.close()
 
     @as_test
-    async def test_nobody_there(self) -> None:
+    async def test_a_refused_connection(self) -> None:
         error = await self.error("grpc://{}", "localhost:1", reconnect=False)
         self.assertIsInstance(error, ConnectionFailed)
         self.assertEqual(str(error), "localhost:1: connection refused")
@@ -70,7 +70,7 @@ class SocketTests(SocketCase):
         self.assertIsInstance(error, ConnectionFailed)
 
     @as_test
-    async def test_servers_of_something_else(self) -> None:
+    async def test_servers_of_other_protocols(self) -> None:
         texts = (b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"{", b"\0\0\0\1", b"\x15\x03\x01")
         for text in texts:
             for greets in (True, False):

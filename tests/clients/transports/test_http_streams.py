@@ -1,4 +1,4 @@
-"""What is HTTP's own: the fallback, the way up, and what else may answer."""
+"""The transports over HTTP: the fallback, POSTs of commands, and other responses."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ URL = "http://127.0.0.1:9999"
 
 
 class Switch(Protocol):
-    """Looks at a request's first bytes; what `answers` has for it is said, and anything else is passed on."""
+    """Answers a request from `answers`, by its path; passes other requests on to the real server."""
 
     def __init__(self, case: "SwitchCase", real: Any) -> None:
         self._case = case
@@ -63,7 +63,7 @@ def answer(status: str, body: str = "", kind: str = "text/html", more: str = "")
 
 
 class FallbackTests(SwitchCase):
-    def test_which_are_tried(self) -> None:
+    def test_the_transports_of_a_url(self) -> None:
         for path, number in (("", 2), ("/live", 2), ("/live/connection/sse", 1), ("/connection/http_stream?a=b", 1)):
             self.assertEqual(len(find_transports(parse_address(URL + path))), number)
 
@@ -94,7 +94,7 @@ class FallbackTests(SwitchCase):
         self.get(published)  # what waits for the connection waits for long enough
         self.get(coming)
 
-    def test_both_share_the_time_for_connecting(self) -> None:
+    def test_both_transports_share_the_time_for_connecting(self) -> None:
         self.serve()
         self.answers.update({"/connection/http_stream": b"", "/connection/sse": b""})
         start = self.network.seconds()
@@ -114,7 +114,7 @@ class FallbackTests(SwitchCase):
             self.assertIs(ann.state.state, ConnectionState.CONNECTING, refused)  # a refusal leaves events all the time
             self.assertIn("no answer within 3 s", str(self.fails(ConnectionFailed, ann.connected(), 0.2)))
 
-    def test_the_time_for_a_token_is_not_theirs(self) -> None:
+    def test_the_time_for_a_token_does_not_count(self) -> None:
         self.serve()
         self.answers["/connection/http_stream"] = b""
 
@@ -123,8 +123,8 @@ class FallbackTests(SwitchCase):
 
         self.get(self.client(timeout=3, token=token).connected(), 9.6)
 
-    def test_one_that_connects_and_then_fails_is_not_left_at_once(self) -> None:
-        """Else two of them, in turn, would ask the server without a pause."""
+    def test_a_transport_that_connects_and_then_fails_is_tried_again_after_a_pause(self) -> None:
+        """Otherwise two transports in turn would connect without a pause."""
         self.serve()
         head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: "
         told = b'{"id":1,"connect":{"client":"me"}}\n'
@@ -138,7 +138,7 @@ class FallbackTests(SwitchCase):
         self.network.settle()
         self.assertIsInstance(ann.state.error, NotLongconn)
 
-    def test_neither(self) -> None:
+    def test_both_transports_fail(self) -> None:
         self.serve()
         for path in ("/connection/http_stream", "/connection/sse"):
             self.answers[path] = answer("404 Not Found")
@@ -166,12 +166,12 @@ class UpTests(SwitchCase):
         self.assertEqual([each.data for each in page.publications], list(range(100)))
         self.assertEqual(self.posts(), 3)
 
-    def test_large_ones_go_up_by_themselves(self) -> None:
+    def test_large_commands_have_requests_of_their_own(self) -> None:
         for each in [self.ann.publish("news", "x" * 30_000) for _ in range(10)]:
             self.get(each)
         self.assertEqual(self.posts(), 6)
 
-    def test_too_many_are_sent_again(self) -> None:
+    def test_commands_are_sent_again_after_429(self) -> None:
         self.answers["/emulation"] = answer("429 Too Many Requests")
         waiting = self.ann.publish("news", 1)
         self.network.settle()
@@ -201,7 +201,7 @@ class UpTests(SwitchCase):
         self.fails(OutcomeUnknown, waiting)
         self.assertEqual(self.states[1].reason, "127.0.0.1:9999: connection refused")
 
-    def test_an_idle_connection_is_given_up_before_the_server_does(self) -> None:
+    def test_an_idle_connection_is_closed_before_the_server_closes_it(self) -> None:
         self.get(self.ann.close())
         self.serve(ping_interval=0)
         ann = self.client()
@@ -221,7 +221,7 @@ class OtherTests(SwitchCase):
         self.network.settle()
         return ann.state
 
-    def test_other_answers(self) -> None:
+    def test_responses_that_are_no_stream(self) -> None:
         self.assertIn("answered with text/html", str(self.refused(answer("200 OK", "<p>hello")).error))
         self.assertIsInstance(self.refused(answer("200 OK", "hello\n", "application/json")).error, NotLongconn)
         self.assertIsInstance(self.refused(b"SSH-2.0-OpenSSH\r\n\r\n").error, NotLongconn)
@@ -231,7 +231,7 @@ class OtherTests(SwitchCase):
         refusal = self.refused(answer("200 OK", "x" * 5000))
         self.assertIs(refusal.state, ConnectionState.CLOSED)
 
-    def test_a_head_without_end(self) -> None:
+    def test_an_endless_head(self) -> None:
         head = b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 20_000
         for name in ("http_stream", "sse"):
             self.serve()
@@ -240,7 +240,7 @@ class OtherTests(SwitchCase):
             self.network.settle()
             self.assertEqual(str(ann.state.error), "127.0.0.1:9999: the head of its answer has more than 65536 bytes")
 
-    def test_what_may_pass(self) -> None:
+    def test_statuses_after_which_the_client_tries_again(self) -> None:
         for status in ("502 Bad Gateway", "503 Service Unavailable"):
             state = self.refused(answer(status))
             self.assertIs(state.state, ConnectionState.RECONNECTING)

@@ -62,14 +62,14 @@ class PlainTests(SocketCase):
         await until(lambda: not self.hub.clients)
 
     @as_test
-    async def test_localhost_is_also_where_only_the_second_address_is(self) -> None:
+    async def test_localhost_where_only_the_ipv6_address_listens(self) -> None:
         self.serve("[::1]:0")
         for url in PLAIN:
             await self.converse(self.client(url, f"localhost:{self.port}"))
             await self.converse(self.client(url, f"[::1]:{self.port}"))
 
     @as_test
-    async def test_nobody_there(self) -> None:
+    async def test_a_refused_connection(self) -> None:
         for url in PLAIN + SECURE:
             error = await self.error(url, "localhost:1", reconnect=False)
             self.assertIsInstance(error, ConnectionFailed)
@@ -125,7 +125,7 @@ class TLSTests(SocketCase):
 
 
 class Says(Protocol):
-    """Answers whatever comes, or greets whoever comes, with the same bytes."""
+    """Sends the same bytes as an answer to anything, or as a greeting."""
 
     def connectionMade(self) -> None:
         factory: Any = self.factory
@@ -148,7 +148,7 @@ class OtherServerTests(SocketCase):
         return f"127.0.0.1:{listening.getHost().port}"
 
     @as_test
-    async def test_servers_of_something_else(self) -> None:
+    async def test_servers_of_other_protocols(self) -> None:
         greeting = self.other(b"SSH-2.0-OpenSSH_9.6\r\n", greets=True)
         web = self.other(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
         for where in (greeting, web):
