@@ -37,7 +37,7 @@ _TOO_BIG = 1009
 
 @dataclass(slots=True)
 class ConnectionConfiguration:
-    """What a program asks of its connection. `name` changes with the client's name."""
+    """The program's options for its connection. `name` changes with the client's name."""
 
     token: Token
     name: str | None
@@ -188,7 +188,7 @@ class ReconnectingConnection:
             on_idle=self._apply_hold,
             on_lost=self._on_lost,
         )
-        # Each transport gets an equal share of the time; the next ones get what one did not use.
+        # Each transport gets an equal share of the time, and the next ones the rest of it.
         share = self._left / (len(self._transports) - self._tried)
         self._current.open(PendingCommand("connect", body, self._on_connect_answer), share)
 
@@ -206,7 +206,7 @@ class ReconnectingConnection:
         self._was_up = True
         self._backoff.reset()
         self._renewal.expect(result)
-        # Subscribes go first: what is published until they arrive has to be recovered.
+        # Subscribes go first: publications until they arrive have to be recovered.
         commands = [*self._on_connected(), *(each for each in self._waiting if not each.given_up)]
         self._waiting.clear()
         current.send(commands)

@@ -146,7 +146,7 @@ class Network(FakeClock):
         #: attempts to connect so far, as times; and connections that there are
         self.attempts: list[float] = []
         self.transports: list[Transport] = []
-        #: what clients sent
+        #: the bytes that clients sent
         self.sent: list[bytes] = []
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:

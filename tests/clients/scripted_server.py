@@ -70,10 +70,10 @@ class ScriptedCase(Case):
 
     def subscribing(self, client: Any, **options: Any) -> "Deferred[Any]":
         self.get(client.connected())
-        coming: Deferred[Any] = client.subscribe("c", **options)
-        return coming
+        pending: Deferred[Any] = client.subscribe("c", **options)
+        return pending
 
     def live(self, client: Any, **options: Any) -> Any:
-        coming = self.subscribing(client, **options)
+        pending = self.subscribing(client, **options)
         self.script.answer("subscribe", recoverable=True, epoch="e", offset=3)
-        return self.get(coming)
+        return self.get(pending)

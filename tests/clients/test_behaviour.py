@@ -1,4 +1,4 @@
-"""What a program sees of a client, over each transport."""
+"""The behaviour of clients, over each transport."""
 
 from itertools import pairwise
 from typing import Any
@@ -172,14 +172,14 @@ class Suite:
         ann = self.client(timeout=5)
         early = ann.publish("news", "1")
         overdue = ann.publish("news", "0")
-        coming = ann.subscribe("news")
+        pending = ann.subscribe("news")
         given_up = ann.publish("news", "no")
         given_up.addErrback(lambda _: None)
         given_up.cancel()
         self.serve()
         self.get(early, 3)
         self.get(overdue)
-        self.get(coming)
+        self.get(pending)
         self.assertEqual([each.data for each in self.get(ann.history("news", limit=-1)).publications], ["1", "0"])
         self.network.server = None
         self.break_off()

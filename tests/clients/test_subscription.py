@@ -15,19 +15,19 @@ from tests.clients.scripted_server import ScriptedCase
 
 class SubscribeTests(ScriptedCase):
     def test_temporary_refusals_are_tried_again(self) -> None:
-        coming = self.subscribing(self.client())
+        pending = self.subscribing(self.client())
         for wait in (1.0, 1.5):
             self.script.refuse("subscribe", 100, temporary=True)
             self.assertEqual(self.script.commands[1:], [])
             self.network.advance(wait)
         self.script.answer("subscribe")
-        self.get(coming)
+        self.get(pending)
 
     def test_a_refusal(self) -> None:
         ann = self.client()
-        coming = self.subscribing(ann)
+        pending = self.subscribing(ann)
         self.script.refuse("subscribe", 103)
-        self.assertEqual(self.fails(Refused, coming).code, 103)
+        self.assertEqual(self.fails(Refused, pending).code, 103)
         self.subscribing(ann).addErrback(lambda _: None)  # nothing of it is left
 
     def test_a_refusal_after_a_reconnect_ends_the_iteration(self) -> None:
@@ -38,19 +38,19 @@ class SubscribeTests(ScriptedCase):
         self.assertEqual(self.fails(Refused, subscription.__anext__()).code, 103)
 
     def test_an_unrecoverable_position_gives_a_loss(self) -> None:
-        coming = self.subscribing(self.client(), since=Position("old", 7))
+        pending = self.subscribing(self.client(), since=Position("old", 7))
         asked = self.script.refuse("subscribe", 112)
         self.assertEqual((asked["epoch"], asked["offset"], asked["recover"]), ("old", 7, True))
         self.assertNotIn("recover", self.script.answer("subscribe", recoverable=True, epoch="e", offset=3))
-        subscription = self.get(coming)
+        subscription = self.get(pending)
         self.assertEqual(self.next(subscription), Lost("c", Position("old", 7), Position("e", 3)))
         self.assertEqual(subscription.position, Position("e", 3))
 
     def test_the_server_ends_the_subscription(self) -> None:
         subscription = self.live(self.client())
         self.script.say({"push": {"channel": "c", "unsubscribe": {"code": 2501, "reason": "again"}}})
-        told = {"recoverable": True, "epoch": "e", "offset": 3, "was_recovering": True, "recovered": True}
-        asked = self.script.answer("subscribe", **told)
+        result = {"recoverable": True, "epoch": "e", "offset": 3, "was_recovering": True, "recovered": True}
+        asked = self.script.answer("subscribe", **result)
         self.assertEqual(asked["offset"], 3)
         self.script.say({"push": {"channel": "c", "unsubscribe": {"code": 2000, "reason": "over"}}})
         self.assertEqual(self.fails(Refused, subscription.__anext__()).code, 2000)
@@ -62,8 +62,8 @@ class SubscribeTests(ScriptedCase):
         self.assertIn("publications of c are missing", self.states[-1].reason)
         self.network.advance(1)
         missed = [{"data": 4, "offset": 4}, {"data": 5, "offset": 5}]
-        told = {"recoverable": True, "epoch": "e", "offset": 5, "was_recovering": True, "recovered": True}
-        self.assertEqual(self.script.answer("subscribe", publications=missed, **told)["offset"], 3)
+        result = {"recoverable": True, "epoch": "e", "offset": 5, "was_recovering": True, "recovered": True}
+        self.assertEqual(self.script.answer("subscribe", publications=missed, **result)["offset"], 3)
         self.assertEqual([self.next(subscription).data for _ in range(2)], [4, 5])
 
     def test_a_command_sent_while_a_connection_ends_goes_over_the_next_one(self) -> None:
@@ -85,21 +85,21 @@ class SubscribeTests(ScriptedCase):
         self.get(said[0])
 
     def test_a_connection_lost_before_the_answer(self) -> None:
-        coming = self.subscribing(self.client())
+        pending = self.subscribing(self.client())
         self.network.settle()
         self.break_off()
         self.network.advance(1)
         self.assertEqual([list(each)[1] for each in self.script.commands], ["connect", "subscribe"])
         self.script.answer("subscribe")
-        self.get(coming)
+        self.get(pending)
 
     def test_a_cancelled_or_overdue_subscribe_is_followed_by_an_unsubscribe(self) -> None:
-        for end in (lambda coming: coming.cancel(), lambda coming: self.network.advance(10)):
+        for end in (lambda pending: pending.cancel(), lambda pending: self.network.advance(10)):
             ann = self.client(timeout=10)
-            coming = self.subscribing(ann)
+            pending = self.subscribing(ann)
             self.network.settle()
-            end(coming)
-            self.fails(ClientError, coming)
+            end(pending)
+            self.fails(ClientError, pending)
             self.network.settle()
             ends = [each for each in self.script.commands if "unsubscribe" in each]
             self.assertEqual([each["unsubscribe"] for each in ends], [{"channel": "c"}])

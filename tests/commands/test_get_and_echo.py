@@ -18,12 +18,12 @@ class Foreign(Protocol):
     transport: Any
 
     def connectionMade(self) -> None:
-        self.factory.heard = b""
+        self.factory.received = b""
         if self.factory.first:
             self.say(self.factory.first)
 
     def dataReceived(self, data: bytes) -> None:
-        self.factory.heard += data
+        self.factory.received += data
         if self.factory.answer is not None:
             self.say(self.factory.answer)
 
@@ -93,7 +93,7 @@ class GetTests(ForeignCase):
         where = self.foreign(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         status, _, _ = await self.run_command("get", where, "--user", "ann:se:cret")
         self.assertEqual(status, 0)
-        self.assertIn(b"Authorization: Basic YW5uOnNlOmNyZXQ=\r\n", self.factory.heard)
+        self.assertIn(b"Authorization: Basic YW5uOnNlOmNyZXQ=\r\n", self.factory.received)
         await self.assert_one_line("--user is NAME:PASSWORD", "get", where, "--user", "ann")
 
     async def test_wrong_command_lines_and_servers(self) -> None:
@@ -133,9 +133,9 @@ class EchoTests(ForeignCase):
         *trips, summary = command.out.lines
         self.assertEqual([re.sub(r"\d+\.\d{3}", "T", each) for each in trips], [f"{n}: T ms" for n in range(1, 6)])
         times = [float(each.split()[1]) for each in trips]
-        told = [float(each) for each in re.findall(r"\d+\.\d+", summary)]
-        self.assertEqual((told[0], told[2]), (min(times), max(times)))
-        self.assertLess(abs(told[1] - sum(times) / 5), 0.002)
+        numbers = [float(each) for each in re.findall(r"\d+\.\d+", summary)]
+        self.assertEqual((numbers[0], numbers[2]), (min(times), max(times)))
+        self.assertLess(abs(numbers[1] - sum(times) / 5), 0.002)
 
     async def test_messages(self) -> None:
         for url in (f"ws://127.0.0.1:{self.port}", f"ws://127.0.0.1:{self.port}/websocket"):

@@ -61,10 +61,10 @@ class PubTests(Case):
         lines = [b"one", b"a" * 200, b"", b"\xff", b"five"]
         status, out, err = await self.run_command("pub", *self.at, "news", lines=lines)
         self.assertEqual((status, out), (1, ""))
-        told = sorted(err.splitlines())
-        self.assertEqual(len(told), 2, told)
-        self.assertTrue(told[0].startswith("longconn: line 2: too large"), told)
-        self.assertEqual(told[1], "longconn: line 4: not UTF-8")
+        errors = sorted(err.splitlines())
+        self.assertEqual(len(errors), 2, errors)
+        self.assertTrue(errors[0].startswith("longconn: line 2: too large"), errors)
+        self.assertEqual(errors[1], "longconn: line 4: not UTF-8")
         self.assertEqual(await self.kept(), ["one", "five"])
 
     async def test_input_that_cannot_be_read(self) -> None:

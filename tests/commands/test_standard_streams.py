@@ -91,13 +91,13 @@ class InputTests(TestCase):
             self.assertEqual(await stream.line(), b"first")
             writing, most = os.fdopen(self.writing, "wb", buffering=0), 16 * 1024 * 1024
             await deferToThread(writing.write, b"a" * most)
-            told = stream.line()
+            long_line = stream.line()
             writing.write(end)
             if end == b"\n":
-                self.assertEqual(len(await told or b""), most)
+                self.assertEqual(len(await long_line or b""), most)
             else:
                 with self.assertRaisesRegex(LineTooLong, "more than 16777216 bytes"):
-                    await told
+                    await long_line
             writing.write(b"next")
             writing.close()
             self.assertEqual(await self.all(stream), [b"next"])

@@ -44,8 +44,8 @@ class ExchangeTests(Case):
         wire.says(b"X-A: b\r\n" * 8)
         self.assertFalse(wire.connected)
         self.reactor.advance(0)
-        told = str(self.failureResultOf(asked, NotLongconn).value)
-        self.assertEqual(told, "127.0.0.1:80: the head of its answer has more than 65536 bytes")
+        text = str(self.failureResultOf(asked, NotLongconn).value)
+        self.assertEqual(text, "127.0.0.1:80: the head of its answer has more than 65536 bytes")
         self.assert_goes_elsewhere(wire)
 
     def test_a_request(self) -> None:

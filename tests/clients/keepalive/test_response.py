@@ -19,7 +19,7 @@ from tests.clients.keepalive.kit import Case, Wire, answer, head
 class BodyTests(Case):
     """However a caller leaves a body, the next request gets its own answer."""
 
-    #: a body of which more than what waits unread is still to come
+    #: the start of a body that is longer than the client keeps unread
     LARGE = head(HIGH_WATER * 100) + b"a" * (HIGH_WATER + 1)
 
     def test_a_reader_gets_pieces_of_limited_size(self) -> None:

@@ -25,7 +25,7 @@ reactor: Any = installed
 
 
 class Scripted(Protocol):
-    """Answers the first request of each connection, and then does as its script says."""
+    """Answers the first request of each connection, and then runs its script."""
 
     transport: Any
     factory: Any
@@ -103,7 +103,7 @@ class SocketTests(TestCase):
 
         client = self.make()
         response = await client.request("GET", self.serve(script))
-        # Nobody reads: it stands still once the buffers between are full.
+        # The program does not read: the server stops when the buffers are full.
         stood = -1
         while stood != sent:
             stood = sent

@@ -92,9 +92,9 @@ class GRPCTests(Suite, GRPCCase):
         self.post("2")
         self.network.advance(2)
         self.post("3")
-        lost, told = self.next(subscription), self.next(subscription)
-        self.assertEqual(lost, Lost("news", Position(told.epoch, 1), Position(told.epoch, 2)))
-        self.assertEqual((told.data, told.offset), ("3", 3))
+        lost, after = self.next(subscription), self.next(subscription)
+        self.assertEqual(lost, Lost("news", Position(after.epoch, 1), Position(after.epoch, 2)))
+        self.assertEqual((after.data, after.offset), ("3", 3))
 
     def test_unread_events_stop_the_server_and_nothing_is_lost(self) -> None:
         """By flow control: the socket is always read, so that the server's pings are answered."""

@@ -80,10 +80,10 @@ class StatusTests(Base):
             self.assertIn(name, str(self.ended(ConnectionFailed, status, "soon")))
 
     def test_malformed_statuses(self) -> None:
-        for told in ("", "x", "-1", "1000", "\N{ARABIC-INDIC DIGIT ONE}"):
+        for status in ("", "x", "-1", "1000", "\N{ARABIC-INDIC DIGIT ONE}"):
 
-            def script(server: Answering, told: str = told) -> None:
-                server.head(end=True, grpc_status=told)
+            def script(server: Answering, status: str = status) -> None:
+                server.head(end=True, grpc_status=status)
 
             self.assertIn("without a status", str(self.error(script, ConnectionFailed)))
 
@@ -243,7 +243,7 @@ class ConnectionTests(Base):
     def test_invalid_messages(self) -> None:
         publication = pb.ConnectResponse(publication=pb.Publication(channel="c", data="{")).SerializeToString()
         for data in (
-            b"\1\0\0\0\0",  # compressed, and nobody said that it may be
+            b"\1\0\0\0\0",  # compressed, though the client does not accept that
             b"\0\xff\xff\xff\xff",
             b"\0\0\0\0\1\xff",
             b"\0" + len(publication).to_bytes(4, "big") + publication,

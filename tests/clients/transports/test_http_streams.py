@@ -82,17 +82,17 @@ class FallbackTests(SwitchCase):
         self.network.advance(1)
         self.post("1")
         self.assertEqual(self.next(subscription).data, "1")
-        self.assertEqual(self.paths.count("/connection/http_stream"), 1)  # what worked is taken again
+        self.assertEqual(self.paths.count("/connection/http_stream"), 1)  # the transport that worked is used again
 
     def test_events_where_streaming_is_held_up(self) -> None:
         self.serve()
         self.answers["/connection/http_stream"] = b""
         ann = self.client(timeout=3)
-        published, coming = ann.publish("news", 1), ann.subscribe("news")
+        published, pending = ann.publish("news", 1), ann.subscribe("news")
         self.get(ann.connected(), 1.6)
         self.assertEqual(self.paths[:2], ["/connection/http_stream", "/connection/sse"])
-        self.get(published)  # what waits for the connection waits for long enough
-        self.get(coming)
+        self.get(published)  # the time-out of commands is longer
+        self.get(pending)
 
     def test_both_transports_share_the_time_for_connecting(self) -> None:
         self.serve()
@@ -127,9 +127,9 @@ class FallbackTests(SwitchCase):
         """Otherwise two transports in turn would connect without a pause."""
         self.serve()
         head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: "
-        told = b'{"id":1,"connect":{"client":"me"}}\n'
-        self.answers["/connection/http_stream"] = head + b"application/json\r\n\r\n" + told + b'{"what":1}\n'
-        self.answers["/connection/sse"] = head + b"text/event-stream\r\n\r\ndata: " + told + b'data: {"what":1}\n\n'
+        reply = b'{"id":1,"connect":{"client":"me"}}\n'
+        self.answers["/connection/http_stream"] = head + b"application/json\r\n\r\n" + reply + b'{"what":1}\n'
+        self.answers["/connection/sse"] = head + b"text/event-stream\r\n\r\ndata: " + reply + b'data: {"what":1}\n\n'
         self.client()
         self.network.advance(2.5)
         self.assertEqual(self.paths, ["/connection/http_stream", "/connection/sse", "/connection/http_stream"])
