@@ -27,8 +27,8 @@ class ConnectionAttempt:
     """Connects once. `connected` turns true when the server has answered `connect`, and false when the end begins.
 
     `on_push` gets the server's pushes, except that of a disconnect. `on_idle` is called when all commands have their
-    answers. `on_lost` is called once, when nothing is left of the connection, with the reason and the seconds that
-    the server asks to wait before the next attempt.
+    answers. `on_lost` is called once, when nothing is left of the connection: with the reason, the seconds that the
+    server asks to wait before the next attempt, and the commands that get no answer.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ConnectionAttempt:
         *,
         on_push: Callable[[Push], None],
         on_idle: Callable[[], None],
-        on_lost: Callable[[ClientError, float], None],
+        on_lost: Callable[[ClientError, float, list[PendingCommand]], None],
     ) -> None:
         self._on_push = on_push
         self._on_idle = on_idle
@@ -206,13 +206,7 @@ class ConnectionAttempt:
             self._error = error
         self._calls.cancel_all()
         self.connected = False
-        self._on_lost(self._error, retry_after)
-
-    def take_pending(self) -> list[PendingCommand]:
-        """The commands that get no answer any more, once the connection is lost."""
-        commands = list(self._matcher.pending.values())
-        self._matcher.pending.clear()
-        return commands
+        self._on_lost(self._error, retry_after, list(self._matcher.pending.values()))
 
 
 def outcome_unknown(command: PendingCommand, why: object) -> OutcomeUnknown:

@@ -223,9 +223,8 @@ class ReconnectingConnection:
 
     # Losses.
 
-    def _on_lost(self, error: ClientError, retry_after: float) -> None:
-        assert self._current is not None  # it calls this
-        pending = [each for each in self._current.take_pending() if not each.given_up]
+    def _on_lost(self, error: ClientError, retry_after: float, unanswered: list[PendingCommand]) -> None:
+        pending = [each for each in unanswered if not each.given_up]
         self._current = None
         self._renewal.stop()
         if self._ending is not None:

@@ -6,10 +6,11 @@ import json
 from argparse import Namespace
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 
 from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.keepalive import KeepAliveClient
+from longconn.commands.connecting import wait_for_all
 from longconn.commands.parser import Parser, UsageError, positive
 from longconn.commands.running import Console, repeat
 
@@ -84,10 +85,7 @@ class _Requests:
 
     async def round(self) -> None:
         """One request over each connection."""
-        try:
-            await gatherResults([Deferred.fromCoroutine(self._one()) for _ in range(self._count)], consumeErrors=True)
-        except FirstError as error:
-            error.subFailure.raiseException()
+        await wait_for_all([Deferred.fromCoroutine(self._one()) for _ in range(self._count)])
 
     async def _one(self) -> None:
         try:

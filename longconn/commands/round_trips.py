@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import CancelledError, Deferred
@@ -44,16 +44,13 @@ class RoundTrips:
         """Fails with a ClientError."""
         configuration = TransportConfiguration(self.reactor, None, self._timeout)
         connecting = endpoint_for(self.address, configuration).connect(self.factory())
-        late = self.reactor.callLater(self._timeout, connecting.cancel)
+        connecting.addTimeout(self._timeout, self.reactor, lambda failure, seconds: failure)
         try:
             await connecting
         except CancelledError:
             raise
         except Exception as error:
             raise explain(error, self.address) from error
-        finally:
-            if late.active():
-                late.cancel()
 
     async def measure(self, number: int) -> float:
         """The seconds of one round trip. Fails with a ClientError."""
@@ -68,14 +65,14 @@ class RoundTrips:
         if self._error is not None:
             raise self._error
         self._waiting = Deferred()
-        text = f"{self.address.netloc}: {what} for {self._timeout:g} s"
-        late = self.reactor.callLater(self._timeout, self.fail, ConnectionFailed(text))
+
+        def too_late(result: object, seconds: float) -> NoReturn:
+            raise ConnectionFailed(f"{self.address.netloc}: {what} for {seconds:g} s")
+
         try:
-            await self._waiting
+            await self._waiting.addTimeout(self._timeout, self.reactor, too_late)
         finally:
             self._waiting = None
-            if late.active():
-                late.cancel()
 
     def on_answer(self) -> None:
         if self._waiting is not None:

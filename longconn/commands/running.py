@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from longconn.clients.errors import ClientError
-from longconn.commands.standard_streams import InputStream, LineReader, OutputStream, TextWriter
+from longconn.commands.standard_streams import InputStream, OutputStream
 from longconn.wire.chat import safe
 
 #: Added to the number of a signal in an exit status (POSIX, 2.8.2).
@@ -28,9 +28,9 @@ class Console:
     """What a command runs with: a reactor, standard streams, environment variables."""
 
     reactor: Any
-    input: LineReader
-    out: TextWriter
-    err: TextWriter
+    input: InputStream
+    out: OutputStream
+    err: OutputStream
     environ: Mapping[str, str]
 
     def say(self, line: str) -> Deferred[None]:

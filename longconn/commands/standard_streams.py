@@ -12,7 +12,7 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
@@ -34,30 +34,8 @@ class LineTooLong(ClientError):
     """A line of the input has too many bytes. It is skipped; the lines after it follow."""
 
 
-class TextWriter(Protocol):
-    """A stream that text is written to."""
-
-    is_terminal: bool
-
-    def write(self, text: str) -> Deferred[None]:
-        """Fires when the text is written. Fails with OSError; BrokenPipeError if the reader has closed the stream."""
-
-
-class LineReader(Protocol):
-    """A stream that lines are read from. `size`: that of a file in bytes; None for other streams."""
-
-    is_terminal: bool
-    size: int | None
-
-    def line(self) -> Deferred[bytes | None]:
-        """The next line without its end; None after the last. Call it again only after it has fired or was cancelled.
-
-        Fails with LineTooLong in the place of a line of more than 16 MiB. Fails with ReadError once; then gives None.
-        """
-
-
 class OutputStream:
-    """Writes text to a descriptor, in UTF-8."""
+    """Writes text to a descriptor, in UTF-8. `is_terminal`: a person reads it."""
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
         self.is_terminal = os.isatty(descriptor)
@@ -67,6 +45,7 @@ class OutputStream:
         self._started = False
 
     def write(self, text: str) -> Deferred[None]:
+        """Fires when the text is written. Fails with OSError; BrokenPipeError if the reader has closed the stream."""
         if not self._started:
             self._started = True
             threading.Thread(target=self._run, daemon=True).start()
@@ -126,7 +105,7 @@ def _weight(line: bytes | ClientError) -> int:
 
 
 class InputStream:
-    """Reads lines from a descriptor."""
+    """Reads lines from a descriptor. `size`: that of a file in bytes; None for other streams."""
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
         self.is_terminal = os.isatty(descriptor)
@@ -140,6 +119,10 @@ class InputStream:
         self._room = threading.Semaphore(_MOST_LINES)
 
     def line(self) -> Deferred[bytes | None]:
+        """The next line without its end; None after the last. Call it again only after it has fired or was cancelled.
+
+        Fails with LineTooLong in the place of a line of more than 16 MiB. Fails with ReadError once; then gives None.
+        """
         if not self._started:
             self._started = True
             threading.Thread(target=self._run, daemon=True).start()
