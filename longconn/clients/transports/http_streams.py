@@ -8,8 +8,8 @@ POST /emulation                {"session", "node", "data"}: 204, or 404 if there
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -41,26 +41,19 @@ _LONGEST_RETRY = 300.0
 def transports(address: Address) -> list[TransportFactory]:
     """HTTP streaming, then server-sent events if that does not get through; or the one that the path names."""
     path, _, _ = address.path.partition("?")
+    stream, events = (partial(HTTPStreamTransport, is_sse=each) for each in (False, True))
     if path.endswith(STREAM):
-        return [HTTPStream]
-    return [EventStream] if path.endswith(EVENTS) else [HTTPStream, EventStream]
+        return [stream]
+    return [events] if path.endswith(EVENTS) else [stream, events]
 
 
-class _StreamTransport(ABC):
-    """An endless response, and POSTs beside it."""
+class HTTPStreamTransport:
+    """http:// and https://: an endless response, and POSTs beside it. `is_sse`: server-sent events, not JSON lines."""
 
-    #: of the response
-    content_type = ""
-
-    @abstractmethod
-    def ask(self, agent: Agent, first: bytes) -> Deferred[Any]:
-        """Send the request with the first objects."""
-
-    @abstractmethod
-    def json_lines(self, lines: list[bytes]) -> list[bytes]:
-        """The JSON objects in lines of the response."""
-
-    def __init__(self, address: Address, configuration: TransportConfiguration, listener: TransportListener) -> None:
+    def __init__(
+        self, address: Address, configuration: TransportConfiguration, listener: TransportListener, *, is_sse: bool
+    ) -> None:
+        self._is_sse = is_sse
         self._address = address
         self._listener = listener
         self._connections = HTTPConnections(configuration)
@@ -69,7 +62,7 @@ class _StreamTransport(ABC):
             path = path.removesuffix(each)
         self._base = f"{address.scheme}://{address.netloc}{path.rstrip('/')}"
         self._query = query
-        self._emulation = Emulation(self._connections, self.url("/emulation"), configuration, self.fail)
+        self._emulation = Emulation(self._connections, self._url("/emulation"), configuration, self.fail)
         self._agent = Agent.usingEndpointFactory(configuration.reactor, self._connections)
         self._asking: Deferred[Any] | None = None
         self._body: Any = None
@@ -79,7 +72,7 @@ class _StreamTransport(ABC):
         self._retry_after = 0.0
         self._started = False
 
-    def url(self, path: str, *parameters: str) -> bytes:
+    def _url(self, path: str, *parameters: str) -> bytes:
         """The URL of one of the protocol's paths, with the parameters of the program's URL."""
         query = "&".join([*parameters, *([self._query] if self._query else [])])
         return f"{self._base}{path}{'?' if query else ''}{query}".encode()
@@ -87,7 +80,13 @@ class _StreamTransport(ABC):
     # The interface of transports.
 
     def open(self, first: Sequence[JSONObject]) -> None:
-        self._asking = self.ask(self._agent, write_frame(first))
+        body = write_frame(first)
+        if self._is_sse:
+            url = self._url(EVENTS, f"cf_connect={quote(body, safe='')}")
+            self._asking = self._agent.request(b"GET", url, Headers({b"Accept": [b"text/event-stream"]}))
+        else:
+            headers = Headers({b"Content-Type": [b"application/json"]})
+            self._asking = self._agent.request(b"POST", self._url(STREAM), headers, cast(Any, RequestBody(body)))
         self._asking.addCallbacks(self._on_response, self._on_failure)
 
     def send(self, objects: Sequence[JSONObject]) -> None:
@@ -119,7 +118,7 @@ class _StreamTransport(ABC):
         retry = response.headers.getRawHeaders("retry-after", [""])[0]
         if retry.isdecimal() and len(retry) < 6:
             self._retry_after = float(retry)
-        if response.code == 200 and kind == self.content_type:
+        if response.code == 200 and kind == ("text/event-stream" if self._is_sse else "application/json"):
             self._body = _StreamBody(self)
         else:
             self._body = _OtherBody(self, response.code, kind)
@@ -132,7 +131,7 @@ class _StreamTransport(ABC):
 
     def on_lines(self, lines: list[bytes]) -> None:
         try:
-            objects = read_lines(self.json_lines(lines))
+            objects = read_lines(self._read_events(lines) if self._is_sse else lines)
             if objects and not self._started:
                 self._started = True
                 result = member(objects[0], "connect", dict, {})
@@ -142,8 +141,16 @@ class _StreamTransport(ABC):
         else:
             self._listener.on_objects(objects)
 
-    def on_retry(self, seconds: float) -> None:
-        self._retry_after = seconds
+    def _read_events(self, lines: list[bytes]) -> list[bytes]:
+        """The `data` of server-sent events. Each `data` line is an object."""
+        found = []
+        for line in lines:
+            name, _, value = line.rstrip(b"\r").partition(b":")
+            if name == b"data":
+                found.append(value)
+            elif name == b"retry" and value.strip().isdigit():
+                self._retry_after = min(int(value[:12]) / 1000, _LONGEST_RETRY)
+        return found
 
     def on_other(self, status: int, kind: str, body: bytes) -> None:
         """The response is not a stream; `body` is its start."""
@@ -186,43 +193,10 @@ class _StreamTransport(ABC):
             self._listener.on_lost(error, self._retry_after)
 
 
-class HTTPStream(_StreamTransport):
-    """HTTP streaming: an object a line."""
-
-    content_type = "application/json"
-
-    def ask(self, agent: Agent, first: bytes) -> Deferred[Any]:
-        headers = Headers({b"Content-Type": [b"application/json"]})
-        return agent.request(b"POST", self.url(STREAM), headers, cast(Any, RequestBody(first)))
-
-    def json_lines(self, lines: list[bytes]) -> list[bytes]:
-        return lines
-
-
-class EventStream(_StreamTransport):
-    """Server-sent events (WHATWG HTML, section 9.2): each `data` line is an object."""
-
-    content_type = "text/event-stream"
-
-    def ask(self, agent: Agent, first: bytes) -> Deferred[Any]:
-        headers = Headers({b"Accept": [b"text/event-stream"]})
-        return agent.request(b"GET", self.url(EVENTS, f"cf_connect={quote(first, safe='')}"), headers)
-
-    def json_lines(self, lines: list[bytes]) -> list[bytes]:
-        found = []
-        for line in lines:
-            name, _, value = line.rstrip(b"\r").partition(b":")
-            if name == b"data":
-                found.append(value)
-            elif name == b"retry" and value.strip().isdigit():
-                self.on_retry(min(int(value[:12]) / 1000, _LONGEST_RETRY))
-        return found
-
-
 class _StreamBody(Protocol):
     """The body of a stream."""
 
-    def __init__(self, stream: _StreamTransport) -> None:
+    def __init__(self, stream: HTTPStreamTransport) -> None:
         self._stream = stream
         self._lines = Lines()
 
@@ -241,7 +215,7 @@ class _StreamBody(Protocol):
 class _OtherBody(Protocol):
     """The body of another response."""
 
-    def __init__(self, stream: _StreamTransport, status: int, kind: str) -> None:
+    def __init__(self, stream: HTTPStreamTransport, status: int, kind: str) -> None:
         self._stream = stream
         self._status = status
         self._kind = kind
