@@ -1,4 +1,4 @@
-"""Clients of longconn, and of what speaks Centrifugo's client protocol in JSON: one interface, whatever the transport::
+"""Clients of longconn, and of what speaks Centrifugo's client protocol in JSON, with one interface for all transports::
 
     client = connect("ws://localhost:9999", reactor=reactor)
     news = await client.subscribe("news")
@@ -6,10 +6,11 @@
     async for event in news:
         print(event)
 
-A connection that is lost is made anew, and subscriptions go on from where they were; what cannot be recovered is told
-by a `Lost` among the events. Where events wait unread the server is read more slowly, and nothing is dropped.
+A client connects again after a lost connection, and its subscriptions go on from their positions. A `Lost` among the
+events says that something could not be recovered. If a program does not read its events, the client stops reading from
+the server, and drops nothing.
 
-All return Deferreds and run on the reactor that is handed in.
+Everything returns Deferreds and runs on the reactor that is handed in.
 """
 
 from longconn.clients.client import Client, connect

@@ -8,18 +8,18 @@ from urllib.parse import urlsplit
 
 from longconn.clients.errors import AddressError
 
-#: Ports where a URL names none.
+#: Ports of URLs without one.
 _PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 _DEFAULT_PORT = 9999
 #: Schemes whose connections are TLS.
 _SECURE = {"tls", "wss", "https", "grpcs"}
-#: What may stand in a path and a query as it is (RFC 3986, section 3.3); anything else is written as %XX.
+#: A path and a query; other characters are written as %XX there (RFC 3986, section 3.3).
 _PATH = re.compile(r"[!-~]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A URL in its parts. `host` is without brackets; `path` with its query, "" where there is none."""
+    """A URL in its parts. `host` has no brackets. `path` includes the query; it is "" if the URL has none."""
 
     scheme: str
     host: str

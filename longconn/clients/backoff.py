@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: Seconds: the least and the most.
-LEAST = 0.5
-MOST = 20.0
+#: Seconds: the shortest and the longest delay.
+SHORTEST = 0.5
+LONGEST = 20.0
 
 
 class Backoff:
-    """Exponential backoff with full jitter, so that clients which lost one server do not come back as one.
+    """Exponential backoff with full jitter: clients that lost the same server come back at different times.
 
-    `random` gives numbers from 0 to 1.
+    `random` returns numbers from 0 to 1.
     """
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
-        self._bound = LEAST
+        self._bound = SHORTEST
 
     def reset(self) -> None:
-        """It worked."""
-        self._bound = LEAST
+        """An attempt succeeded: the next delay is short again."""
+        self._bound = SHORTEST
 
     def delay(self) -> float:
-        """Seconds to wait after one more failure, from LEAST to MOST."""
-        bound, self._bound = self._bound, min(MOST, self._bound * 2)
-        return min(MOST, LEAST + self._random() * bound)
+        """Seconds to wait after one more failure, from SHORTEST to LONGEST."""
+        bound, self._bound = self._bound, min(LONGEST, self._bound * 2)
+        return min(LONGEST, SHORTEST + self._random() * bound)

@@ -1,4 +1,4 @@
-"""The client: one server, its channels, whatever the transport."""
+"""The client: one interface to the channels of a server, whatever the transport."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from twisted.logger import Logger
 
 from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
-from longconn.clients.connection import Connection, Wishes
-from longconn.clients.conversation import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, Command, Push
+from longconn.clients.centrifugo import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, PendingCommand, Push
+from longconn.clients.connection import ConnectionConfiguration, ReconnectingConnection
+from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, NotLongconn, Refused
 from longconn.clients.events import (
     ConnectionState,
@@ -23,71 +24,81 @@ from longconn.clients.events import (
     Position,
     State,
 )
-from longconn.clients.frames import check_json
-from longconn.clients.later import Later
-from longconn.clients.place import Place, read_history, read_members
+from longconn.clients.recovery import RecoveryPosition, read_history, read_members
 from longconn.clients.subscription import Subscription
 from longconn.clients.tokens import Token
-from longconn.clients.transport import Means, find_transports
+from longconn.clients.transports.base import TransportConfiguration, find_transports
+from longconn.clients.transports.json_frames import check_json
 
 _T = TypeVar("_T")
 log = Logger()
 
 
 class Client:
-    """A conversation with one server, over as many connections as it takes. Made by `connect`.
+    """A client of one server, over as many connections as it takes. Made by `connect`.
 
-    What it returns fails with a ClientError. A command waits for a connection, and then for its answer, for `timeout`
-    seconds each. Where an answer was lost with its connection, what changes nothing is asked again; what does change
-    something (`publish`, `rename`, `rpc`) fails with OutcomeUnknown, and is never sent twice.
+    Its Deferreds fail with a ClientError. A command waits for a connection, and then for its answer, for `timeout`
+    seconds each. If an answer is lost with its connection, a command that changes nothing is sent again. One that
+    changes something (`publish`, `rename`, `rpc`) fails with OutcomeUnknown, and is never sent twice.
     """
 
-    def __init__(self, url: str, means: Means, wishes: Wishes, on_state: Callable[[State], None] | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        transport_configuration: TransportConfiguration,
+        configuration: ConnectionConfiguration,
+        on_state: Callable[[State], None] | None,
+    ) -> None:
         """Raises AddressError."""
         address = parse_address(url)
         self.url = url
-        self.timeout = means.timeout
-        self._reactor = means.reactor
-        self._random = wishes.random
-        self._wishes = wishes
+        self.timeout = transport_configuration.timeout
+        self._reactor = transport_configuration.reactor
+        self._configuration = configuration
         self._subscriptions: dict[str, Subscription] = {}
-        # Subscriptions of which much waits unread.
-        self._behind: set[Subscription] = set()
-        self._for_connected: list[Deferred[None]] = []
-        self._for_closed: list[Deferred[State]] = []
-        self._on_state = on_state
-        self._connection = Connection(address, find_transports(address), means, wishes, self)
+        self._waiting_for_connected: list[Deferred[None]] = []
+        self._waiting_for_closed: list[Deferred[State]] = []
+        self._program_on_state = on_state
+        self._connection = ReconnectingConnection(
+            address,
+            find_transports(address),
+            transport_configuration,
+            configuration,
+            on_connected=self._on_connected,
+            on_push=self._on_push,
+            on_state=self._on_state,
+        )
 
     @property
     def state(self) -> State:
-        """How the connection is."""
+        """The state of the connection."""
         return self._connection.state
 
     @property
     def id(self) -> str:
-        """What the server calls this client, on its present or last connection; "" before there was one."""
+        """The id that the server gave this client on its present or last connection; "" before the first one."""
         return self._connection.id
 
     def connected(self) -> Deferred[None]:
-        """Fires when there is a connection; fails when there will be none any more."""
+        """Fires when there is a connection. Fails when the client has ended for good."""
         if self._connection.up:
             return succeed(None)
         if self.state.state is ConnectionState.CLOSED:
             return fail(self.state.error or Closed("closed"))
-        waiting: Deferred[None] = Deferred(self._for_connected.remove)
-        self._for_connected.append(waiting)
+        waiting: Deferred[None] = Deferred(self._waiting_for_connected.remove)
+        self._waiting_for_connected.append(waiting)
         return waiting
 
     def closed(self) -> Deferred[State]:
-        """Fires when the client has ended for good, with why. Never fails."""
+        """Fires with the last state when the client has ended for good. Never fails."""
         if self.state.state is ConnectionState.CLOSED:
             return succeed(self.state)
-        waiting: Deferred[State] = Deferred(self._for_closed.remove)
-        self._for_closed.append(waiting)
+        waiting: Deferred[State] = Deferred(self._waiting_for_closed.remove)
+        self._waiting_for_closed.append(waiting)
         return waiting
 
     def close(self) -> Deferred[None]:
-        """End it: subscriptions end, commands fail with Closed. Fires when nothing of it is left. Never fails."""
+        """End subscriptions, and fail commands with Closed. Fires when the connection is gone. Never fails."""
         closed = self.closed()
         self._connection.end(Closed("closed"))
         return closed.addCallback(lambda state: None)
@@ -103,39 +114,38 @@ class Client:
         join_leave: bool = False,
         token: Token = "",
     ) -> Deferred[Subscription]:
-        """Subscribe, and stay so over lost connections; fires once that is so for the first time.
+        """Subscribe, and subscribe again after a lost connection. Fires when the first subscribe has succeeded.
 
-        `since`: go on from that position; a `Lost` comes first where the server cannot. `recover`: go on from the last
-        position after a lost connection, too; else what was missed is neither asked for nor told. `join_leave`: tell
-        who comes and goes, where the channel's options have that. `token`: as for `connect`. There is one subscription
-        to a channel: a second one is refused (105).
+        `since`: a position to go on from; a `Lost` comes first if the server cannot. `recover`: go on from the last
+        position after a lost connection; without it, missed publications are neither asked for nor reported.
+        `join_leave`: ask for `Joined` and `Left`, which the channel's options have to allow. `token`: as for `connect`.
+        A channel has one subscription: a second one is refused (105).
         """
         if channel in self._subscriptions:
             return fail(Refused(ALREADY_SUBSCRIBED, f"already in {channel}"))
         if self.state.state is ConnectionState.CLOSED:
             return fail(self.state.error or Closed("closed"))
-        place = Place(channel, since, recover, join_leave)
+        recovery = RecoveryPosition(channel, since, recover, join_leave)
         first: Deferred[Subscription] = Deferred(lambda _: subscription.give_up())
-        subscription = Subscription(self, Later(self._reactor), place, token, self._random, first)
+        calls = DelayedCalls(self._reactor)
+        subscription = Subscription(self._connection, calls, recovery, token, first, self._forget)
         self._subscriptions[channel] = subscription
         if self._connection.up:
-            command = subscription.request()
-            if command is not None:
-                self.say(command)
+            subscription.ask()
         return first
 
     def publish(self, channel: str, data: JSONValue) -> Deferred[None]:
-        """Publish a JSON value. Fires when the server has taken it."""
+        """Publish a JSON value. Fires when the server has accepted it."""
         return self._do("publish", {"channel": channel, "data": data}, lambda result: None)
 
     def presence(self, channel: str) -> Deferred[list[Member]]:
-        """Who is subscribed now, in the order of names."""
+        """The members that are subscribed now, sorted by name."""
         return self._do("presence", {"channel": channel}, read_members, repeatable=True)
 
     def history(
         self, channel: str, *, limit: int = 0, since: Position | None = None, reverse: bool = False
     ) -> Deferred[HistoryPage]:
-        """At most `limit` publications after `since`, or before it in reverse. 0: the position alone; -1: all."""
+        """At most `limit` publications after `since`, or before it in reverse. 0: only the position; -1: all."""
         body: JSONObject = {"channel": channel, "limit": limit}
         if since is not None:
             body["since"] = {"epoch": since.epoch, "offset": since.offset}
@@ -144,26 +154,26 @@ class Client:
         return self._do("history", body, lambda result: read_history(channel, result), repeatable=True)
 
     def rename(self, name: str) -> Deferred[None]:
-        """Take another name, now and on later connections. Fails with Refused where it is bad or taken."""
+        """Take another name, now and on later connections. Fails with Refused if the name is bad or taken."""
 
         def renamed(result: JSONValue) -> None:
-            self._wishes.name = name
+            self._configuration.name = name
 
         return self.rpc("chat.rename", {"name": name}).addCallback(renamed)
 
     def rpc(self, method: str, data: JSONValue) -> Deferred[JSONValue]:
-        """Call what the server's program offers by that name; fires with what it returns."""
+        """Call a method of the server's program. Fires with its result."""
         return self._do("rpc", {"method": method, "data": data}, lambda result: result.get("data"))
 
     def _do(
         self, method: str, body: JSONObject, read: Callable[[JSONObject], _T], repeatable: bool = False
     ) -> Deferred[_T]:
-        """Ask the server. A refusal that says "try again" is tried again while there is time."""
+        """Send a command and read its result. A temporary refusal is tried again until the command's deadline."""
         try:
             check_json(body.get("data"))
         except ClientError as error:
             return fail(error)
-        backoff = Backoff(self._random)
+        backoff = Backoff(self._configuration.random)
 
         def answered(answer: JSONObject | ClientError) -> None:
             if command.given_up:
@@ -187,68 +197,50 @@ class Client:
             command.given_up = True
 
         done: Deferred[_T] = Deferred(give_up)
-        command = Command(method, body, answered, repeatable)
+        command = PendingCommand(method, body, answered, repeatable)
         self._connection.request(command)
         return done
 
-    # For the connection.
+    # Callbacks of the connection.
 
-    def on_up(self) -> Sequence[Command]:
-        commands = [each.request() for each in tuple(self._subscriptions.values())]
+    def _on_connected(self) -> Sequence[PendingCommand]:
+        commands = [each.command() for each in tuple(self._subscriptions.values())]
         return [each for each in commands if each is not None]
 
-    def on_down(self, error: ClientError) -> None:
-        for each in tuple(self._subscriptions.values()):
-            each.on_down(error)
-
-    def on_push(self, push: Push) -> None:
+    def _on_push(self, push: Push) -> None:
         subscription = self._subscriptions.get(push.channel)
         if subscription is not None:
             subscription.on_push(push)
 
-    def on_answered(self) -> None:
-        self._connection.hold(bool(self._behind))
-
-    def on_end(self, error: ClientError) -> None:
-        for each in tuple(self._subscriptions.values()):
-            each.end(error)
-        connected, self._for_connected = self._for_connected, []
-        for waiting in connected:
-            waiting.errback(error)
-        closed, self._for_closed = self._for_closed, []
-        for ended in closed:
-            ended.callback(self.state)
-
-    def on_state(self, state: State) -> None:
-        if self._on_state is not None:
+    def _on_state(self, state: State) -> None:
+        if state.state is ConnectionState.RECONNECTING and state.error is not None:
+            for each in tuple(self._subscriptions.values()):
+                each.on_reconnecting(state.error)
+        if self._program_on_state is not None:
             try:
-                self._on_state(state)
-            except Exception:  # what goes wrong in the program is not to stop us
+                self._program_on_state(state)
+            except Exception:  # an error in the program's callback must not stop the client
                 log.failure("on_state")
         if state.state is ConnectionState.CONNECTED:
-            connected, self._for_connected = self._for_connected, []
+            connected, self._waiting_for_connected = self._waiting_for_connected, []
             for waiting in connected:
                 waiting.callback(None)
+        elif state.state is ConnectionState.CLOSED:
+            self._on_end(state)
 
-    # For subscriptions.
+    def _on_end(self, state: State) -> None:
+        error = state.error or Closed("closed")
+        for each in tuple(self._subscriptions.values()):
+            each.end(error)
+        connected, self._waiting_for_connected = self._waiting_for_connected, []
+        for waiting in connected:
+            waiting.errback(error)
+        closed, self._waiting_for_closed = self._waiting_for_closed, []
+        for ended in closed:
+            ended.callback(state)
 
-    @property
-    def is_up(self) -> bool:
-        """Whether commands can be sent now."""
-        return self._connection.up
-
-    def say(self, command: Command) -> None:
-        self._connection.say(command)
-
-    def renew(self, error: ClientError) -> None:
-        self._connection.renew(error)
-
-    def forget(self, subscription: Subscription) -> None:
+    def _forget(self, subscription: Subscription) -> None:
         self._subscriptions.pop(subscription.channel, None)
-
-    def on_unread(self, subscription: Subscription, much: bool) -> None:
-        (self._behind.add if much else self._behind.discard)(subscription)
-        self._connection.hold(bool(self._behind))
 
 
 def connect(
@@ -263,21 +255,24 @@ def connect(
     timeout: float = 10.0,
     random: Callable[[], float] = random_numbers.random,
 ) -> Client:
-    """A client of the server at `url`. It starts to connect at once; `Client.connected` tells when it has.
+    """A client of the server at `url`. It starts to connect at once; `Client.connected` fires when it has connected.
 
     `url`: `tcp://HOST:PORT`, `tls://`, `ws://HOST:PORT[/path]`, `wss://`, `grpc://HOST:PORT`, `http://` or `https://`.
-    The last two take HTTP streaming, and server-sent events where that does not get through; a path that ends in
-    `/connection/http_stream` or `/connection/sse` means that one alone.
+    The last two use HTTP streaming, and server-sent events if HTTP streaming does not get through. A path that ends in
+    `/connection/http_stream` or `/connection/sse` selects one of them.
 
-    `name`: be a chat client of that name, announced to others. `token`: who one is, or a callable that gives a
-    Deferred of it, asked before each connection and before it expires; where it fails with a ClientError other than
-    ConnectionFailed, so does the client. `reconnect`: whether to try again, after 0.5 to 20 s, until `close` or until
-    the server says not to. Before it has ever been connected, a server that does not speak the protocol and a
-    certificate that does not fit end it, too. `trust_root`: whose certificates are trusted, as in
-    `twisted.internet.ssl.optionsForClientTLS`; None for the system's. `on_state` is told of every change, but not of
-    the first attempt. `timeout`: seconds, for connecting (where two transports are tried the first has half of them),
-    and for what a command waits. `random`: numbers from 0 to 1.
+    `name`: be a chat client with that name, which others see. `token`: a token, or a callable that returns a Deferred
+    of one. It is called before each connection, and before the token expires. If it fails with a ClientError other
+    than ConnectionFailed, the client ends with that error.
+
+    `reconnect`: try again after 0.5 to 20 s, until `close`, or until the server says not to. Until the first
+    connection, a server that does not speak the protocol, and a certificate that does not fit, end the client, too.
+    `trust_root`: the trusted certificates, as in `twisted.internet.ssl.optionsForClientTLS`; None for the system's.
+    `on_state` is called after each change of the state, but not for the first attempt. `timeout`: seconds for
+    connecting (the first of two transports has half of them), and for what a command waits. `random` returns numbers
+    from 0 to 1.
 
     Raises AddressError for a URL that cannot be used.
     """
-    return Client(url, Means(reactor, trust_root, timeout), Wishes(token, name, reconnect, random), on_state)
+    transport_configuration = TransportConfiguration(reactor, trust_root, timeout)
+    return Client(url, transport_configuration, ConnectionConfiguration(token, name, reconnect, random), on_state)

@@ -1,23 +1,23 @@
-"""What goes wrong for a client, as one small tree.
+"""The errors of clients, as one small tree.
 
-    ClientError          whatever a client raises; its text is one line for people
+    ClientError          all errors of a client; the text is one line for people
       AddressError       a URL that cannot be used (a ValueError, too)
       ConnectionFailed   refused, unreachable, too late, lost
         CertificateError the server's certificate does not fit
-      NotLongconn        it answered, but not in this protocol
-      Refused            the server's error reply: `code`, `message`
+      NotLongconn        the server does not speak this protocol
+      Refused            an error reply of the server: `code`, `message`
       Disconnected       the server ended the connection: `code`, `reason`
       OutcomeUnknown     the connection was lost between a command and its answer
       Closed             the program closed the client, or left the channel
 
-Exceptions of libraries are converted where they enter, and are the `__cause__`.
+Exceptions of libraries are converted where they enter, and become the `__cause__`.
 """
 
 from __future__ import annotations
 
 
 class ClientError(Exception):
-    """Whatever a client raises of its own accord."""
+    """The base of all errors of a client."""
 
 
 class AddressError(ClientError, ValueError):
@@ -25,19 +25,19 @@ class AddressError(ClientError, ValueError):
 
 
 class ConnectionFailed(ClientError):
-    """No connection: refused, unreachable, unknown, too late, or lost."""
+    """There is no connection: refused, unreachable, unknown host, too late, or lost."""
 
 
 class CertificateError(ConnectionFailed):
-    """The server's certificate does not fit its name, or is of nobody that is trusted."""
+    """The server's certificate is for another name, has expired, or is not signed by a trusted authority."""
 
 
 class NotLongconn(ClientError):
-    """It answered, but not in this protocol."""
+    """The server answered, but not in this protocol."""
 
 
 class Refused(ClientError):
-    """The server refused a command. `code` and `message` are its own; `temporary` says that trying again may help."""
+    """The server refused a command, with `code` and `message`. `temporary`: trying again may help."""
 
     def __init__(self, code: int, message: str, temporary: bool = False) -> None:
         super().__init__(f"{message} ({code})")
@@ -47,9 +47,9 @@ class Refused(ClientError):
 
 
 class Disconnected(ClientError):
-    """The server ended the connection. `code` is a disconnect's number; `final` says that one is not to come back.
+    """The server ended the connection. `code` is the disconnect's number; `final`: the client must not come back.
 
-    Which are final is a rule of Centrifugo's client protocol: 3500 to 3999, and 4500 to 4999 of applications.
+    Centrifugo's client protocol makes 3500 to 3999 final, and 4500 to 4999 of applications.
     """
 
     def __init__(self, code: int, reason: str, reconnect: bool = False) -> None:
@@ -60,8 +60,8 @@ class Disconnected(ClientError):
 
 
 class OutcomeUnknown(ClientError):
-    """A command was sent, and no answer came: whether it was carried out is not known, so it was not sent again."""
+    """A command was sent and no answer came. The server may have carried it out, so it was not sent again."""
 
 
 class Closed(ClientError):
-    """The program itself closed the client, or left the channel, before the answer came."""
+    """The program closed the client, or left the channel, before the answer came."""

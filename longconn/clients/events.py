@@ -1,10 +1,12 @@
-"""What a client tells its program: events of channels, and the state of the connection."""
+"""What a client gives its program: events of channels, and the state of the connection."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from longconn.clients.errors import ClientError
 
 #: A value as `json.loads` gives it.
 JSONValue: TypeAlias = Any
@@ -13,7 +15,7 @@ JSONObject: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in a channel a subscriber stands: `offset` counts within `epoch`. An empty epoch is none."""
+    """Where a subscriber stands in a channel: `offset` counts within `epoch`. An empty epoch means no position."""
 
     epoch: str
     offset: int
@@ -21,10 +23,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Who is subscribed: the client's id, its user ("" for none), its name.
+    """A subscriber: its client's id, its user ("" for none), its name.
 
-    `named` is false for one without a name of its own: `name` is its client's id then, or over gRPC what the server
-    calls it (HOST:PORT or guest-N).
+    `named` is false for a client without a name of its own. Then `name` is its client's id, or over gRPC the name
+    that the server made for it (HOST:PORT or guest-N).
     """
 
     client: str
@@ -35,9 +37,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One message. `name` is who published ("" for the server itself), `client` its id; `time` in seconds since 1970.
+    """One message. `name` is the publisher's ("" for the server), `client` its client's id.
 
-    `offset` is 0 in a channel without history. `time` is None where the server does not tell it.
+    `time` is in seconds since 1970; None if the server does not send it. `offset` is 0 in a channel without history.
     """
 
     channel: str
@@ -51,7 +53,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A client subscribed. Told where `join_leave` was asked for."""
+    """A client subscribed. Comes if `join_leave` was asked for."""
 
     channel: str
     member: Member
@@ -59,7 +61,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A client is no longer subscribed. Told where `join_leave` was asked for."""
+    """A client is no longer subscribed. Comes if `join_leave` was asked for."""
 
     channel: str
     member: Member
@@ -67,9 +69,9 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What followed `position` cannot be had any more; publications go on after `resumed`.
+    """The publications after `position` cannot be recovered; those after `resumed` follow.
 
-    Both are empty in a channel without history: then it is only known that the connection was lost.
+    Both are empty in a channel without history. The event then only says that the connection was lost.
     """
 
     channel: str
@@ -82,14 +84,14 @@ Event: TypeAlias = Publication | Joined | Left | Lost
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Publications of a channel's history, and where the channel stands."""
+    """Publications of a channel's history, and the channel's position."""
 
     publications: list[Publication]
     position: Position
 
 
 class ConnectionState(enum.Enum):
-    """CONNECTING: an attempt is under way. RECONNECTING: waits for the next one. CLOSED: for good."""
+    """CONNECTING: an attempt is under way. RECONNECTING: waits for the next attempt. CLOSED: ended for good."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -99,15 +101,15 @@ class ConnectionState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How the connection is.
+    """The state of the connection.
 
-    `reason` says why it is not there, in one line, empty when it is; `code` is a disconnect's or an error reply's
-    number, 0 without; `retry_in` are seconds until the next attempt, 0 where there is none. `error` is what `reason`
-    tells, as it is raised; None when the program closed the client itself.
+    `reason` says in one line why there is no connection; it is empty if there is one. `code` is the number of a
+    disconnect or of an error reply, or 0. `retry_in` are the seconds until the next attempt, or 0. `error` is the
+    exception whose text is `reason`; None if the program closed the client.
     """
 
     state: ConnectionState
     reason: str = ""
     code: int = 0
     retry_in: float = 0.0
-    error: Exception | None = field(default=None, compare=False)
+    error: ClientError | None = field(default=None, compare=False)

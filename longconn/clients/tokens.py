@@ -1,4 +1,4 @@
-"""Tokens: asked of the program, and brought to the server anew before they expire."""
+"""Tokens: the program gives them, and they are renewed at the server before they expire."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from longconn.clients.backoff import Backoff
-from longconn.clients.conversation import member
+from longconn.clients.centrifugo import member
+from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, ConnectionFailed, OutcomeUnknown
 from longconn.clients.events import JSONObject
-from longconn.clients.later import Later
 
 Token: TypeAlias = str | Callable[[], Deferred[str]]
-#: Seconds before it expires, at most, that a token is asked for anew.
+#: Seconds before a token expires that the next one is asked for; less for a token that lives less than 40 s.
 _AHEAD = 10.0
 
 
 def ask_token(token: Token) -> Deferred[str]:
-    """A token. Fails with a ClientError: what the program's callable raised, told in one line."""
+    """A token. Fails with a ClientError: an exception of the program's callable becomes one, with one line of text."""
 
     def failed(failure: Failure) -> str:
         error = failure.value
@@ -33,47 +33,47 @@ def ask_token(token: Token) -> Deferred[str]:
 
 
 def error_of(failure: Failure) -> ClientError:
-    """What `ask_token` failed with."""
+    """The error of a failed `ask_token`."""
     error = failure.value
     assert isinstance(error, ClientError)
     return error
 
 
 class Renewal:
-    """Renews one token. `send` brings it to the server, and calls back with the answer; `end` is told a refusal.
+    """Renews one token. `send` brings it to the server and calls back with the answer; `end` is called on a refusal.
 
-    What fails otherwise is tried again: until it has expired, and for a while after, the server waits.
+    After any other error it tries again: the server accepts a new token for a while after the old one has expired.
     """
 
     def __init__(
         self,
-        later: Later,
+        calls: DelayedCalls,
         token: Token,
         random: Callable[[], float],
         send: Callable[[str, Callable[[JSONObject | ClientError], None]], None],
         end: Callable[[ClientError], None],
     ) -> None:
-        self._later = later
+        self._calls = calls
         self._token = token
         self._backoff = Backoff(random)
         self._send = send
         self._end = end
         self._call: Any = None
-        # What was asked for before the last `expect` or `stop` counts no more.
+        # Answers that were asked for before the last `expect` or `stop` are ignored.
         self._round = 0
 
     def expect(self, result: JSONObject) -> None:
-        """An answer, or a push, says whether it expires and when. Raises NotLongconn."""
+        """Read from an answer, or from a push, when the token expires. Raises NotLongconn."""
         self.stop()
         self._backoff.reset()
         if member(result, "expires", bool, False) and callable(self._token):
             ttl = member(result, "ttl", int, 0)
-            self._call = self._later.call(ttl - min(_AHEAD, ttl / 4), self._ask)
+            self._call = self._calls.call(ttl - min(_AHEAD, ttl / 4), self._ask)
 
     def stop(self) -> None:
         """There is nothing to renew now."""
         self._round += 1
-        self._later.cancel(self._call)
+        self._calls.cancel(self._call)
 
     def _ask(self) -> None:
         this = self._round
@@ -84,7 +84,7 @@ class Renewal:
             if not isinstance(answer, ClientError):
                 self.expect(answer)
             elif isinstance(answer, ConnectionFailed | OutcomeUnknown) or getattr(answer, "temporary", False):
-                self._call = self._later.call(self._backoff.delay(), self._ask)
+                self._call = self._calls.call(self._backoff.delay(), self._ask)
             else:
                 self._end(answer)
 

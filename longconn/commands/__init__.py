@@ -1,5 +1,5 @@
-"""The commands that are clients: one module each, started by `longconn.cli`.
+"""The commands that are clients. `longconn.cli` starts them.
 
-A command's module has `parser()`, what its command line is, and `main(setting, arguments)`, a coroutine
-that does it and gives the exit status. What goes wrong is a `ClientError`, written as one line, status 1.
+The module of a command has `parser()`, which describes its command line, and the coroutine `main(console, arguments)`,
+which returns the exit status. An error is a `ClientError`: it is written as one line, and the exit status is 1.
 """

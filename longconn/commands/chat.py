@@ -1,4 +1,4 @@
-"""`longconn chat`: a line editor in a terminal, plain lines in a pipe and in a terminal that is dumb."""
+"""`longconn chat`: a line editor in a terminal; plain lines in a pipe, and in a terminal without cursor control."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
 
 from longconn.clients import Client, ClientError, Refused, State
-from longconn.commands.chat_lines import Line, Screen, understood
+from longconn.commands.chat_lines import Line, Screen, parse_input
 from longconn.commands.chat_room import Room
-from longconn.commands.connecting import Connecting, told_of
+from longconn.commands.connecting import open_client, say_state
 from longconn.commands.parser import Parser
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 from longconn.core.errors import NAME_TAKEN, CommandError
 from longconn.core.names import check_name
 
-#: The channel that servers put chat clients into, unless told otherwise.
+#: The default channel of servers for chat clients.
 _CHANNEL = "lobby"
-#: Names that are tried, of those made from the login name.
+#: How many names made from the login name are tried.
 _MOST_NAMES = 20
-#: What TERM is where a terminal cannot move its cursor, as a line editor has to.
+#: Values of TERM for terminals that cannot move their cursor, which a line editor has to.
 _DUMB = (None, "", "dumb", "unknown")
 
 
@@ -49,33 +49,33 @@ def parser() -> Parser:
 
 
 class Window(Screen, Protocol):
-    """A screen, and where lines are typed. `patient`: the next line may wait until the one before is done."""
+    """A screen with an input. `patient`: the next line may wait until the line before is carried out."""
 
     patient: bool
 
     def line(self) -> Deferred[str | None]:
-        """The next line that was typed; None at the end."""
+        """The next line of the input; None at the end."""
 
     def on_state(self, state: State, room: Room | None) -> None:
         """The connection changed."""
 
     def open(self, room: Room) -> None:
-        """The room is there."""
+        """The client has joined the room."""
 
     def close(self) -> Deferred[None]:
-        """Nothing follows; fires when all is shown."""
+        """Fires when all lines are shown. No call follows."""
 
 
 class PlainWindow:
-    """Lines in, lines out. What is about the connection goes to standard error."""
+    """Reads and writes plain lines. Lines about the connection go to standard error."""
 
     patient = True
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def show(self, line: Line) -> Deferred[None]:
-        return self._setting.out.write(f"{line}\n")
+        return self._console.out.write(f"{line}\n")
 
     def refresh(self) -> None:
         pass
@@ -84,22 +84,20 @@ class PlainWindow:
         pass
 
     def on_state(self, state: State, room: Room | None) -> None:
-        text = told_of(state)
-        if text:
-            self._setting.say(text).addErrback(lambda failure: failure.trap(OSError))
+        say_state(self._console, state)
 
     def line(self) -> Deferred[str | None]:
         def decoded(line: bytes | None) -> str | None:
             return None if line is None else line.decode("utf-8", "replace")
 
-        return self._setting.input.line().addCallback(decoded)
+        return self._console.input.line().addCallback(decoded)
 
     def close(self) -> Deferred[None]:
-        return self._setting.out.write("")
+        return self._console.out.write("")
 
 
 def names(given: str | None) -> Iterator[str]:
-    """The names to try in turn: the one that is given alone, or the login name and others like it."""
+    """The names to try in turn: only `given`, or else the login name and others like it."""
     if given is not None:
         yield given
         return
@@ -113,24 +111,24 @@ def names(given: str | None) -> Iterator[str]:
     yield f"{login}-{secrets.token_hex(3)}"
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
-    """Talk until it ends."""
-    interactive = setting.input.is_terminal and setting.out.is_terminal
+async def main(console: Console, arguments: Namespace) -> int:
+    """Chat until the input or the connection ends."""
+    interactive = console.input.is_terminal and console.out.is_terminal
     window: Window
-    if interactive and setting.environ.get("TERM") not in _DUMB:
+    if interactive and console.environ.get("TERM") not in _DUMB:
         from longconn.commands.chat_terminal import TerminalWindow
 
-        window = TerminalWindow(setting)
+        window = TerminalWindow(console)
     else:
-        window = PlainWindow(setting)
-    return await _Chat(setting, arguments, window, interactive and not arguments.once).run()
+        window = PlainWindow(console)
+    return await _Chat(console, arguments, window, interactive and not arguments.once).run()
 
 
 class _Chat:
-    """A window, a client and what brings them together."""
+    """Runs a window and a client."""
 
-    def __init__(self, setting: Setting, arguments: Namespace, window: Window, reconnect: bool) -> None:
-        self._setting = setting
+    def __init__(self, console: Console, arguments: Namespace, window: Window, reconnect: bool) -> None:
+        self._console = console
         self._arguments = arguments
         self._window = window
         self._reconnect = reconnect
@@ -140,7 +138,7 @@ class _Chat:
     async def run(self) -> int:
         name, client = await self._connected()
         try:
-            room = self._room = Room(self._setting.reactor, client, name, self._window, self._end)
+            room = self._room = Room(self._console.reactor, client, name, self._window, self._end)
             await room.join(self._arguments.channel)
             self._window.open(room)
             client.closed().addCallback(lambda state: self._end(state.error))
@@ -160,16 +158,16 @@ class _Chat:
     async def _connected(self) -> tuple[str, Client]:
         taken: ClientError | None = None
         for name in names(self._arguments.name):
-            connecting = Connecting(
-                self._setting, self._arguments, reconnect=self._reconnect, name=name, on_state=self._on_state
-            )
             try:
-                return name, await connecting.established()
+                client = await open_client(
+                    self._console, self._arguments, reconnect=self._reconnect, name=name, on_state=self._on_state
+                )
+                return name, client
             except Refused as error:
                 if error.code != NAME_TAKEN.code:
                     raise
                 taken = error
-        assert taken is not None  # there is one name at least
+        assert taken is not None  # `names` yields at least one
         raise taken
 
     def _on_state(self, state: State) -> None:
@@ -178,18 +176,18 @@ class _Chat:
             self._room.on_state(state)
 
     async def _type(self, room: Room) -> None:
-        """Do what is typed, a line after the other."""
+        """Carry out the lines of the input, one after the other."""
         lock = DeferredLock()
         while True:
             line = await self._window.line()
-            if line is None or understood(line)[0] == "quit":
+            if line is None or parse_input(line)[0] == "quit":
                 break
             done = lock.run(room.do, line)
             done.addErrback(self._failed)
             if self._window.patient:
                 await done
         if room.connected:
-            # What was said is still to be sent, and to come back.
+            # Earlier lines have to be published, and to come back.
             await lock.acquire()
             await room.catch_up()
 

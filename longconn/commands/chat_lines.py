@@ -1,4 +1,4 @@
-"""What a chat shows and what is typed into it, whatever it runs in: lines, and what they mean."""
+"""The lines that a chat shows, and the parsing of the lines that are typed into it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from longconn.clients import Publication
 from longconn.commands.messages import speaker, texts
 from longconn.wire.chat import safe
 
-#: The commands, how they are written, and what they do.
+#: The commands, with their usage and a description.
 COMMANDS = {
     "nick": ("/nick NAME", "take another name"),
     "join": ("/join CHANNEL", "leave this channel for another"),
@@ -27,7 +27,7 @@ _NEEDS_ARGUMENT = {"nick", "join", "json"}
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line for people. `name` says whose it is: then it is what was said, and else a mark and a text."""
+    """A line to show: with a `name`, a line of a message; otherwise a notice that starts with `mark`."""
 
     text: str
     name: str = ""
@@ -37,33 +37,33 @@ class Line:
         return f"{self.name}: {self.text}" if self.name else f"{self.mark} {self.text}"
 
 
-def told(text: str) -> Line:
-    """Information."""
+def notice(text: str) -> Line:
+    """A line of information."""
     return Line(safe(text), mark="*")
 
 
-def wrong(text: str) -> Line:
-    """What does not work."""
+def error_line(text: str) -> Line:
+    """A line about an error."""
     return Line(safe(text), mark="!")
 
 
-def said(publication: Publication) -> list[Line]:
-    """What was published, each line under the name."""
+def message_lines(publication: Publication) -> list[Line]:
+    """The lines of a publication, each with the name."""
     return [Line(each, name=speaker(publication)) for each in texts(publication)]
 
 
 class Screen(Protocol):
-    """What a chat is shown on."""
+    """Shows a chat."""
 
     def show(self, line: Line) -> Deferred[None]:
-        """Show a line. Fires when there is room for more."""
+        """Show a line. Fires when there is room for the next one."""
 
     def refresh(self) -> None:
-        """What a screen may show beside the lines has changed: the channel, the name, who is here, the connection."""
+        """The channel, the name, the members or the connection changed."""
 
 
-def understood(line: str) -> tuple[str, str]:
-    """What a typed line asks for: `say` and a text, a command and its argument, or `wrong` and why. "" for nothing."""
+def parse_input(line: str) -> tuple[str, str]:
+    """A typed line as a verb and its argument: a command, `say` with a text, `error` with a reason, or "" for none."""
     if line.strip() in ("quit", "/quit"):
         return "quit", ""
     if not line.strip():
@@ -74,13 +74,13 @@ def understood(line: str) -> tuple[str, str]:
         return "say", line[1:]
     verb, _, argument = line[1:].partition(" ")
     if verb not in COMMANDS:
-        return "wrong", f"unknown command /{verb}; /help lists them"
+        return "error", f"unknown command /{verb}; /help lists them"
     argument = argument.strip()
     if verb in _NEEDS_ARGUMENT and not argument:
-        return "wrong", f"usage: {COMMANDS[verb][0]}"
+        return "error", f"usage: {COMMANDS[verb][0]}"
     return verb, argument
 
 
 def colour_of(name: str, colours: int) -> int:
-    """A number below `colours`, always the same for a name."""
+    """A number below `colours`: the same name has always the same one."""
     return zlib.crc32(name.encode("utf-8", "replace")) % colours

@@ -1,4 +1,4 @@
-"""A chat in a terminal: what others say appears above the line that is being typed, which stays whole."""
+"""A chat in a terminal: messages appear above the line that is being typed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from prompt_toolkit.utils import get_cwidth
 from twisted.internet.defer import Deferred, DeferredQueue, succeed
 
 from longconn.clients import ConnectionState, State
-from longconn.commands.chat_lines import COMMANDS, Line, colour_of, told, understood, wrong
+from longconn.commands.chat_lines import COMMANDS, Line, colour_of, error_line, notice, parse_input
 from longconn.commands.chat_room import Room
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 from longconn.wire.chat import safe
 
-#: Colours of names: those that show on dark and on light alike, plain and bold.
+#: Colours of names that can be read on dark and on light backgrounds, plain and bold.
 _COLOURS = [
     f"{weight}ansi{colour}" for weight in ("", "bold ") for colour in ("red", "green", "blue", "magenta", "cyan")
 ]
 _MARKS = {"*": "ansibrightblack", "!": "ansired"}
-#: Seconds from one look at the time to the next attempt to the next.
+#: Seconds between two updates of the time to the next attempt.
 _TICK = 1.0
-#: Rows of a terminal from which on it has room for a menu.
+#: Rows that a terminal needs for a menu.
 _LEAST_ROWS = 12
 
 
@@ -51,12 +51,12 @@ class _Commands(Completer):
 
 
 class TerminalWindow:
-    """A line editor of prompt_toolkit, on the loop of the asyncio reactor."""
+    """A line editor of prompt_toolkit, on the event loop of the asyncio reactor."""
 
     patient = False
 
-    def __init__(self, setting: Setting) -> None:
-        self._reactor = setting.reactor
+    def __init__(self, console: Console) -> None:
+        self._reactor = console.reactor
         self._room: Room | None = None
         self._state = State(ConnectionState.CONNECTED)
         self._retry_at = 0.0
@@ -65,7 +65,7 @@ class TerminalWindow:
         self._flush: Any = None
         self._typed: DeferredQueue[str | None] = DeferredQueue()
         self._editing: asyncio.Future[None] | None = None
-        depth = None if setting.coloured else ColorDepth.MONOCHROME
+        depth = None if console.coloured else ColorDepth.MONOCHROME
         self._session: PromptSession[str] = PromptSession(
             "> ",
             bottom_toolbar=self._toolbar,
@@ -76,15 +76,15 @@ class TerminalWindow:
         self._session.app.before_render += self._fit
         self._session.app.erase_when_done = True
         self._session.default_buffer.accept_handler = self._accept
-        # What else writes to standard output must not write into the line either.
+        # Other writers to standard output must not write into the line either.
         self._patched = patch_stdout(raw=False)
 
-    # What is shown.
+    # Output.
 
     def show(self, line: Line) -> Deferred[None]:
         self._waiting.append(line)
         if self._flush is None:
-            # What comes in one turn is drawn once.
+            # All lines of a turn are drawn at once.
             self._flush = self._reactor.callLater(0, self._draw)
         return succeed(None)
 
@@ -100,8 +100,7 @@ class TerminalWindow:
         if not found:
             return
         app = self._session.app
-        # Not by prompt_toolkit's own print, which leaves raw mode for a moment: keys that come then would be echoed
-        # in between.
+        # prompt_toolkit's own print leaves raw mode for a moment: the terminal would echo keys that are typed then.
         if app.is_running:
             app.renderer.erase()
         print_formatted_text(app.output, FormattedText(found), default_ui_style(), color_depth=app.color_depth)
@@ -111,7 +110,7 @@ class TerminalWindow:
             app.invalidate()
 
     def _fit(self, app: Application[str]) -> None:
-        """Keep room for the menu of commands, and more for what is said, whatever size the terminal has now."""
+        """Reserve rows for the menu of commands, but most of the terminal for messages."""
         rows = app.output.get_size().rows
         self._session.reserve_space_for_menu = min(len(COMMANDS), rows // 3) if rows >= _LEAST_ROWS else 0
 
@@ -122,9 +121,9 @@ class TerminalWindow:
         if self._room is None:
             return ""
         columns = self._session.app.output.get_size().columns - 1
-        return f" {where(self._room, self._state, self._retry_at, self._reactor.seconds(), columns)}"
+        return f" {status_line(self._room, self._state, self._retry_at, self._reactor.seconds(), columns)}"
 
-    # What happens.
+    # The room and its connection.
 
     def open(self, room: Room) -> None:
         self._room = room
@@ -136,10 +135,10 @@ class TerminalWindow:
         self._retry_at = self._reactor.seconds() + state.retry_in
         if state.state is ConnectionState.RECONNECTING:
             if before.state is ConnectionState.CONNECTED:
-                self.show(wrong(f"connection lost: {state.reason}"))
+                self.show(error_line(f"connection lost: {state.reason}"))
             self._count_down()
         elif state.state is ConnectionState.CONNECTED:
-            self.show(told("connected again"))
+            self.show(notice("connected again"))
         self.refresh()
 
     def _count_down(self) -> None:
@@ -149,15 +148,15 @@ class TerminalWindow:
             self._tick = self._reactor.callLater(_TICK, self._count_down)
             self.refresh()
 
-    # What is typed.
+    # Input.
 
     def line(self) -> Deferred[str | None]:
         return self._typed.get()
 
     async def _edit(self) -> None:
-        """Let lines be typed until there are no more."""
+        """Run the line editor until its end."""
         try:
-            # The reactor's own handlers for signals stay: in the editor, Ctrl-C is a key.
+            # The reactor's handlers of signals stay. In the editor, Ctrl-C is a key.
             await self._session.prompt_async(handle_sigint=False)
         except EOFError:
             self._typed.put(None)
@@ -165,9 +164,9 @@ class TerminalWindow:
             os.kill(os.getpid(), signal.SIGINT)
 
     def _accept(self, buffer: Buffer) -> bool:
-        """A line is whole. The editor goes on with the next, but after the last; whether to keep the text."""
+        """A line was entered. Returns whether the editor keeps its text."""
         self._typed.put(buffer.text)
-        if understood(buffer.text)[0] == "quit":
+        if parse_input(buffer.text)[0] == "quit":
             self._session.app.exit(result="")
         return False
 
@@ -185,9 +184,12 @@ class TerminalWindow:
         self._draw()
 
 
-def where(room: Room, state: State, retry_at: float, now: float, columns: int) -> str:
-    """The channel, the name, who is here and the connection, in one line: as much as there is room for, the connection
-    in any case. Why it is not there comes last, for the terminal to cut off."""
+def status_line(room: Room, state: State, retry_at: float, now: float, columns: int) -> str:
+    """The channel, the name, the number of members, and the state of the connection.
+
+    If it is too long, the parts before the state are dropped, the last first. The reason of a lost connection comes
+    last: the terminal cuts it off.
+    """
     parts = [safe(room.channel), safe(room.name)]
     if room.members is not None:
         parts.append(f"{len(room.members)} here")

@@ -1,4 +1,4 @@
-"""A client that runs while a command does, and what is told of its connection."""
+"""The client that a command uses, and what the command says about its connection."""
 
 from __future__ import annotations
 
@@ -10,66 +10,65 @@ from twisted.python.failure import Failure
 
 from longconn.clients import Client, Closed, ConnectionState, Lost, State, connect
 from longconn.commands.parser import TOKEN_VARIABLE, server_url
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 
 
-class Connecting:
-    """A client of the server that the command line names.
+async def open_client(
+    console: Console,
+    arguments: Namespace,
+    *,
+    reconnect: bool,
+    name: str | None = None,
+    on_state: Callable[[State], None] | None = None,
+) -> Client:
+    """A connected client of the server that the command line names. Raises ClientError if the first attempt fails.
 
-    The first attempt has to succeed: later ones are the client's own affair, if it reconnects. `on_state` is told what
-    happens from then on.
+    `on_state` is called for the changes after the first connection. `reconnect` is about those, too.
     """
+    first: Deferred[None] = Deferred()
 
-    def __init__(
-        self,
-        setting: Setting,
-        arguments: Namespace,
-        *,
-        reconnect: bool,
-        name: str | None = None,
-        on_state: Callable[[State], None] | None = None,
-    ) -> None:
-        """Raises AddressError."""
-        self._first: Deferred[None] = Deferred()
-        self._on_state = on_state
-        self.client: Client = connect(
-            server_url(arguments.server, setting.environ),
-            reactor=setting.reactor,
-            name=name,
-            token=arguments.token or setting.environ.get(TOKEN_VARIABLE, ""),
-            reconnect=reconnect,
-            on_state=self._told,
-            timeout=arguments.timeout,
-        )
-
-    def _told(self, state: State) -> None:
-        if self._first.called:
-            if self._on_state is not None:
-                self._on_state(state)
+    def on_change(state: State) -> None:
+        if first.called:
+            if on_state is not None:
+                on_state(state)
         elif state.state is ConnectionState.CONNECTED:
-            self._first.callback(None)
+            first.callback(None)
         elif state.state is not ConnectionState.CONNECTING:
-            self._first.errback(state.error or Closed("closed"))
+            first.errback(state.error or Closed("closed"))
 
-    async def established(self) -> Client:
-        """The client, connected. Raises ClientError where the first attempt fails."""
-        try:
-            await self._first
-        except BaseException:
-            await self.client.close()
-            raise
-        return self.client
+    client = connect(
+        server_url(arguments.server, console.environ),
+        reactor=console.reactor,
+        name=name,
+        token=arguments.token or console.environ.get(TOKEN_VARIABLE, ""),
+        reconnect=reconnect,
+        on_state=on_change,
+        timeout=arguments.timeout,
+    )
+    try:
+        await first
+    except BaseException:
+        await client.close()
+        raise
+    return client
 
 
-def told_of(state: State) -> str:
-    """What to tell people of a connection that changed; "" for nothing."""
+def describe_state(state: State) -> str:
+    """A line about a change of the connection; "" if there is nothing to say."""
     if state.state is ConnectionState.RECONNECTING:
         return f"connection lost: {state.reason}; trying again in {state.retry_in:.0f} s"
     return "connected again" if state.state is ConnectionState.CONNECTED else ""
 
 
-def told_of_loss(lost: Lost) -> str:
-    """What cannot be recovered, in a line."""
+def say_state(console: Console, state: State) -> None:
+    """Write the line about a change of the connection to standard error."""
+    text = describe_state(state)
+    if text:
+        console.say(text).addErrback(lambda failure: failure.trap(OSError))
+
+
+def describe_loss(lost: Lost) -> str:
+    """A line about publications that cannot be recovered."""
     old, new = lost.position, lost.resumed
     if not new.epoch:
         return f"{lost.channel}: what was published while there was no connection cannot be had"
@@ -77,12 +76,12 @@ def told_of_loss(lost: Lost) -> str:
     return f"{lost.channel}: {since} cannot be had any more; it goes on after {new.epoch}:{new.offset}"
 
 
-async def all_of(waited: list[Deferred[None]]) -> None:
-    """Waits for all; where one fails, the others are cancelled."""
+async def wait_for_all(deferreds: list[Deferred[None]]) -> None:
+    """Wait for all. If one fails, the others are cancelled, and its error is raised."""
     try:
-        await gatherResults(waited, consumeErrors=True)
+        await gatherResults(deferreds, consumeErrors=True)
     except FirstError as error:
-        for each in waited:
+        for each in deferreds:
             each.cancel()
         failure: Failure = error.subFailure
         failure.raiseException()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 
-from twisted.internet.task import deferLater
-
 from longconn.clients.address import parse_address
 from longconn.clients.errors import AddressError
-from longconn.commands.echo_trips import LineTrips, MessageTrips, Trips
 from longconn.commands.parser import Parser, server_url
-from longconn.commands.running import Setting
+from longconn.commands.round_trips import LineRoundTrips, MessageRoundTrips, RoundTrips
+from longconn.commands.running import Console, repeat
 
 
 def parser() -> Parser:
@@ -29,28 +27,32 @@ def parser() -> Parser:
     return found
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
-    """Measure as often as told."""
-    address = parse_address(server_url(arguments.server, setting.environ))
-    kinds: dict[str, type[Trips]] = {"tcp": LineTrips, "tls": LineTrips, "ws": MessageTrips, "wss": MessageTrips}
+async def main(console: Console, arguments: Namespace) -> int:
+    """Measure `--times` round trips."""
+    address = parse_address(server_url(arguments.server, console.environ))
+    kinds: dict[str, type[RoundTrips]] = {
+        "tcp": LineRoundTrips,
+        "tls": LineRoundTrips,
+        "ws": MessageRoundTrips,
+        "wss": MessageRoundTrips,
+    }
     if address.scheme not in kinds:
         raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in kinds)}")
-    trips = kinds[address.scheme](setting.reactor, address, arguments.timeout)
+    round_trips = kinds[address.scheme](console.reactor, address, arguments.timeout)
     times: list[float] = []
+
+    async def measure() -> None:
+        times.append(await round_trips.measure(len(times) + 1))
+        await console.out.write(_line(len(times), times[-1], arguments.json))
+
     try:
-        await trips.connect()
-        while True:
-            started = setting.reactor.seconds()
-            times.append(await trips.trip(len(times) + 1))
-            await setting.out.write(_line(len(times), times[-1], arguments.json))
-            if len(times) == arguments.times:
-                return 0
-            left = started + arguments.every - setting.reactor.seconds()
-            await deferLater(setting.reactor, max(0.0, left))
+        await round_trips.connect()
+        await repeat(console.reactor, arguments.times, arguments.every, measure)
+        return 0
     finally:
-        trips.close()
+        round_trips.close()
         if times and not arguments.json:
-            await setting.out.write(_summary(times))
+            await console.out.write(_summary(times))
 
 
 def _line(number: int, seconds: float, as_json: bool) -> str:

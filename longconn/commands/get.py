@@ -1,4 +1,4 @@
-"""`longconn get URL`: requests over connections that are kept, one line for each response."""
+"""`longconn get URL`: GET requests over kept connections, one line for each response."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from argparse import Namespace
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
 
 from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.keepalive import KeepAliveClient
+from longconn.commands.connecting import wait_for_all
 from longconn.commands.parser import Parser, UsageError, positive
-from longconn.commands.running import Setting
+from longconn.commands.running import Console, repeat
 
 
 def parser() -> Parser:
@@ -35,32 +35,25 @@ def parser() -> Parser:
     return found
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
-    """Ask as often as told."""
-    asking = _Asking(setting, _whole(arguments.url), arguments)
+async def main(console: Console, arguments: Namespace) -> int:
+    """Ask in `--times` rounds."""
+    requests = _Requests(console, _complete_url(arguments.url), arguments)
     try:
-        rounds = 0
-        while True:
-            started = setting.reactor.seconds()
-            await asking.round()
-            rounds += 1
-            if rounds == arguments.times:
-                return int(asking.failed)
-            left = started + arguments.every - setting.reactor.seconds()
-            await deferLater(setting.reactor, max(0.0, left))
+        await repeat(console.reactor, arguments.times, arguments.every, requests.round)
+        return int(requests.failed)
     finally:
-        await asking.client.close()
+        await requests.client.close()
 
 
-def _whole(url: str) -> str:
-    """The URL that is meant by one that is written short. Raises AddressError."""
+def _complete_url(url: str) -> str:
+    """The whole URL for a short form. Raises AddressError."""
     if url.startswith(":"):
         url = "localhost" + url
     if "://" not in url:
         url = f"http://{url}"
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - it is only now looked at
+        parts.port  # noqa: B018 - raises ValueError
     except ValueError as error:
         raise AddressError(f"{url!a} is no URL: {error}") from error
     if "@" in parts.netloc:
@@ -68,18 +61,18 @@ def _whole(url: str) -> str:
     return url
 
 
-class _Asking:
-    """What all requests have in common. `failed` says that one of them did."""
+class _Requests:
+    """The client and the options of all requests. `failed`: one of them failed."""
 
-    def __init__(self, setting: Setting, url: str, arguments: Namespace) -> None:
+    def __init__(self, console: Console, url: str, arguments: Namespace) -> None:
         self.failed = False
         self.client = KeepAliveClient(
-            setting.reactor,
+            console.reactor,
             connections=arguments.connections,
             connect_timeout=arguments.timeout,
             read_timeout=arguments.timeout,
         )
-        self._setting = setting
+        self._console = console
         self._url = url
         self._count = arguments.connections
         self._json = arguments.json
@@ -92,22 +85,19 @@ class _Asking:
 
     async def round(self) -> None:
         """One request over each connection."""
-        try:
-            await gatherResults([Deferred.fromCoroutine(self._one()) for _ in range(self._count)], consumeErrors=True)
-        except FirstError as error:
-            error.subFailure.raiseException()
+        await wait_for_all([Deferred.fromCoroutine(self._one()) for _ in range(self._count)])
 
     async def _one(self) -> None:
         try:
             response = await self.client.request("GET", self._url, auth=self._auth)
             async with response:
                 async for _ in response:
-                    pass  # its time is the whole body's
+                    pass  # `seconds` is to include the whole body
         except AddressError:
             raise
         except ClientError as error:
             self.failed = True
-            await self._setting.say(str(error))
+            await self._console.say(str(error))
             return
         self.failed = self.failed or response.status >= 400
         if self._json:
@@ -119,4 +109,4 @@ class _Asking:
         else:
             used = "reused" if response.reused else "new"
             line = f"{response.status}  port {response.source_port}  {response.seconds * 1000:.1f} ms  {used}"
-        await self._setting.out.write(line + "\n")
+        await self._console.out.write(line + "\n")

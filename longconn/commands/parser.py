@@ -1,4 +1,4 @@
-"""Command lines: how they are read, and how a server is named on them."""
+"""The parser of command lines, its options that several commands share, and its types of values."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import NoReturn
 import longconn
 from longconn.clients.errors import ClientError
 
-#: The variable of the environment that names the server, and the server where nothing does.
+#: The environment variable with the server's URL, and the server without it.
 URL_VARIABLE = "LONGCONN_URL"
 DEFAULT_SERVER = "localhost:9999"
-#: The variable of the environment that has the token: the command line of a program can be read by others.
+#: The environment variable with the token. Other users of a machine can read command lines.
 TOKEN_VARIABLE = "LONGCONN_TOKEN"
 
 
 class UsageError(ClientError):
-    """A command line that cannot be."""
+    """The command line is wrong."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads the command line of `longconn COMMAND`. Options may stand before and after what else there is."""
+    """Reads the command line of `longconn COMMAND`. Options may stand before and after the other arguments."""
 
     def __init__(self, command: str, description: str, epilog: str = "") -> None:
         super().__init__(
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
     def add_server(self) -> None:
-        """The option -s, with what the server's URL may be left to."""
+        """Add the option -s."""
         self.add_argument(
             "-s", "--server", metavar="URL",
             help=f"the server; else ${URL_VARIABLE}, else {DEFAULT_SERVER}. HOST:PORT is tcp://HOST:PORT, "
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def server_url(given: str | None, environ: Mapping[str, str]) -> str:
-    """The server's URL: of the option, the environment, or the default; written short or whole."""
+    """The server's URL, from the option, the environment, or the default. Short forms are completed."""
     text = given or environ.get(URL_VARIABLE) or DEFAULT_SERVER
     if text.startswith(":"):
         text = "localhost" + text
@@ -72,7 +72,7 @@ def server_url(given: str | None, environ: Mapping[str, str]) -> str:
 
 
 def interval(text: str) -> float:
-    """Seconds, zero included. Raises argparse.ArgumentTypeError, as the others do."""
+    """Seconds from 0. This type and the next ones raise argparse.ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
@@ -83,7 +83,7 @@ def interval(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """Seconds, more than zero."""
+    """Seconds above 0."""
     value = interval(text)
     if not value:
         raise argparse.ArgumentTypeError(f"{text!r} is too short")
@@ -91,7 +91,7 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number, zero included."""
+    """A whole number from 0."""
     if not text.isascii() or not text.isdecimal() or len(text) > 9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number")
     return int(text)

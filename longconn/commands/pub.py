@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from longconn.clients import Client, ClientError, JSONValue, Refused
-from longconn.commands.connecting import Connecting
-from longconn.commands.messages import no_constant
+from longconn.commands.connecting import open_client
+from longconn.commands.messages import BadDataError, parse_json
 from longconn.commands.parser import Parser
-from longconn.commands.running import Setting
-from longconn.commands.streams import LineTooLong, ReadError
+from longconn.commands.running import Console
+from longconn.commands.standard_streams import LineTooLong, ReadError
 
-#: Lines, and bytes of them, that wait for the server's answers at most: input is read no faster than it is taken.
+#: Lines without an answer at most, and their bytes: input is read no faster than the server accepts it.
 _MOST_LINES = 32
 _MOST_BYTES = 256 * 1024
-#: Seconds from one line of progress to the next.
+#: Seconds between two updates of the progress.
 _PROGRESS = 0.1
 
 
-class _BadLineError(ClientError):
-    """What was to be published cannot be."""
-
-
 class _LineError(ClientError):
-    """At which line the connection was lost."""
+    """The connection was lost; the text names the line."""
 
 
 def parser() -> Parser:
@@ -48,15 +43,15 @@ def parser() -> Parser:
     return found
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
-    """Publish all there is."""
+async def main(console: Console, arguments: Namespace) -> int:
+    """Publish DATA, or all lines."""
     one = None if arguments.data == "-" else _value(arguments.data.encode("utf-8", "surrogateescape"), arguments.json)
-    client = await Connecting(setting, arguments, reconnect=False, name=arguments.name).established()
+    client = await open_client(console, arguments, reconnect=False, name=arguments.name)
     try:
         if arguments.data != "-":
             await client.publish(arguments.channel, one)
             return 0
-        return await _Lines(setting, client, arguments.channel, arguments.json).publish()
+        return await _LinePublisher(console, client, arguments.channel, arguments.json).publish()
     finally:
         await client.close()
 
@@ -65,38 +60,36 @@ def _value(data: bytes, as_json: bool) -> JSONValue:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise _BadLineError("not UTF-8") from None
+        raise BadDataError("not UTF-8") from None
     if not as_json:
         return text
-    try:
-        return json.loads(text, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
-        raise _BadLineError(f"not JSON: {error}") from None
+    return parse_json(text)
 
 
-class _Lines:
-    """Publishes the lines of standard input in their order, several of them on their way at a time."""
+class _LinePublisher:
+    """Publishes the lines of standard input in order, without waiting for each answer."""
 
-    def __init__(self, setting: Setting, client: Client, channel: str, as_json: bool) -> None:
-        self._setting = setting
+    def __init__(self, console: Console, client: Client, channel: str, as_json: bool) -> None:
+        self._console = console
         self._client = client
         self._channel = channel
         self._json = as_json
-        self._numbers: set[int] = set()  # of the lines that are on their way
-        self._bytes = 0  # of theirs
+        # The numbers of the lines without an answer, and their bytes.
+        self._numbers: set[int] = set()
+        self._bytes = 0
         self._free: Deferred[None] | None = None
         self._refused = 0
-        # What ended it: the connection is lost.
+        # The loss of the connection.
         self._error: ClientError | None = None
-        self._progress = _Progress(setting)
+        self._progress = _Progress(console)
 
     async def publish(self) -> int:
-        """The exit status."""
+        """Publish until the input ends; returns the exit status."""
         number = 0
         unread: ReadError | None = None
         while self._error is None:
             try:
-                line = await self._setting.input.line()
+                line = await self._console.input.line()
             except LineTooLong as error:
                 number += 1
                 await self._refuse(number, error)
@@ -121,7 +114,7 @@ class _Lines:
         return 1 if self._refused else 0
 
     async def _until(self, lines: int, size: int) -> None:
-        """Until no more than so many lines, of so many bytes, are on their way; one alone may be of any size."""
+        """Wait until at most so many lines and bytes have no answer. One line alone may have any size."""
         while self._numbers and (len(self._numbers) > lines or self._bytes > size) and self._error is None:
             self._free = Deferred()
             await self._free
@@ -129,7 +122,7 @@ class _Lines:
     async def _one(self, number: int, line: bytes) -> None:
         try:
             await self._client.publish(self._channel, _value(line, self._json))
-        except (Refused, _BadLineError) as error:
+        except (Refused, BadDataError) as error:
             await self._refuse(number, error)
         except ClientError as error:
             self._error = self._error or _LineError(f"line {number}: {error}")
@@ -141,7 +134,7 @@ class _Lines:
     async def _refuse(self, number: int, error: ClientError) -> None:
         self._refused += 1
         await self._progress.clear()
-        await self._setting.say(f"line {number}: {error}")
+        await self._console.say(f"line {number}: {error}")
 
     def _failed(self, failure: Failure) -> None:
         failure.trap(CancelledError, OSError)
@@ -153,33 +146,33 @@ class _Lines:
 
 
 class _Progress:
-    """How far a file is, where a person sees it: on standard error, in one line that is written over."""
+    """The progress through a file, on standard error, if that is a terminal: one line that is rewritten."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
-        size = setting.input.size
-        self._size = size if size and setting.err.is_terminal else 0
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        size = console.input.size
+        self._size = size if size and console.err.is_terminal else 0
         self._done = 0
         self._lines = 0
-        self._told: float | None = None
+        self._shown_at: float | None = None
 
     async def on_line(self, number: int, size: int) -> None:
         self._done += size
         self._lines = number
-        now = self._setting.reactor.seconds()
-        if self._size and (self._told is None or now - self._told >= _PROGRESS):
-            self._told = now
-            await self._tell()
+        now = self._console.reactor.seconds()
+        if self._size and (self._shown_at is None or now - self._shown_at >= _PROGRESS):
+            self._shown_at = now
+            await self._show()
 
-    async def _tell(self) -> None:
-        await self._setting.err.write(f"\r{min(100, 100 * self._done // self._size)} %, {self._lines} lines")
+    async def _show(self) -> None:
+        await self._console.err.write(f"\r{min(100, 100 * self._done // self._size)} %, {self._lines} lines")
 
     async def clear(self) -> None:
-        """Make room for something else."""
+        """Remove the line, before another one is written."""
         if self._size:
-            await self._setting.err.write("\r\x1b[K")
+            await self._console.err.write("\r\x1b[K")
 
     async def end(self) -> None:
         if self._size:
-            await self._tell()
-            await self._setting.err.write("\n")
+            await self._show()
+            await self._console.err.write("\n")

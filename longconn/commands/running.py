@@ -12,28 +12,29 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from longconn.clients.errors import ClientError
-from longconn.commands.streams import InputStream, OutputStream, Reader, Writer
+from longconn.commands.standard_streams import InputStream, OutputStream
 from longconn.wire.chat import safe
 
-#: What a shell makes of a signal (POSIX, 2.8.2), added to its number.
+#: Added to the number of a signal in an exit status (POSIX, 2.8.2).
 _BY_SIGNAL = 128
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Where a command runs."""
+class Console:
+    """What a command runs with: a reactor, standard streams, environment variables."""
 
     reactor: Any
-    input: Reader
-    out: Writer
-    err: Writer
+    input: InputStream
+    out: OutputStream
+    err: OutputStream
     environ: Mapping[str, str]
 
     def say(self, line: str) -> Deferred[None]:
-        """A line of the command's own on standard error."""
+        """Write a line of the command itself to standard error."""
         return self.err.write(f"longconn: {safe(line)}\n")
 
     @property
@@ -42,35 +43,47 @@ class Setting:
         return self.out.is_terminal and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
 
 
-Main: TypeAlias = Callable[[Setting, Namespace], Coroutine[Deferred[Any], Any, int]]
+Main: TypeAlias = Callable[[Console, Namespace], Coroutine[Deferred[Any], Any, int]]
 
 
-def standard(reactor: Any) -> Setting:
-    """Standard input, output and error of this process."""
-    return Setting(reactor, InputStream(reactor, 0), OutputStream(reactor, 1), OutputStream(reactor, 2), os.environ)
+def standard_console(reactor: Any) -> Console:
+    """The console of this process."""
+    return Console(reactor, InputStream(reactor, 0), OutputStream(reactor, 1), OutputStream(reactor, 2), os.environ)
 
 
-async def outcome(main: Main, setting: Setting, arguments: Namespace) -> int:
-    """The exit status of `main`; what goes wrong is told in one line."""
+async def outcome(main: Main, console: Console, arguments: Namespace) -> int:
+    """Run `main`; returns the exit status. An error is written as one line."""
     try:
-        return await main(setting, arguments)
+        return await main(console, arguments)
     except BrokenPipeError:
-        return _BY_SIGNAL + signal.SIGPIPE  # whoever read it has enough
+        return _BY_SIGNAL + signal.SIGPIPE  # the reader of the output has closed it
     except ClientError as error:
         line = str(error)
-    except OSError as error:  # of the output alone: clients convert theirs
+    except OSError as error:  # of the output: clients convert theirs
         line = f"cannot write: {error.strerror or error}"
-    with suppress(OSError):  # whoever cannot be told has the status
-        await setting.say(line)
+    with suppress(OSError):  # if standard error is closed, the exit status is all
+        await console.say(line)
     return 1
 
 
+async def repeat(reactor: Any, times: int, every: float, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `action` so many times (0: without end), with `every` seconds from one start to the next."""
+    done = 0
+    while True:
+        started = reactor.seconds()
+        await action()
+        done += 1
+        if done == times:
+            return
+        await deferLater(reactor, max(0.0, started + every - reactor.seconds()))
+
+
 def run(reactor: Any, main: Main, arguments: Namespace) -> int:
-    """Run `main` on the reactor until it is done, or a signal ends it; the exit status."""
+    """Run `main` on the reactor until it is done, or a signal ends it; returns the exit status."""
     status = 1
 
     def start() -> None:
-        command = Deferred.fromCoroutine(outcome(main, standard(reactor), arguments))
+        command = Deferred.fromCoroutine(outcome(main, standard_console(reactor), arguments))
         caught: list[int] = []
 
         def on_signal(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""`longconn sub CHANNEL…`: what is published, a line or a JSON object for each."""
+"""`longconn sub CHANNEL…`: print publications, as text or as JSON objects."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from argparse import Namespace
 from twisted.internet.defer import Deferred
 
 from longconn.clients import Lost, Position, Publication, State, Subscription
-from longconn.commands.connecting import Connecting, all_of, told_of, told_of_loss
+from longconn.commands.connecting import describe_loss, open_client, say_state, wait_for_all
 from longconn.commands.messages import compact, speaker, texts
 from longconn.commands.parser import Parser, UsageError
-from longconn.commands.running import Setting
+from longconn.commands.running import Console
 from longconn.wire.chat import safe
 
 
@@ -41,37 +41,36 @@ def position(text: str) -> Position:
     return Position(epoch, int(offset))
 
 
-async def main(setting: Setting, arguments: Namespace) -> int:
-    """Print until something ends it."""
+async def main(console: Console, arguments: Namespace) -> int:
+    """Print until the connection ends for good, or the output does."""
     channels = list(dict.fromkeys(arguments.channels))
     if arguments.since is not None and len(channels) > 1:
         raise UsageError("sub: --since is for one channel")
 
     def on_state(state: State) -> None:
-        text = told_of(state)
-        if text:
-            setting.say(text).addErrback(lambda failure: failure.trap(OSError))
+        say_state(console, state)
 
-    client = await Connecting(setting, arguments, reconnect=True, on_state=on_state).established()
+    client = await open_client(console, arguments, reconnect=True, on_state=on_state)
     try:
         found = [await client.subscribe(each, since=arguments.since) for each in channels]
-        await all_of([Deferred.fromCoroutine(_print(setting, each, arguments.json, len(found))) for each in found])
+        several = len(found) > 1
+        await wait_for_all([Deferred.fromCoroutine(_print(console, each, arguments.json, several)) for each in found])
     finally:
         await client.close()
     return 0
 
 
-async def _print(setting: Setting, subscription: Subscription, as_json: bool, of: int) -> None:
+async def _print(console: Console, subscription: Subscription, as_json: bool, with_channel: bool) -> None:
     async for event in subscription:
         if isinstance(event, Lost):
-            await setting.say(told_of_loss(event))
+            await console.say(describe_loss(event))
         elif isinstance(event, Publication):
             if as_json:
-                await setting.out.write(_object(event) + "\n")
+                await console.out.write(_object(event) + "\n")
             else:
-                start = f"[{safe(event.channel)}] " if of > 1 else ""
+                start = f"[{safe(event.channel)}] " if with_channel else ""
                 start += f"{speaker(event)}: "
-                await setting.out.write("".join(f"{start}{each}\n" for each in texts(event)))
+                await console.out.write("".join(f"{start}{each}\n" for each in texts(event)))
 
 
 def _object(publication: Publication) -> str:

@@ -1,4 +1,4 @@
-"""A reactor on a fake clock whose connections lead to servers in memory, for clients as they are."""
+"""A reactor on a fake clock whose connections lead to servers in memory."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from longconn.testing import FakeClock, HTTPClient, MemoryConnection
 
 @implementer(ITCPTransport)
 class Transport:
-    """The client's end of a connection: what a protocol of Twisted's writes to."""
+    """The client's end of a connection: the transport of a Twisted protocol."""
 
     TLS = False
     disconnecting = False
@@ -101,7 +101,7 @@ class Transport:
             self.lose(ConnectionAborted())
 
     def break_off(self) -> None:
-        """What happens when a cable is cut and somebody notices."""
+        """The network resets the connection."""
         self.connection.reset()
         self.lose(ConnectionLost())
 
@@ -137,7 +137,7 @@ class Connector:
 
 @implementer(IReactorTCP, IReactorTime)
 class Network(FakeClock):
-    """Serves what `server` builds. Nobody is there where it is None; nothing passes, and none is told, where `dead`."""
+    """Connects to protocols that `server` builds; None refuses connections. While `dead`, no byte arrives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Network(FakeClock):
         #: attempts to connect so far, as times; and connections that there are
         self.attempts: list[float] = []
         self.transports: list[Transport] = []
-        #: what clients sent
+        #: the bytes that clients sent
         self.sent: list[bytes] = []
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
@@ -218,7 +218,7 @@ class Case(SynchronousTestCase):
         return made
 
     def get(self, waited: "Deferred[Any]", seconds: float = 0.0) -> Any:
-        """What it fires with, after as many seconds at most."""
+        """Its result, after as many seconds at most."""
         results: list[Any] = []
         waited.addBoth(results.append)
         self.network.settle()
@@ -249,7 +249,7 @@ class Case(SynchronousTestCase):
         self.network.settle()
 
     def post(self, *values: Any, channel: str = "news") -> None:
-        """Publish by HTTP, as somebody else."""
+        """Publish by HTTP, as another client."""
         for value in values:
             connection = MemoryConnection(self.network, self.network.server)
             done = HTTPClient(connection, self.network.settle).post(f"/channels/{channel}", value)

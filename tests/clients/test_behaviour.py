@@ -1,4 +1,4 @@
-"""What a program sees of a client, over each transport."""
+"""The behaviour of clients, over each transport."""
 
 from itertools import pairwise
 from typing import Any
@@ -36,7 +36,7 @@ class Suite:
         self.get(ann.publish("news", None))
         self.assertEqual((self.next(subscription).name, subscription.position.offset), ("ann", 2))
 
-    def test_events_wait_and_are_waited_for(self: Any) -> None:
+    def test_events_and_readers_wait_for_each_other(self: Any) -> None:
         self.serve()
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -75,7 +75,7 @@ class Suite:
         self.assertEqual((type(joined), joined.member.name), (Joined, "bob"))
         self.assertEqual((type(left), left.member), (Left, joined.member))
 
-    def test_leaving_ends_the_iteration_and_one_may_come_again(self: Any) -> None:
+    def test_unsubscribing_ends_the_iteration_and_allows_another_subscription(self: Any) -> None:
         self.serve()
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -87,7 +87,7 @@ class Suite:
         self.subscribed(ann)
         self.assertEqual(self.fails(Refused, ann.subscribe("news")).code, 105)
 
-    def test_what_was_missed_comes_after_a_lost_connection(self: Any) -> None:
+    def test_missed_publications_come_after_a_lost_connection(self: Any) -> None:
         self.serve()
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -102,7 +102,7 @@ class Suite:
         self.assertEqual([self.next(subscription).data for _ in range(3)], ["2", "3", "4"])
         self.assertEqual(subscription.position.offset, 4)
 
-    def test_what_cannot_be_recovered_is_told(self: Any) -> None:
+    def test_unrecoverable_publications_give_a_loss(self: Any) -> None:
         self.serve()
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -118,7 +118,7 @@ class Suite:
         self.assertEqual((events[1].position, events[2].data), (old, "2"))
         self.assertEqual(events[1].resumed, Position(events[2].epoch, 1))
 
-    def test_since_and_what_precedes_it(self: Any) -> None:
+    def test_subscribing_since_a_position(self: Any) -> None:
         self.serve()
         self.post("1", "2", "3")
         ann = self.client()
@@ -129,7 +129,7 @@ class Suite:
         self.get(subscription.unsubscribe())
         self.assertIsInstance(self.next(self.subscribed(ann, since=Position("other", 1))), Lost)
 
-    def test_without_history_a_lost_connection_is_told(self: Any) -> None:
+    def test_without_history_a_lost_connection_gives_a_loss(self: Any) -> None:
         self.serve(history_size=0)
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -142,7 +142,7 @@ class Suite:
         self.assertEqual(self.next(subscription).data, "1")
         self.assertEqual(self.next(other).data, "2")
 
-    def test_a_dead_peer_is_noticed(self: Any) -> None:
+    def test_a_dead_server_is_detected(self: Any) -> None:
         self.serve(ping_interval=25.0)
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -157,7 +157,7 @@ class Suite:
         self.network.advance(30)
         self.assertEqual(self.next(subscription).data, "1")
 
-    def test_attempts_come_at_growing_distances(self: Any) -> None:
+    def test_delays_between_attempts_grow(self: Any) -> None:
         ann = self.client()
         self.network.advance(70)
         waits = [round(later - now, 1) for now, later in pairwise(self.network.attempts)]
@@ -172,14 +172,14 @@ class Suite:
         ann = self.client(timeout=5)
         early = ann.publish("news", "1")
         overdue = ann.publish("news", "0")
-        coming = ann.subscribe("news")
+        pending = ann.subscribe("news")
         given_up = ann.publish("news", "no")
         given_up.addErrback(lambda _: None)
         given_up.cancel()
         self.serve()
         self.get(early, 3)
         self.get(overdue)
-        self.get(coming)
+        self.get(pending)
         self.assertEqual([each.data for each in self.get(ann.history("news", limit=-1)).publications], ["1", "0"])
         self.network.server = None
         self.break_off()
@@ -189,7 +189,7 @@ class Suite:
         self.assertIn("not connected within 5 s: 127.0.0.1:9999: connection refused", str(error))
         self.fails(ConnectionFailed, asked)
 
-    def test_what_may_have_been_published_is_not_published_again(self: Any) -> None:
+    def test_a_publish_with_an_unknown_outcome_is_not_repeated(self: Any) -> None:
         self.serve()
         ann = self.client()
         self.get(ann.connected())
@@ -202,7 +202,7 @@ class Suite:
         self.assertEqual(self.get(asked, 2), [])  # asked again, and answered
         self.assertEqual(self.get(ann.history("news", limit=-1)).publications, [])
 
-    def test_advice_of_the_server(self: Any) -> None:
+    def test_disconnects_that_allow_and_forbid_a_reconnect(self: Any) -> None:
         hub = self.serve()
         ann, bob = self.client(), self.client()
         subscription = self.subscribed(ann)
@@ -220,7 +220,7 @@ class Suite:
         self.post("1")
         self.assertEqual(self.next(subscription).data, "1")
 
-    def test_an_end_for_good_is_raised_by_the_iteration(self: Any) -> None:
+    def test_the_iteration_raises_the_final_error(self: Any) -> None:
         hub = self.serve()
         ann = self.client(reconnect=False)
         subscription = self.subscribed(ann)
@@ -248,7 +248,7 @@ class Suite:
         self.fails(Closed, ann.publish("news", "2"))
         self.get(ann.close())
 
-    def test_closing_while_it_connects_or_waits(self: Any) -> None:
+    def test_closing_before_there_is_a_connection(self: Any) -> None:
         for prepare in (lambda: None, self.network.settle, lambda: self.network.advance(1.2)):
             ann = self.client()
             waiting, asked = ann.connected(), ann.subscribe("news")
@@ -262,7 +262,7 @@ class Suite:
         self.get(ann.close())
         self.assertEqual(self.network.getDelayedCalls(), [])
 
-    def test_a_reader_that_does_not_read_slows_the_server_and_loses_nothing(self: Any) -> None:
+    def test_unread_events_stop_the_server_and_nothing_is_lost(self: Any) -> None:
         self.serve(history_size=5000, publish_rate=0, ping_interval=25.0, send_queue=8_000_000, write_timeout=0)
         ann, bob = self.client(), self.client()
         subscription = self.subscribed(ann)
@@ -281,8 +281,8 @@ class Suite:
         self.assertTrue(down.reading)
         self.assertEqual([each.state for each in self.states].count(ConnectionState.RECONNECTING), 0)
 
-    def test_a_reader_that_does_not_read_is_no_dead_one(self: Any) -> None:
-        """All that was said has come, and is not read by the program; nor are the server's pings by us."""
+    def test_a_client_that_does_not_read_stays_alive(self: Any) -> None:
+        """All publications have come, and the program does not read them. The client reads no pings then."""
         self.serve(history_size=5000, publish_rate=0, ping_interval=25.0, pong_timeout=10.0)
         ann, bob = self.client(), self.client()
         subscription = self.subscribed(ann)
@@ -294,7 +294,7 @@ class Suite:
         self.network.advance(300)
         self.assertEqual([each.state for each in self.states], [ConnectionState.CONNECTED] * 2)
 
-    def test_what_a_reader_missed_whom_the_server_gave_up_on(self: Any) -> None:
+    def test_publications_are_recovered_after_a_disconnect_as_slow(self: Any) -> None:
         self.serve(history_size=5000, publish_rate=0, send_queue=8_000_000)
         ann, bob = self.client(), self.client()
         subscription = self.subscribed(ann)
@@ -307,8 +307,8 @@ class Suite:
         self.assertEqual(found, list(range(3000)))
         self.assertEqual([each.state for each in self.states].count(ConnectionState.RECONNECTING), 1)
 
-    def test_an_answer_that_is_waited_for_is_read(self: Any) -> None:
-        """Also while somebody does not read: else who reads might wait for an answer for ever."""
+    def test_an_answer_is_read_while_events_are_unread(self: Any) -> None:
+        """A program that waits for an answer before it reads its events would wait for ever otherwise."""
         self.serve(history_size=5000, publish_rate=0, send_queue=8_000_000)
         ann = self.client()
         subscription = self.subscribed(ann)
@@ -327,8 +327,8 @@ class Suite:
 class TooLargeTests(Case):
     url = URLS["ws"]
 
-    def test_a_message_that_is_too_large_is_refused(self) -> None:
-        """The server closes with 1009. Of several commands only the last is known not to have been taken."""
+    def test_a_message_that_is_too_large(self) -> None:
+        """The server closes with 1009. Of several commands, only the last one is certainly not carried out."""
         self.serve(max_message=1000, publish_rate=0)
         ann = self.client()
         self.get(ann.connected())

@@ -1,4 +1,4 @@
-"""Commands run in the tests' own process, with lists for standard input and output."""
+"""Commands in the process of the tests, with lists as standard input and output."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, fail, succeed
 
 from longconn.clients import ClientError
-from longconn.commands.running import Setting, outcome
+from longconn.commands.running import Console, outcome
 from tests.live.common import Case as LiveCase
 from tests.live.common import until
 
@@ -17,7 +17,7 @@ reactor: Any = installed
 
 
 class Written:
-    """What was written. `broken`: nobody reads it any more. `error`: it cannot be written."""
+    """The text that was written. `broken`: the reader has closed it. `error`: writing fails with it."""
 
     def __init__(self, is_terminal: bool = False) -> None:
         self.is_terminal = is_terminal
@@ -40,7 +40,7 @@ class Written:
 
 
 class Typed:
-    """Lines that come one after the other; more of them by `type`, no more after `end`."""
+    """Lines of input; `type` adds one, `end` ends them."""
 
     is_terminal = False
 
@@ -71,7 +71,7 @@ class Typed:
 
 
 class Command:
-    """A command that runs. `status` fires with its exit status."""
+    """A running command. `status` fires with its exit status."""
 
     def __init__(
         self,
@@ -87,10 +87,10 @@ class Command:
         self.input = Typed(lines or [], size, lines is not None)
         self.out, self.err = Written(interactive), Written(terminal)
         self.input.is_terminal = interactive
-        setting = Setting(reactor, self.input, self.out, self.err, environ or {})
+        console = Console(reactor, self.input, self.out, self.err, environ or {})
         parsed = module.parser().parse_intermixed_args(rest)
         self.ended = False
-        self.status: Deferred[int] = Deferred.fromCoroutine(outcome(module.main, setting, parsed))
+        self.status: Deferred[int] = Deferred.fromCoroutine(outcome(module.main, console, parsed))
         self.status.addBoth(self._end)
 
     def _end(self, result: Any) -> Any:
@@ -118,7 +118,7 @@ class Command:
 
 
 class Commands:
-    """For test cases: `command` starts one, and it is ended with the test."""
+    """For test cases: `command` starts a command, which ends with the test."""
 
     def command(self: Any, *arguments: str, **options: Any) -> Command:
         found = Command(*arguments, **options)
@@ -145,14 +145,14 @@ class Commands:
 
 
 class Case(Commands, LiveCase):
-    """Commands, and a server for them. `at` are the arguments that name it."""
+    """Commands and a server. `at`: the arguments that name the server."""
 
     @property
     def at(self) -> tuple[str, str]:
         return "-s", f"127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        """The server breaks the connections of structured clients off, and lets them come back."""
+        """The server closes the connections of the clients; they may reconnect."""
         from longconn.core.disconnects import FORCE_RECONNECT
 
         for each in list(self.hub.sessions.values()):

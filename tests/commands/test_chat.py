@@ -1,4 +1,4 @@
-"""`longconn chat` as a plain pipe: what is typed, what others do, what is shown."""
+"""`longconn chat` in a pipe: input, events of others, output."""
 
 import getpass
 from typing import Any
@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import Client, ConnectionState, State
 from longconn.commands.chat import names
-from longconn.commands.chat_lines import colour_of, understood
-from longconn.commands.chat_terminal import TerminalWindow, where
-from longconn.commands.running import Setting
+from longconn.commands.chat_lines import colour_of, parse_input
+from longconn.commands.chat_terminal import TerminalWindow, status_line
+from longconn.commands.running import Console
 from longconn.testing import LineClient
 from tests.commands.kit import Case, Command, Typed, Written
 
@@ -25,7 +25,7 @@ class ChatCase(Case):
         self.serve()
 
     async def chat(self, *arguments: str, **options: Any) -> Command:
-        """A chat that is in its channel."""
+        """A chat that has joined its channel."""
         command = self.command("chat", *self.at, *arguments, **options)
         self.name = arguments[arguments.index("--name") + 1]
         while not any(each.name == self.name and each.subscriptions for each in self.hub.clients.values()):
@@ -34,7 +34,7 @@ class ChatCase(Case):
         return command
 
     async def other(self, name: str = "ann") -> LineClient:
-        """Somebody with `nc`."""
+        """Another member, by chat lines."""
         client = await self.line_client()
         client.say(f"/nick {name}")
         await client.connection.until(lambda: any(f"now {name}" in each for each in client.lines))
@@ -45,7 +45,7 @@ class ChatCase(Case):
 
 
 class TalkTests(ChatCase):
-    async def test_what_is_said_here_and_there(self) -> None:
+    async def test_lines_of_all_members_are_shown(self) -> None:
         ann = await self.other()
         chat = await self.chat("--name", "mia")
         await self.hears(ann, "* mia joined")
@@ -63,14 +63,14 @@ class TalkTests(ChatCase):
         self.assertEqual(chat.err.text, "")
 
     async def test_a_pipe_that_ends(self) -> None:
-        """`echo hi | longconn chat`: what was said is heard, by itself too, before it leaves."""
+        """`echo hi | longconn chat`: the line comes back before the chat leaves."""
         ann = await self.other()
         status, out, err = await self.run_command("chat", *self.at, "--name", "mia", lines=[b"hi", b"", b"there"])
         self.assertEqual((status, out, err), (0, "mia: hi\nmia: there\n", ""))
         await self.hears(ann, "* mia left")
         self.assertEqual(ann.lines[-4:], ["* mia joined", "mia: hi", "mia: there", "* mia left"])
 
-    async def test_others_come_go_and_change_their_names(self) -> None:
+    async def test_joins_leaves_and_renames_are_shown(self) -> None:
         chat = await self.chat("--name", "mia")
         ann = await self.other()
         ann.say("/nick anna")
@@ -79,7 +79,7 @@ class TalkTests(ChatCase):
         await chat.prints("* anna left\n")
         self.assertNotIn("mia", chat.out.text)
 
-    async def test_only_who_has_a_name_is_announced(self) -> None:
+    async def test_only_clients_with_a_name_are_announced(self) -> None:
         chat = await self.chat("--name", "mia")
         sub = self.command("sub", *self.at, "lobby")
 
@@ -137,7 +137,7 @@ class TalkTests(ChatCase):
         self.assertNotIn("bob", chat.out.text)
         self.assertNotIn("! ", chat.out.text)
 
-    async def test_history_on_joining_and_on_asking(self) -> None:
+    async def test_history_on_joining_and_by_command(self) -> None:
         ann = await self.other()
         for number in range(30):
             ann.say(f"line {number}")
@@ -151,7 +151,7 @@ class TalkTests(ChatCase):
         await chat.prints(*["line 29"] * 3)
         self.assertEqual(chat.out.lines, [*shown[-20:], *shown[-2:], *shown])
 
-    async def test_said_between_history_and_joining(self) -> None:
+    async def test_a_message_between_history_and_joining(self) -> None:
         poster, asked = await self.http_client(), Client.history
 
         def history(client: Client, *arguments: Any, **options: Any) -> Any:
@@ -176,7 +176,7 @@ class TalkTests(ChatCase):
         await chat.prints("ann: now\n")
         self.assertEqual((chat.out.text, chat.err.text), ("ann: now\n", ""))
 
-    async def test_text_of_others_is_text(self) -> None:
+    async def test_control_characters_are_replaced(self) -> None:
         chat = await self.chat("--name", "mia")
         client = await self.http_client()
         body = "\x1b[2J\x1b]0;x\x07\u202eevil\n* ann left\r\n\tlast".encode()
@@ -188,7 +188,7 @@ class TalkTests(ChatCase):
 
 
 class EndTests(ChatCase):
-    async def test_the_server_ends_it(self) -> None:
+    async def test_the_server_ends_the_subscription(self) -> None:
         for arguments in ((), ("--once",)):
             chat = await self.chat("--name", "mia", *arguments)
             self.cut()
@@ -203,7 +203,7 @@ class EndTests(ChatCase):
         chat.input.type("hi")
         await chat.prints("mia: hi\n")
 
-    async def test_nothing_can_be_shown(self) -> None:
+    async def test_an_output_that_fails(self) -> None:
         full = OSError(28, "No space left on device")
         for name, error, status in (("mia", full, 1), ("ann", BrokenPipeError(), 141)):
             chat = await self.chat("--name", name)
@@ -212,7 +212,7 @@ class EndTests(ChatCase):
             self.assertEqual(await chat.status, status)
             self.assertEqual(chat.err.lines, ["longconn: cannot write: No space left on device"] if status == 1 else [])
 
-    async def test_what_cannot_be(self) -> None:
+    async def test_wrong_command_lines_and_servers(self) -> None:
         await self.other()
         await self.assert_one_line("longconn: the name ann is taken", "chat", *self.at, "--name", "ann", lines=[])
         await self.assert_one_line("longconn: a name is ", "chat", *self.at, "--name", "a b", lines=[])
@@ -227,7 +227,7 @@ class EndTests(ChatCase):
         status, out, _ = await self.run_command("chat", *self.at, lines=[b"hi"])
         self.assertEqual((status, out), (0, "ann-2: hi\n"))
 
-    def test_names_that_are_tried(self) -> None:
+    def test_names_made_from_the_login_name(self) -> None:
         self.assertEqual(list(names("mia")), ["mia"])
         for login, first in (
             ("ann", "ann"),
@@ -248,7 +248,7 @@ class EndTests(ChatCase):
 
 
 class WindowTests(SynchronousTestCase):
-    def test_a_small_terminal_has_room_for_what_is_said(self) -> None:
+    def test_a_small_terminal_has_room_for_messages(self) -> None:
         class Screen(DummyOutput):
             rows = 0
 
@@ -257,18 +257,18 @@ class WindowTests(SynchronousTestCase):
 
         screen = Screen()
         with create_pipe_input() as keys, create_app_session(keys, screen):
-            window = TerminalWindow(Setting(Clock(), Typed([], None, True), Written(), Written(), {}))
+            window = TerminalWindow(Console(Clock(), Typed([], None, True), Written(), Written(), {}))
             for screen.rows, kept in ((8, 0), (11, 0), (12, 4), (15, 5), (50, 7)):
                 window._session.app.before_render.fire()
                 self.assertEqual(window._session.reserve_space_for_menu, kept)
 
-    def test_the_time_to_the_next_attempt_runs_down(self) -> None:
+    def test_the_time_to_the_next_attempt_is_updated(self) -> None:
         class Room:
             channel, name, members = "lobby", "mia", None
 
         clock, drawn = Clock(), []
         with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
-            window = TerminalWindow(Setting(clock, Typed([], None, True), Written(), Written(), {}))
+            window = TerminalWindow(Console(clock, Typed([], None, True), Written(), Written(), {}))
             window._room = Room  # type: ignore[assignment]
             self.patch(window._session.app, "invalidate", lambda: drawn.append(window._toolbar()))
             lost = State(ConnectionState.RECONNECTING, "refused", retry_in=3.0)
@@ -283,7 +283,7 @@ class WindowTests(SynchronousTestCase):
 
 
 class LineTests(SynchronousTestCase):
-    def test_what_lines_mean(self) -> None:
+    def test_parsing_of_typed_lines(self) -> None:
         for line, meaning in (
             ("hello", ("say", "hello")),
             (" quitting", ("say", " quitting")),
@@ -295,10 +295,10 @@ class LineTests(SynchronousTestCase):
             ("//x", ("say", "/x")),
             ("/nick  mia ", ("nick", "mia")),
             ("/history", ("history", "")),
-            ("/json", ("wrong", "usage: /json VALUE")),
-            ("/", ("wrong", "unknown command /; /help lists them")),
+            ("/json", ("error", "usage: /json VALUE")),
+            ("/", ("error", "unknown command /; /help lists them")),
         ):
-            self.assertEqual(understood(line), meaning)
+            self.assertEqual(parse_input(line), meaning)
 
     def test_colours_are_stable(self) -> None:
         found = [colour_of(f"name{number}", 10) for number in range(100)]
@@ -306,7 +306,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(set(found), set(range(10)))
         self.assertEqual(colour_of("mia", 10), 5)  # in every process
 
-    def test_the_state_in_a_line(self) -> None:
+    def test_the_status_line(self) -> None:
         class Room:
             channel, name, members = "lobby", "mia", {"a": 1, "b": 2}
 
@@ -321,13 +321,13 @@ class LineTests(SynchronousTestCase):
             (16, "connected"),
             (5, "connected"),
         ):
-            self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 9.0, columns), shown)
+            self.assertEqual(status_line(room, State(ConnectionState.CONNECTED), 0.0, 9.0, columns), shown)
         lost = "reconnecting in 3 s: connection\ufffd refused"
-        self.assertEqual(where(room, waiting, 12.0, 9.0, 42), f"lobby · mia · 2 here · {lost}")
-        self.assertEqual(where(room, waiting, 12.0, 9.0, 26), lost)
+        self.assertEqual(status_line(room, waiting, 12.0, 9.0, 42), f"lobby · mia · 2 here · {lost}")
+        self.assertEqual(status_line(room, waiting, 12.0, 9.0, 26), lost)
         Room.members = None  # type: ignore[assignment]
         again = State(ConnectionState.CONNECTING, "connection refused")
-        self.assertEqual(where(room, again, 12.0, 13.0, 80), "lobby · mia · reconnecting: connection refused")
+        self.assertEqual(status_line(room, again, 12.0, 13.0, 80), "lobby · mia · reconnecting: connection refused")
         Room.name = "张伟"  # two columns for each
-        self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 24), "lobby · 张伟 · connected")
-        self.assertEqual(where(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 23), "lobby · connected")
+        self.assertEqual(status_line(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 24), "lobby · 张伟 · connected")
+        self.assertEqual(status_line(room, State(ConnectionState.CONNECTED), 0.0, 0.0, 23), "lobby · connected")

@@ -1,4 +1,4 @@
-"""`longconn get` and `longconn echo`, against the server and against what is none."""
+"""`longconn get` and `longconn echo`, against the real server and others."""
 
 import json
 import re
@@ -12,18 +12,18 @@ _RESPONSE = re.compile(r"(\d+)  port (\d+)  \d+\.\d ms  (new|reused)")
 
 
 class Foreign(Protocol):
-    """Says something, and hangs up where it is told to."""
+    """Sends `first` as a greeting and `answer` to any bytes, and then closes the connection if `ends`."""
 
     factory: Any
     transport: Any
 
     def connectionMade(self) -> None:
-        self.factory.heard = b""
+        self.factory.received = b""
         if self.factory.first:
             self.say(self.factory.first)
 
     def dataReceived(self, data: bytes) -> None:
-        self.factory.heard += data
+        self.factory.received += data
         if self.factory.answer is not None:
             self.say(self.factory.answer)
 
@@ -35,7 +35,7 @@ class Foreign(Protocol):
 
 class ForeignCase(Case):
     def foreign(self, first: bytes = b"", answer: bytes | None = None, ends: bool = False) -> str:
-        """A server of something else; its HOST:PORT."""
+        """The HOST:PORT of a server of another protocol."""
         self.factory: Any = Factory.forProtocol(Foreign)
         self.factory.first, self.factory.answer, self.factory.ends = first, answer, ends
         port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
@@ -43,7 +43,7 @@ class ForeignCase(Case):
         return f"127.0.0.1:{port.getHost().port}"
 
     async def refusing(self) -> str:
-        """A HOST:PORT where nobody listens."""
+        """A HOST:PORT where no server listens."""
         port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
         where = f"127.0.0.1:{port.getHost().port}"
         await port.stopListening()
@@ -93,10 +93,10 @@ class GetTests(ForeignCase):
         where = self.foreign(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         status, _, _ = await self.run_command("get", where, "--user", "ann:se:cret")
         self.assertEqual(status, 0)
-        self.assertIn(b"Authorization: Basic YW5uOnNlOmNyZXQ=\r\n", self.factory.heard)
+        self.assertIn(b"Authorization: Basic YW5uOnNlOmNyZXQ=\r\n", self.factory.received)
         await self.assert_one_line("--user is NAME:PASSWORD", "get", where, "--user", "ann")
 
-    async def test_what_cannot_be(self) -> None:
+    async def test_wrong_command_lines_and_servers(self) -> None:
         where = await self.refusing()
         await self.assert_one_line(f"longconn: {where}: connection refused\n", "get", where)
         await self.assert_one_line("longconn: 'ftp://x/' is no URL", "get", "ftp://x/")
@@ -107,13 +107,13 @@ class GetTests(ForeignCase):
         await self.assert_one_line("the answer is not HTTP", "get", self.foreign(answer=b"220 mail\r\n", ends=True))
         await self.assert_one_line("no answer for 0.05 s", "get", self.foreign(), "--timeout=0.05")
 
-    async def test_those_that_fail_do_not_end_the_rest(self) -> None:
+    async def test_a_failed_request_does_not_end_the_others(self) -> None:
         where = self.foreign(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na", ends=True)
         status, out, err = await self.run_command("get", where, "--times=3", "--every=0.01")
         self.assertEqual((status, out), (1, ""))
         self.assertEqual(err, "longconn: the connection was lost in the middle of a response\n" * 3)
 
-    async def test_nobody_reads(self) -> None:
+    async def test_a_closed_output(self) -> None:
         command = self.command("get", "--times=0", "--every=0.01", self.url)
         await command.prints("new")
         command.out.broken = True
@@ -133,9 +133,9 @@ class EchoTests(ForeignCase):
         *trips, summary = command.out.lines
         self.assertEqual([re.sub(r"\d+\.\d{3}", "T", each) for each in trips], [f"{n}: T ms" for n in range(1, 6)])
         times = [float(each.split()[1]) for each in trips]
-        told = [float(each) for each in re.findall(r"\d+\.\d+", summary)]
-        self.assertEqual((told[0], told[2]), (min(times), max(times)))
-        self.assertLess(abs(told[1] - sum(times) / 5), 0.002)
+        numbers = [float(each) for each in re.findall(r"\d+\.\d+", summary)]
+        self.assertEqual((numbers[0], numbers[2]), (min(times), max(times)))
+        self.assertLess(abs(numbers[1] - sum(times) / 5), 0.002)
 
     async def test_messages(self) -> None:
         for url in (f"ws://127.0.0.1:{self.port}", f"ws://127.0.0.1:{self.port}/websocket"):
@@ -148,7 +148,7 @@ class EchoTests(ForeignCase):
         status, _, _ = await self.run_command("echo", "--every=0", environ=environ)
         self.assertEqual(status, 0)
 
-    async def test_what_cannot_be(self) -> None:
+    async def test_wrong_command_lines_and_servers(self) -> None:
         where = await self.refusing()
         await self.assert_one_line(f"longconn: {where}: connection refused", "echo", "-s", where)
         await self.assert_one_line("http:// is none of", "echo", "-s", "http://localhost")

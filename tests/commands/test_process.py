@@ -1,4 +1,4 @@
-"""The commands as people start them: what they print, where, and how they end."""
+"""The commands as processes: their output and exit statuses."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ class ProcessTests(Case):
             _, err = program.communicate(timeout=PATIENCE)
             self.assertEqual((program.returncode, err), (128 + number, ""))
 
-    def test_nobody_reads(self) -> None:
+    def test_a_closed_output(self) -> None:
         program = self.client("get", f"{self.serve()}/PrintHello", "--times=0", "--every=0.01")
         self.assertIn(" ms", self.line(program))
         assert program.stdout is not None
@@ -46,7 +46,7 @@ class ProcessTests(Case):
         self.assertEqual((program.returncode, program.stderr.read()), (128 + signal.SIGPIPE, ""))
         program.stdout = None
 
-    def test_nothing_can_be_written(self) -> None:
+    def test_a_full_output(self) -> None:
         where = self.serve()
 
         def full() -> None:
@@ -86,7 +86,7 @@ class ProcessTests(Case):
         status, out, err = self.run_to_its_end(*LONGCONN, "get", f"https://{where}/PrintHello", environ=environ)
         self.assertEqual((status, out[:3], err), (0, "200", ""))
 
-    def test_what_cannot_be(self) -> None:
+    def test_wrong_command_lines_and_servers(self) -> None:
         self.assert_one_line(
             "longconn: get: unrecognized arguments: --tims=3; longconn get --help tells more",
             *LONGCONN, "get", "x", "--tims=3",

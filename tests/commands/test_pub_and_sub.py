@@ -6,7 +6,7 @@ import jwt
 from twisted.internet.defer import Deferred
 
 from longconn.clients import Client, ClientError
-from longconn.commands.streams import LineTooLong, ReadError
+from longconn.commands.standard_streams import LineTooLong, ReadError
 from tests.commands.kit import Case, Command, until
 
 
@@ -15,7 +15,7 @@ class PubTests(Case):
         self.serve()
 
     async def kept(self, channel: str = "news") -> list[object]:
-        """What the channel has in its history."""
+        """The data in the history of the channel."""
         client = await self.http_client()
         epoch = (await self.answer(client, "GET", f"/channels/{channel}")).json()["epoch"]
         answer = await self.answer(client, "GET", f"/channels/{channel}?since={epoch}:0")
@@ -42,33 +42,33 @@ class PubTests(Case):
         await self.run_command("pub", *self.at, "news", '{"free":[1.5,"ü"]}', "--json")
         self.assertEqual(await self.kept(), [{"free": [1.5, "ü"]}])
 
-    async def test_one_that_cannot_be(self) -> None:
+    async def test_data_that_cannot_be_published(self) -> None:
         await self.assert_one_line("longconn: a channel is ", "pub", *self.at, "bad channel", "x")
         await self.assert_one_line("longconn: not JSON: ", "pub", *self.at, "news", "{", "--json")
         await self.assert_one_line("longconn: not JSON: NaN is no", "pub", *self.at, "news", "NaN", "--json")
         await self.assert_one_line("no address", "pub", *self.at, "news", "x", "--name", "127.0.0.1")
 
-    async def test_lines_come_in_their_order(self) -> None:
+    async def test_lines_keep_their_order(self) -> None:
         lines = [str(number).encode() for number in range(500)]
         for arguments in ((), ("-",)):
             status, out, err = await self.run_command("pub", *self.at, "news", *arguments, lines=lines)
             self.assertEqual((status, out, err), (0, "", ""))
         self.assertEqual(await self.kept(), [str(number) for number in range(400, 500)])
 
-    async def test_those_that_are_refused_are_told_by_number(self) -> None:
+    async def test_refused_lines_are_reported_by_number(self) -> None:
         await self.service.stopService()
         self.serve(max_message=100)
         lines = [b"one", b"a" * 200, b"", b"\xff", b"five"]
         status, out, err = await self.run_command("pub", *self.at, "news", lines=lines)
         self.assertEqual((status, out), (1, ""))
-        told = sorted(err.splitlines())
-        self.assertEqual(len(told), 2, told)
-        self.assertTrue(told[0].startswith("longconn: line 2: too large"), told)
-        self.assertEqual(told[1], "longconn: line 4: not UTF-8")
+        errors = sorted(err.splitlines())
+        self.assertEqual(len(errors), 2, errors)
+        self.assertTrue(errors[0].startswith("longconn: line 2: too large"), errors)
+        self.assertEqual(errors[1], "longconn: line 4: not UTF-8")
         self.assertEqual(await self.kept(), ["one", "five"])
 
     async def test_input_that_cannot_be_read(self) -> None:
-        """What came before is published."""
+        """The lines before the error are published."""
         lines = [b"one", LineTooLong("too large"), b"three", ReadError("cannot read: Input/output error"), b"five"]
         status, out, err = await self.run_command("pub", *self.at, "news", lines=lines)
         self.assertEqual((status, out), (1, ""))
@@ -93,8 +93,8 @@ class PubTests(Case):
         for unseen in ({"terminal": False, **options}, {"terminal": True, "lines": lines}):
             self.assertEqual((await self.run_command("pub", *self.at, "news", **unseen))[2], "")
 
-    async def test_more_lines_than_a_second_may_have(self) -> None:
-        """The server reads more slowly then: every line is published all the same."""
+    async def test_more_lines_than_the_rate_allows(self) -> None:
+        """The server reads more slowly then, and every line is published."""
         await self.service.stopService()
         self.serve(publish_rate=200, publish_burst=1, history_size=1000)
         lines = [b"%d" % number for number in range(100)]
@@ -102,7 +102,7 @@ class PubTests(Case):
         self.assertEqual((status, err), (0, ""))
         self.assertEqual(len(await self.kept()), 100)
 
-    async def test_input_is_read_no_faster_than_it_is_taken(self) -> None:
+    async def test_input_is_read_no_faster_than_the_server_accepts_it(self) -> None:
         for line, most in ((b"a", 32), (b"a" * 100_000, 2), (b"a" * 1_000_000, 1)):
             asked: list[Deferred[None]] = []
 
@@ -142,7 +142,7 @@ class SubTests(Case):
             self.assertEqual(answer.status, 200)
 
     async def started(self, *arguments: str) -> Command:
-        """`sub`, with all its channels."""
+        """A `sub` that has subscribed to all its channels."""
         command = self.command("sub", *self.at, *arguments)
         channels = [each for each in arguments if each.isalpha()]
         while not all(self.hub.channels.get(each) for each in channels):
@@ -173,7 +173,7 @@ class SubTests(Case):
         self.assertEqual({(each["channel"], each["name"]) for each in found}, {("news", "ann")})
         self.assertEqual(sorted(found[0]), ["channel", "data", "epoch", "name", "offset", "time"])
 
-    async def test_nothing_that_a_terminal_obeys(self) -> None:
+    async def test_control_characters_are_replaced(self) -> None:
         command = await self.started("news")
         await self.publish("news", "a\x1b]0;title\x07b\x9bc\u202ed\te\r\nf")
         await command.prints("f\n")
@@ -187,7 +187,7 @@ class SubTests(Case):
         await later.prints("four")
         self.assertEqual(later.out.lines, ["ann: two", "ann: three", "ann: four"])
 
-    async def test_since_what_is_no_more(self) -> None:
+    async def test_since_an_unrecoverable_position(self) -> None:
         await self.publish("news", "one")
         command = await self.started("news", "--since=elsewhere:7")
         await command.says("\n")
@@ -212,7 +212,7 @@ class SubTests(Case):
         self.assertEqual(command.out.lines, ["ann: one", "ann: two", "ann: three"])
         self.assertRegex(command.err.lines[0], r"^longconn: connection lost: .*; trying again in \d+ s$")
 
-    async def test_what_cannot_be(self) -> None:
+    async def test_wrong_command_lines_and_servers(self) -> None:
         await self.assert_one_line("longconn: a channel is ", "sub", *self.at, "news", "bad channel")
         await self.assert_one_line("--since is for one channel", "sub", *self.at, "a", "b", "--since=x:1")
         for text in ("x", ":1x", "x:", "x:-1", "x:1.5"):
@@ -222,7 +222,7 @@ class SubTests(Case):
         await self.service.stopService()
         await self.assert_one_line("connection refused", "sub", "-s", f"127.0.0.1:{port}", "news")
 
-    async def test_nobody_reads(self) -> None:
+    async def test_a_closed_output(self) -> None:
         command = await self.started("news")
         command.out.broken = True
         await self.publish("news", "one")

@@ -1,0 +1,89 @@
+"""The interface of transports, and the table of their modules by scheme.
+
+A transport object carries one connection: it is opened once, and the next attempt makes a new one. To add a transport,
+write a module with `transports(address)`, which returns the factories to try in turn, and add it to `MODULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, TypeAlias
+
+from longconn.clients.address import Address
+from longconn.clients.errors import AddressError, ClientError
+from longconn.clients.events import JSONObject
+
+
+class TransportListener(Protocol):
+    """Receives what comes over a transport."""
+
+    def on_objects(self, objects: Sequence[JSONObject]) -> None:
+        """Objects came, in order. An empty sequence only says that the server is alive."""
+
+    def on_lost(self, error: ClientError, retry_after: float = 0.0) -> None:
+        """The connection is gone, or could not be made. Called once, as the last call; also after `close` and `abort`.
+
+        `retry_after`: seconds that the server asks to wait before the next attempt.
+        """
+
+
+class Transport(Protocol):
+    """One connection. Only `close` and `abort` may call the listener before they return."""
+
+    def open(self, first: Sequence[JSONObject]) -> None:
+        """Connect, and send the first objects as soon as possible."""
+
+    def send(self, objects: Sequence[JSONObject]) -> None:
+        """Send further objects, in order. Called only after objects came. Does nothing once the connection is lost."""
+
+    def pause(self) -> None:
+        """Stop reading. Objects that were read already may still come."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def close(self) -> None:
+        """End the connection cleanly. The caller aborts it if that takes too long."""
+
+    def abort(self) -> None:
+        """Abort the connection, or the attempt. `on_lost` follows soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfiguration:
+    """`trust_root`: as in `twisted.internet.ssl.optionsForClientTLS`; None for the system's. `timeout` in seconds."""
+
+    reactor: Any
+    trust_root: Any
+    timeout: float
+
+
+TransportFactory: TypeAlias = Callable[[Address, TransportConfiguration, TransportListener], Transport]
+
+#: Modules by scheme. Each is imported when its scheme is first used.
+MODULES = {
+    "tcp": "longconn.clients.transports.tcp",
+    "tls": "longconn.clients.transports.tcp",
+    "ws": "longconn.clients.transports.websocket",
+    "wss": "longconn.clients.transports.websocket",
+    "http": "longconn.clients.transports.http_streams",
+    "https": "longconn.clients.transports.http_streams",
+    "grpc": "longconn.clients.transports.grpc",
+}
+
+
+def find_transports(address: Address) -> list[TransportFactory]:
+    """The transports for an address, the best first. Raises AddressError."""
+    module = MODULES.get(address.scheme)
+    if module is None:
+        raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in MODULES)}")
+    found: list[TransportFactory] = import_module(module).transports(address)
+    return found
+
+
+def check_no_path(address: Address) -> None:
+    """Raises AddressError for a URL with a path, where its scheme has none."""
+    if address.path not in ("", "/"):
+        raise AddressError(f"{address}: {address.scheme}:// has no path")
