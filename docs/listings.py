@@ -32,8 +32,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
-from terminals import Browser, ListingError, Program
+from terminals import Browser, ListingError, Program, shell
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds for one line to come, or one program to start.
@@ -113,10 +114,11 @@ def _steps(text: str) -> Iterator[tuple[str, str]]:
 
 
 class Session:
-    """Runs one listing, line by line."""
+    """Runs one listing, line by line. `start` starts a command, as `shell` does."""
 
-    def __init__(self, listing: Listing, folder: Path) -> None:
+    def __init__(self, listing: Listing, folder: Path, start: Callable[..., Any] = shell) -> None:
         self._listing = listing
+        self._start_process = start
         self._folder = folder
         self._ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
         self._terminals: dict[str, Program | Browser] = {}
@@ -181,8 +183,11 @@ class Session:
         return text
 
     def _serve(self, command: str) -> None:
-        self._server = Program(self._ours(command), self._folder, self._environ)
+        self._server = self._program(self._ours(command))
         self._wait(lambda: any("listening on" in each for each in self._server.seen), "the server to listen")  # type: ignore[union-attr]
+
+    def _program(self, command: str) -> Program:
+        return Program(self._start_process(command, self._folder, self._environ))
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         end = monotonic() + PATIENCE
@@ -220,7 +225,7 @@ class Session:
 
     def _start(self, label: str, command: str) -> None:
         came = self._came()
-        program = self._terminals[label] = Program(command, self._folder, self._environ)
+        program = self._terminals[label] = self._program(command)
         self._brief.discard(label)
         if _SERVER.search(command) and not re.search(r"--(help|version)", command):
             self._wait(lambda: any("listening on" in each for each in program.seen), "the server to listen")
@@ -308,10 +313,10 @@ def missing(listing: Listing) -> set[str]:
     return {each for each in programs(listing) if shutil.which(each, path=path) is None}
 
 
-def run(listing: Listing) -> None:
+def run(listing: Listing, start: Callable[..., Any] = shell) -> None:
     """Run a console listing in a folder of its own. Raises ListingError."""
     with tempfile.TemporaryDirectory() as folder:
-        Session(listing, Path(folder)).run()
+        Session(listing, Path(folder), start).run()
 
 
 if __name__ == "__main__":

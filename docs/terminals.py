@@ -18,22 +18,26 @@ class ListingError(AssertionError):
     """A listing does not show what happens."""
 
 
-class Program:
-    """A program in a terminal: what it prints comes as lines."""
+def shell(command: str, folder: Path, environ: Mapping[str, str], descriptors: Sequence[int] = ()) -> Any:
+    """A process, in a session of its own, of a shell that runs a command."""
+    return subprocess.Popen(
+        ["sh", "-c", command], cwd=folder, env=dict(environ), start_new_session=True, pass_fds=descriptors,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, encoding="utf-8", errors="replace", bufsize=1,
+    )  # fmt: skip
 
-    def __init__(self, command: str, folder: Path, environ: Mapping[str, str], descriptors: Sequence[int] = ()) -> None:
+
+class Program:
+    """A program in a terminal: what it prints comes as lines. `process` is one that `shell` started, or like it."""
+
+    def __init__(self, process: Any) -> None:
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.seen: list[str] = []
-        self._process = subprocess.Popen(
-            ["sh", "-c", command], cwd=folder, env=dict(environ), start_new_session=True, pass_fds=descriptors,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, encoding="utf-8", errors="replace", bufsize=1,
-        )  # fmt: skip
+        self._process = process
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
         for line in self._process.stdout:
             text = line.rstrip("\r\n")
             self.seen.append(text)
@@ -44,12 +48,10 @@ class Program:
         return self._process.poll() is not None
 
     def type(self, text: str) -> None:
-        assert self._process.stdin is not None
         self._process.stdin.write(text + "\n")
         self._process.stdin.flush()
 
     def end_input(self) -> None:
-        assert self._process.stdin is not None
         self._process.stdin.close()
 
     def interrupt(self) -> None:

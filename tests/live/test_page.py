@@ -166,6 +166,8 @@ class PageTests(PageCase):
         page.until("location.hash", "#news")
         page.until(text_of("#title-text"), "news")
         page.until(FOCUS, "text")
+        # It has read the history: what comes from now on is live, and counted as unread.
+        page.until("document.querySelector('#empty').hidden", False)
         page.type("half a sentence")
         # Unread counts of those that are not open; drafts stay where they were written.
         page.evaluate("document.querySelector('#channel-list a').click()")
