@@ -24,7 +24,6 @@ import queue
 import re
 import shlex
 import shutil
-import socket
 import sys
 import tempfile
 import threading
@@ -34,7 +33,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from terminals import Browser, ListingError, Program, shell
+from terminals import Browser, ListingError, Program, reserve, shell
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds for one line to come, or one program to start.
@@ -120,7 +119,8 @@ class Session:
         self._listing = listing
         self._start_process = start
         self._folder = folder
-        self._ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        self._reserved = {name: reserve() for name in PORTS}
+        self._ports = {name: str(each.getsockname()[1]) for name, each in self._reserved.items()}
         self._terminals: dict[str, Program | Browser] = {}
         self._stopped: list[Program | Browser] = []
         self._server: Program | None = None
@@ -161,6 +161,8 @@ class Session:
                 each.stop()
             if self._server is not None:
                 self._server.stop()
+            for each in self._reserved.values():
+                each.close()
 
     def _report(self) -> str:
         server = self._server.seen if self._server else []
@@ -295,16 +297,6 @@ class Session:
             lines.append(line)
         if any(lines) and label not in skipping:
             raise ListingError(f"not shown: {lines!r}")
-
-
-def _free_ports(count: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    found = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return found
 
 
 def missing(listing: Listing) -> set[str]:

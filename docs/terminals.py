@@ -6,6 +6,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,18 @@ from typing import Any
 
 class ListingError(AssertionError):
     """A listing does not show what happens."""
+
+
+def reserve(port: int = 0) -> socket.socket:
+    """A socket that keeps a port of 127.0.0.1, by default a free one, from all that choose a free port.
+
+    A server can listen there nevertheless: two sockets with SO_REUSEADDR may have one address as long as only one of
+    them listens (socket(7)).
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", port))
+    return kept
 
 
 def shell(command: str, folder: Path, environ: Mapping[str, str], descriptors: Sequence[int] = ()) -> Any:

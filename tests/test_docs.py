@@ -217,6 +217,13 @@ class ExampleTests(SynchronousTestCase):
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }  # fmt: skip
 
+    def ports(self, count: int) -> list[str]:
+        """Free ports, which stay free until the test ends."""
+        kept = [listings.reserve() for _ in range(count)]
+        for each in kept:
+            self.addCleanup(each.close)
+        return [str(each.getsockname()[1]) for each in kept]
+
     def start(self, command: str, ready: str, descriptors: Sequence[int] = (), **environ: str) -> re.Match[str]:
         """Run a program until the test ends; what it prints when it is `ready`."""
         program = listings.Program(listings.shell(command, self.folder, self.environ | environ, descriptors))
@@ -282,7 +289,7 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(chat.read(2 + 15), b"\x81\x0fcron: disk full")
 
     def test_service(self) -> None:
-        ports = listings._free_ports(2)
+        ports = self.ports(2)
         text = (EXAMPLES / "service.tac").read_text().replace("9999", ports[0]).replace("9998", ports[1])
         (self.folder / "service.tac").write_text(text)
         program = shlex.join([sys.executable, "-c", "from twisted.scripts.twistd import run; run()"])
@@ -330,7 +337,7 @@ class ExampleTests(SynchronousTestCase):
         nginx = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if nginx is None:
             raise SkipTest("needs nginx")
-        ours, theirs = listings._free_ports(2)
+        ours, theirs = self.ports(2)
         block = (
             (EXAMPLES / "nginx.conf")
             .read_text()

@@ -15,6 +15,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisc
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from docs.terminals import reserve
 from longconn.clients.errors import (
     AddressError,
     CertificateError,
@@ -627,9 +628,9 @@ class SocketTests(TestCase):
             self.assertEqual(str(caught.exception), f"{address.split('/')[2]}: the server's certificate is {text}")
 
     async def test_no_connection(self) -> None:
-        refused = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-        where = f"127.0.0.1:{refused.getHost().port}"
-        await refused.stopListening()
+        refusing = reserve()
+        self.addCleanup(refusing.close)
+        where = f"127.0.0.1:{refusing.getsockname()[1]}"
         plain = self.serve(lambda connection: None)
         for url, text in (
             (f"http://{where}/", f"{where}: connection refused"),

@@ -50,7 +50,7 @@ class Program:
         pairs = [os.pipe() for _ in range(3 if stderr else 2)]
         theirs = [pairs[0][0], *(each[1] for each in pairs[1:])]
         ours = [pairs[0][1], *(each[0] for each in pairs[1:])]
-        request = {"main": main, "argv": list(arguments), "folder": os.fspath(folder), "environ": dict(environ)}
+        request = {"main": main, "argv": list(arguments), "folder": os.path.abspath(folder), "environ": dict(environ)}
         self._status, far = socket.socketpair()
         try:
             _server().send(json.dumps(request).encode(), [far.fileno(), *theirs, *([] if stderr else theirs[1:])])
@@ -62,7 +62,9 @@ class Program:
         self.returncode: int | None = None
         options: Any = {"encoding": "utf-8", "errors": "replace", "buffering": 1}
         files = [os.fdopen(each, "r" if number else "w", **options) for number, each in enumerate(ours)]
-        self.stdin, self.stdout, self.stderr = files if stderr else (*files, None)
+        self.stdin: Any = files[0]
+        self.stdout: Any = files[1]
+        self.stderr: Any = files[2] if stderr else None
         self._told = self._status.makefile("r")
         self.pid = int(self._told.readline())
 
@@ -97,21 +99,23 @@ class Program:
     def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:
         """Write `input` and close it; all that is printed, once the program has ended. Closes the pipes."""
         found: dict[Any, str] = {}
-        threads = []
-        for each in filter(None, (self.stdout, self.stderr)):
-            threads.append(threading.Thread(target=lambda file=each: found.update({file: file.read()}), daemon=True))
-            threads[-1].start()
-        if self.stdin is not None:
+        threads = [
+            threading.Thread(target=lambda file=each: found.update({file: file.read()}), daemon=True)
+            for each in (self.stdout, self.stderr)
+            if each is not None and not each.closed
+        ]
+        for thread in threads:
+            thread.start()
+        if not self.stdin.closed:
             with suppress(BrokenPipeError):
                 self.stdin.write(input or "")
                 self.stdin.close()
         self.wait(timeout)
         for thread in threads:
-            thread.join(timeout)
-        texts = found.get(self.stdout, ""), found.get(self.stderr, "")
-        for each in filter(None, (self.stdout, self.stderr)):
-            each.close()
-        return texts
+            thread.join()
+        for file in found:
+            file.close()
+        return found.get(self.stdout, ""), found.get(self.stderr, "")
 
 
 class _Server:

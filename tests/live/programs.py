@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import queue
-import re
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from docs.terminals import reserve
 from tests.live import forks
 from tests.live.certificates import write_certificate
 
@@ -97,7 +97,8 @@ class Server:
         path = folder / "longconn.toml"
         path.write_text(f'api_key = "{self.KEY}"\nshutdown_timeout = 1\n{settings}')
         self._path = path
-        self.port, self.tls_port = port, 0
+        self._reserved = [reserve(port), reserve()]
+        self.port, self.tls_port = (each.getsockname()[1] for each in self._reserved)
         self._key, self.certificate = write_certificate(folder) if tls else (None, None)
         self.start()
 
@@ -109,9 +110,7 @@ class Server:
         folder = Path(self._folder.name)
         self._process = Process(["longconn", "serve", *options], folder, main="longconn.cli:main")
         while True:
-            match = re.search(r"listening on 127\.0\.0\.1:(\d+)(?: and 127\.0\.0\.1:(\d+))?", self._process.line())
-            if match is not None:
-                self.port, self.tls_port = int(match[1]), int(match[2] or 0)
+            if "listening on" in self._process.line():
                 return
 
     def stop(self) -> None:
@@ -127,6 +126,8 @@ class Server:
 
     def clean_up(self) -> None:
         self.stop()
+        for each in self._reserved:
+            each.close()
         self._folder.cleanup()
 
     def restart(self) -> None:
