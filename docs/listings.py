@@ -24,7 +24,6 @@ import queue
 import re
 import shlex
 import shutil
-import socket
 import sys
 import tempfile
 import threading
@@ -32,8 +31,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
-from terminals import Browser, ListingError, Program
+from terminals import Browser, ListingError, Program, reserve, shell
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds to wait for one line, or for the start of a program.
@@ -113,12 +113,14 @@ def _steps(text: str) -> Iterator[tuple[str, str]]:
 
 
 class Session:
-    """Runs one listing, line by line."""
+    """Runs one listing, line by line. `start` starts a command, as `shell` does."""
 
-    def __init__(self, listing: Listing, folder: Path) -> None:
+    def __init__(self, listing: Listing, folder: Path, start: Callable[..., Any] = shell) -> None:
         self._listing = listing
+        self._start_process = start
         self._folder = folder
-        self._ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        self._reserved = {name: reserve() for name in PORTS}
+        self._ports = {name: str(each.getsockname()[1]) for name, each in self._reserved.items()}
         self._terminals: dict[str, Program | Browser] = {}
         self._stopped: list[Program | Browser] = []
         self._server: Program | None = None
@@ -159,6 +161,8 @@ class Session:
                 each.stop()
             if self._server is not None:
                 self._server.stop()
+            for each in self._reserved.values():
+                each.close()
 
     def _report(self) -> str:
         server = self._server.seen if self._server else []
@@ -181,8 +185,11 @@ class Session:
         return text
 
     def _serve(self, command: str) -> None:
-        self._server = Program(self._ours(command), self._folder, self._environ)
+        self._server = self._program(self._ours(command))
         self._wait(lambda: any("listening on" in each for each in self._server.seen), "the server to listen")  # type: ignore[union-attr]
+
+    def _program(self, command: str) -> Program:
+        return Program(self._start_process(command, self._folder, self._environ))
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         end = monotonic() + PATIENCE
@@ -220,7 +227,7 @@ class Session:
 
     def _start(self, label: str, command: str) -> None:
         came = self._came()
-        program = self._terminals[label] = Program(command, self._folder, self._environ)
+        program = self._terminals[label] = self._program(command)
         self._brief.discard(label)
         if _SERVER.search(command) and not re.search(r"--(help|version)", command):
             self._wait(lambda: any("listening on" in each for each in program.seen), "the server to listen")
@@ -292,26 +299,16 @@ class Session:
             raise ListingError(f"not shown: {lines!r}")
 
 
-def _free_ports(count: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    found = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return found
-
-
 def missing(listing: Listing) -> set[str]:
     """Programs that a listing needs and this machine lacks."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {each for each in programs(listing) if shutil.which(each, path=path) is None}
 
 
-def run(listing: Listing) -> None:
+def run(listing: Listing, start: Callable[..., Any] = shell) -> None:
     """Run a console listing in a folder of its own. Raises ListingError."""
     with tempfile.TemporaryDirectory() as folder:
-        Session(listing, Path(folder)).run()
+        Session(listing, Path(folder), start).run()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,22 +19,38 @@ class ListingError(AssertionError):
     """The output differs from a listing."""
 
 
-class Program:
-    """A program in a terminal. `lines` is its output."""
+def reserve(port: int = 0) -> socket.socket:
+    """A socket that keeps a port of 127.0.0.1, by default a free one, from all that choose a free port.
 
-    def __init__(self, command: str, folder: Path, environ: Mapping[str, str], descriptors: Sequence[int] = ()) -> None:
+    A server can listen there nevertheless: two sockets with SO_REUSEADDR may have one address as long as only one of
+    them listens (socket(7)).
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", port))
+    return kept
+
+
+def shell(command: str, folder: Path, environ: Mapping[str, str], descriptors: Sequence[int] = ()) -> Any:
+    """A process, in a session of its own, of a shell that runs a command."""
+    return subprocess.Popen(
+        ["sh", "-c", command], cwd=folder, env=dict(environ), start_new_session=True, pass_fds=descriptors,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, encoding="utf-8", errors="replace", bufsize=1,
+    )  # fmt: skip
+
+
+class Program:
+    """A program in a terminal: what it prints comes as lines. `process` is one that `shell` started, or like it."""
+
+    def __init__(self, process: Any) -> None:
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.seen: list[str] = []
-        self._process = subprocess.Popen(
-            ["sh", "-c", command], cwd=folder, env=dict(environ), start_new_session=True, pass_fds=descriptors,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, encoding="utf-8", errors="replace", bufsize=1,
-        )  # fmt: skip
+        self._process = process
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
         for line in self._process.stdout:
             text = line.rstrip("\r\n")
             self.seen.append(text)
@@ -44,12 +61,10 @@ class Program:
         return self._process.poll() is not None
 
     def type(self, text: str) -> None:
-        assert self._process.stdin is not None
         self._process.stdin.write(text + "\n")
         self._process.stdin.flush()
 
     def end_input(self) -> None:
-        assert self._process.stdin is not None
         self._process.stdin.close()
 
     def interrupt(self) -> None:

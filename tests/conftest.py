@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.live import devtools
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -13,3 +15,10 @@ def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     os.chdir(tmp_path_factory.mktemp("trial"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _browser() -> Iterator[None]:
+    """The workers of pytest-xdist end without the handlers of `atexit`."""
+    yield
+    devtools.close()

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import longconn
 from longconn.core.settings import OPTIONS
+from tests.live import forks
 
 #: The three commands that run the server.
 TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "-n", "longconn")
@@ -32,20 +33,26 @@ class Case(SynchronousTestCase):
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **options: Any) -> Any:
+        """A program of LONGCONN is forked, unless an option is about the start of a process; others are started."""
         environ = {each: os.environ[each] for each in os.environ if not each.startswith("LONGCONN_")}
         environ["PYTHONPATH"] = os.pathsep.join(
             [str(Path(longconn.__file__).parents[1]), *filter(None, [environ.get("PYTHONPATH")])]
         )
         environ.update(options.pop("environ", {}))
-        program = subprocess.Popen(
-            [sys.executable, *arguments], cwd=self.folder, env=environ, text=True, encoding="utf-8",
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-        )  # fmt: skip
+        program: Any
+        if arguments[: len(LONGCONN)] == LONGCONN and not options:
+            script = ["longconn", *arguments[len(LONGCONN) :]]
+            program = forks.Program("longconn.cli:main", script, self.folder, environ, stderr=True)
+        else:
+            program = subprocess.Popen(
+                [sys.executable, *arguments], cwd=self.folder, env=environ, text=True, encoding="utf-8",
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+            )  # fmt: skip
         self.addCleanup(self.end, program)
         return program
 
-    def end(self, program: subprocess.Popen[str]) -> None:
+    def end(self, program: Any) -> None:
         program.kill()
         program.communicate()
 
@@ -66,16 +73,14 @@ class Case(SynchronousTestCase):
 class Running:
     """A running program and its lines on stdout."""
 
-    def __init__(self, program: subprocess.Popen[str]) -> None:
+    def __init__(self, program: Any) -> None:
         self.program = program
         self.seen: list[str] = []
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        stdout = self.program.stdout
-        assert stdout is not None
-        for line in stdout:
+        for line in self.program.stdout:
             self._lines.put(line)
         self._lines.put("")
 
@@ -163,7 +168,7 @@ class ServingTests(Case):
                     pass
             # twistd ends with the signal that stopped it
             self.assertEqual(running.program.wait(PATIENCE), -signal.SIGTERM)
-            self.assertEqual(running.program.stderr.read(), "")  # type: ignore[union-attr]
+            self.assertEqual(running.program.stderr.read(), "")
 
     def test_serve_leaves_no_pid_file(self) -> None:
         running = Running(self.start(*SERVE, "--port=127.0.0.1:0"))

@@ -3,13 +3,14 @@
 import base64
 import http.client
 import importlib.util
+import itertools
 import os
 import re
 import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,7 @@ import longconn.testing
 from longconn.config.file import NAMES, flag
 from longconn.server_api.http import NAMES as API_METHODS
 from longconn.wire.chat import COMMANDS
+from tests.live import forks
 
 ROOT = Path(longconn.__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -88,12 +90,32 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(shown, {each for each in EXAMPLES.glob("*.*") if each.is_file()})
 
 
+#: What the console scripts call.
+_SCRIPTS = {"longconn": "longconn.cli:main", "twistd": "twisted.scripts.twistd:run"}
+
+#: Characters that mean something to a shell.
+_OF_SHELLS = "|&;<>()$`*?~#"
+
+
+def _start(command: str, folder: Path, environ: Mapping[str, str]) -> Any:
+    """A command of a listing: forked where it is one of our scripts alone, run by a shell where it is anything else."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=_OF_SHELLS)
+    lexer.whitespace_split = True
+    words = list(lexer)
+    variables = list(itertools.takewhile(lambda each: re.match(r"[A-Z_]+=", each), words))
+    script, *arguments = words[len(variables) :]
+    if script not in _SCRIPTS or any(set(each) <= set(_OF_SHELLS) for each in words):
+        return listings.shell(command, folder, environ)
+    given = dict(each.split("=", 1) for each in variables)
+    return forks.Program(_SCRIPTS[script], [script, *arguments], folder, {**environ, **given})
+
+
 def _listing_test(listing: Any) -> Any:
     def test(self: SynchronousTestCase) -> None:
         missing = listings.missing(listing)
         if missing:
             raise SkipTest(f"needs {', '.join(sorted(missing))}")
-        listings.run(listing)
+        listings.run(listing, _start)
 
     test.__doc__ = f"{listing} shows what happens."
     return test
@@ -195,9 +217,16 @@ class ExampleTests(SynchronousTestCase):
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }  # fmt: skip
 
+    def ports(self, count: int) -> list[str]:
+        """Free ports, which stay free until the test ends."""
+        kept = [listings.reserve() for _ in range(count)]
+        for each in kept:
+            self.addCleanup(each.close)
+        return [str(each.getsockname()[1]) for each in kept]
+
     def start(self, command: str, ready: str, descriptors: Sequence[int] = (), **environ: str) -> re.Match[str]:
         """Run a program until the test ends. Returns the match of `ready` in its output."""
-        program = listings.Program(command, self.folder, self.environ | environ, descriptors)
+        program = listings.Program(listings.shell(command, self.folder, self.environ | environ, descriptors))
         self.addCleanup(program.stop)
         seen: list[str] = []
         while True:
@@ -260,7 +289,7 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(chat.read(2 + 15), b"\x81\x0fcron: disk full")
 
     def test_service(self) -> None:
-        ports = listings._free_ports(2)
+        ports = self.ports(2)
         text = (EXAMPLES / "service.tac").read_text().replace("9999", ports[0]).replace("9998", ports[1])
         (self.folder / "service.tac").write_text(text)
         program = shlex.join([sys.executable, "-c", "from twisted.scripts.twistd import run; run()"])
@@ -308,7 +337,7 @@ class ExampleTests(SynchronousTestCase):
         nginx = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if nginx is None:
             raise SkipTest("needs nginx")
-        ours, theirs = listings._free_ports(2)
+        ours, theirs = self.ports(2)
         block = (
             (EXAMPLES / "nginx.conf")
             .read_text()

@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.live.devtools import CHROMIUM, Browser
+from tests.live.devtools import CHROMIUM, browser
 from tests.live.programs import PATIENCE, ROOT, Cable, Process, Server
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -236,10 +236,9 @@ class DashboardTests(FeedCase):
         self.assertIn("http://localhost:9999/", text)
         (folder / "dashboard.html").write_text(text.replace("localhost:9999", f"localhost:{port}"))
         self._values(server, 1, 2)
-        browser = Browser(str(self.folder()))
-        self.addCleanup(browser.close)
-        browser.start()
-        return browser.page(f"http://localhost:{self._pages(partial(Files, directory=str(folder)))}/dashboard.html")
+        chromium = browser()
+        self.addCleanup(chromium.forget)
+        return chromium.page(f"http://localhost:{self._pages(partial(Files, directory=str(folder)))}/dashboard.html")
 
     def _pages(self, serve: Any) -> int:
         """Start another web server, and return its port."""

@@ -6,13 +6,13 @@ from typing import Any
 
 from google.protobuf.message import Message
 from h2 import events
+from h2.errors import ErrorCodes
 
 from longconn.testing import WINDOW, MemoryServer
 from longconn.v1 import longconn_pb2 as pb
-from longconn.wire.grpc import MessageReader, frame
-from longconn.wire.http2 import ErrorCode
 from tests.behaviour.members import Heard, Member
-from tests.protocols.grpc.http2_kit import LARGE, Peer
+from tests.protocols.grpc.frames import messages, prefixed
+from tests.protocols.grpc.http2_kit import Peer
 
 SERVICE = "/longconn.v1.LongConn/"
 
@@ -31,12 +31,12 @@ class GrpcClient(Peer):
         self.address = f"{self.connection.local.host}:{self.connection.local.port}"
         self.stream = self._begin(SERVICE + method)
         self.flush()
-        self._reader = MessageReader(LARGE)
+        self._data = b""
         self._seen = 0
 
     def ask(self, *requests: Message, end: bool = False) -> None:
         """Messages of the call; `end`: there are no more."""
-        data = b"".join(frame(each.SerializeToString()) for each in requests)
+        data = b"".join(prefixed(each.SerializeToString()) for each in requests)
         if not self.over:
             self.h2.send_data(self.stream, data, end_stream=end)
             self.flush()
@@ -46,8 +46,9 @@ class GrpcClient(Peer):
         fresh, self._seen = self.events[self._seen :], len(self.events)
         for each in fresh:
             if isinstance(each, events.DataReceived) and each.stream_id == self.stream:
-                self._reader.feed(each.data)
-        return list(iter(self._reader.take, None))
+                self._data += each.data
+        found, self._data = messages(self._data)
+        return found
 
     @property
     def over(self) -> bool:
@@ -127,7 +128,7 @@ class CallMember(Member):
     @property
     def exhausted(self) -> bool:
         """Whether it was told within a message, where there is no other way than a reset."""
-        return self.client.resets(self.client.stream) == [ErrorCode.ENHANCE_YOUR_CALM]
+        return self.client.resets(self.client.stream) == [ErrorCodes.ENHANCE_YOUR_CALM]
 
     @property
     def closed(self) -> bool:

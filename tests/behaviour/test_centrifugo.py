@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from longconn.core.disconnects import IDLE
 from longconn.testing import client_frame
 from tests.behaviour.centrifugo import (
     SharedStructuredLinesMember,
@@ -11,7 +12,7 @@ from tests.behaviour.centrifugo import (
     StructuredStreamMember,
     StructuredWebSocketMember,
 )
-from tests.behaviour.centrifugo_suite import StructuredBehaviour
+from tests.behaviour.centrifugo_suite import FramedBehaviour, OwnEndpointBehaviour, StructuredBehaviour
 from tests.behaviour.suite import Late
 
 #: Bytes of answers that are under way at once over a broker that is far away: eight of them.
@@ -23,19 +24,22 @@ class _Silent(StructuredWebSocketMember):
         super().open([])
 
 
-class StructuredWebSocketTests(StructuredBehaviour):
+class StructuredWebSocketTests(FramedBehaviour, OwnEndpointBehaviour):
     member = StructuredWebSocketMember
 
     def refused(self, member: Any) -> bool:
         return bool(member.client.status == 503 or member.farewell == 3504)
 
-    def silent(self) -> Any:
-        return _Silent(self.server, self.factories)
-
     def begin_with(self, frame: str) -> Any:
-        member = self.silent()
+        member = _Silent(self.server, self.factories)
         member.send_raw(frame)
         return member
+
+    def test_who_does_not_connect_is_let_go(self) -> None:
+        member = _Silent(self.server, self.factories)
+        self.server.advance(12)
+        self.assertTrue(self.was_told(member, IDLE))
+        self.assertEqual(self.server.hub.clients, {})
 
     def test_a_message_that_is_no_command_by_its_size_closes(self) -> None:
         self.serve(max_message=1_000)
@@ -67,13 +71,20 @@ class StructuredWebSocketOverLateBrokerTests(Late, StructuredWebSocketTests):
 
 class StructuredLinesTests(StructuredBehaviour):
     member = SharedStructuredLinesMember
-    frames_are_seen = False
 
     def refused(self, member: Any) -> bool:
         return bool(member.closed and len(member.client.lines) == 1 and "limit exceeded" in member.client.lines[0])
 
-    def begin_with(self, frame: str) -> Any:
-        return None  # anything but `connect` is a line of chat
+    def test_a_command_before_connect_is_a_line_of_chat(self) -> None:
+        witness = self.witness()
+        client = self.server.line_client(self.factories[self.member.port])
+        for _ in range(100):
+            client.say('{"id":1,"subscribe":{"channel":"lobby"}}')
+            self.server.settle()
+            if said := witness.says():
+                break
+            self.assertTrue(self.may_refuse)
+        self.assertEqual(said, ['{"id":1,"subscribe":{"channel":"lobby"}}'])
 
     def test_a_line_without_an_end_is_bounded(self) -> None:
         self.serve(max_message=1_000)
@@ -120,9 +131,8 @@ class ChatPortStructuredLinesTests(StructuredLinesTests):
         self.assertEqual(member.hear(), [("joined", witness.name), ("left", witness.name)])
 
 
-class StructuredStreamTests(StructuredBehaviour):
+class StructuredStreamTests(OwnEndpointBehaviour):
     member = StructuredStreamMember
-    frames_are_seen = False
 
     def refused(self, member: Any) -> bool:
         return bool(member.response.status == 503 and "connections" in member.response.text)
@@ -199,13 +209,12 @@ class StructuredStreamOverLateBrokerTests(Late, StructuredStreamTests):
     most_for_one = MOST_UNDER_WAY
 
 
-class StructuredEventsTests(StructuredStreamTests):
+class StructuredEventsTests(FramedBehaviour, StructuredStreamTests):
     member = StructuredEventsMember
-    frames_are_seen = True
 
 
 class StructuredEventsOverLateBrokerTests(Late, StructuredEventsTests):
     most_for_one = MOST_UNDER_WAY
 
 
-del StructuredBehaviour
+del FramedBehaviour, OwnEndpointBehaviour, StructuredBehaviour

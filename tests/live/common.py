@@ -14,6 +14,7 @@ from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import TestCase
 
+from docs.terminals import reserve
 from longconn import LongConnService, Settings
 from longconn.testing import HTTPClient, HTTPResponse, LineClient, WebSocketClient
 
@@ -113,6 +114,13 @@ class Case(TestCase):
     @property
     def port(self) -> int:
         number: int = self.service.addresses[0][1].port
+        return number
+
+    def free_port(self) -> int:
+        """The number of a port that is given to nothing else until the test ends, whether a server listens or not."""
+        kept = reserve()
+        self.addCleanup(kept.close)
+        number: int = kept.getsockname()[1]
         return number
 
     def folder(self) -> Path:

@@ -1,21 +1,23 @@
 """A headless Chromium, told by its debugging protocol. All of it blocks: where the reactor has to run, use a thread."""
 
+import atexit
 import contextlib
+import fcntl
 import json
+import os
+import select
 import shutil
 import subprocess
+import tempfile
 import time
 from base64 import b64decode
-from pathlib import Path
 from typing import Any
-
-from websockets.sync.client import connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-    "--remote-debugging-port=0",
+    "--remote-debugging-pipe",
 )  # fmt: skip
 #: Seconds within which a browser starts, however busy the machine.
 _START = 60
@@ -25,42 +27,57 @@ _LOOK = 0.02
 
 
 class Browser:
-    """The process. `folder` is for its own files; `page` opens pages."""
+    """The process. `profile` makes what pages share, `page` opens them, `forget` closes all of them.
 
-    def __init__(self, folder: str) -> None:
+    Messages go through two pipes, and each ends with a zero byte (`--remote-debugging-pipe`). Chromium ends when its
+    pipe does: none is left behind, however the tests end.
+    """
+
+    def __init__(self) -> None:
         assert CHROMIUM is not None
         self._count = 0
         self._pages: dict[str, Page] = {}
+        self._profiles: list[str] = []
+        self._data = b""
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        theirs_in, self._in = os.pipe()
+        self._out, theirs_out = os.pipe()
+        # Beyond 4, so that neither takes the other's place there.
+        pair = [fcntl.fcntl(each, fcntl.F_DUPFD, 10) for each in (theirs_in, theirs_out)]
+
+        def place() -> None:
+            os.dup2(pair[0], 3)
+            os.dup2(pair[1], 4)
+
         self._process = subprocess.Popen(
-            [CHROMIUM, *_FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            [CHROMIUM, *_FLAGS, f"--user-data-dir={self._folder.name}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=place,
+            pass_fds=(3, 4),
         )
-        self._socket: Any = None
-        self._open = contextlib.ExitStack()
-        self._port_file = Path(folder, "DevToolsActivePort")
-
-    def start(self) -> None:
-        """Wait until it can be told something."""
-        end = time.monotonic() + _START
-        # Chromium tells its port by a file, and only that; an event of the file system would be one more program.
-        while not self._port_file.exists() or len(self._port_file.read_text().split("\n")) < 2:
-            if time.monotonic() > end or self._process.poll() is not None:
-                raise TimeoutError("the browser did not start")
-            time.sleep(_LOOK)
-        port, path = self._port_file.read_text().split("\n")[:2]
-        self._socket = self._open.enter_context(connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None))
+        for each in (theirs_in, theirs_out, *pair):
+            os.close(each)
+        self.call("Browser.getVersion", seconds=_START)
 
     def profile(self) -> str:
         """What pages share (storage, cookies) that are opened with it, and others do not."""
         profile: str = self.call("Target.createBrowserContext")["browserContextId"]
+        self._profiles.append(profile)
         return profile
 
+    def forget(self) -> None:
+        """Close all pages and forget all profiles."""
+        self._pages.clear()
+        while self._profiles:
+            self.call("Target.disposeBrowserContext", browserContextId=self._profiles.pop())
+
     def page(self, url: str, profile: str | None = None, width: int = 1200, height: int = 800) -> "Page":
-        options = {"browserContextId": profile} if profile else {}
-        target = self.call("Target.createTarget", url="about:blank", **options)["targetId"]
+        """A page that has this profile, or one of its own."""
+        profile = profile or self.profile()
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=profile)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = self._pages[session] = Page(self, session, target)
         for each in ("Runtime", "Page", "Log", "Network"):
@@ -71,15 +88,17 @@ class Browser:
         page.call("Page.navigate", url=url)
         return page
 
-    def call(self, method: str, session: str | None = None, **params: Any) -> Any:
+    def call(self, method: str, session: str | None = None, seconds: float = 30, **params: Any) -> Any:
         self._count += 1
         number = self._count
         message: dict[str, Any] = {"id": number, "method": method, "params": params}
         if session:
             message["sessionId"] = session
-        self._socket.send(json.dumps(message))
+        data = json.dumps(message).encode() + b"\0"
+        while data:
+            data = data[os.write(self._in, data) :]
         while True:
-            answer = self.read(30)
+            answer = self.read(seconds)
             if answer.get("id") == number:
                 if "error" in answer:
                     raise AssertionError(f"{method}: {answer['error']}")
@@ -87,7 +106,16 @@ class Browser:
 
     def read(self, seconds: float) -> Any:
         """The next message; what a page logged is kept there."""
-        message = json.loads(self._socket.recv(timeout=max(0.0, seconds)))
+        end = time.monotonic() + seconds
+        while b"\0" not in self._data:
+            if not select.select([self._out], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise TimeoutError(f"the browser said nothing for {seconds:g} s")
+            data = os.read(self._out, 1 << 20)
+            if not data:
+                raise EOFError("the browser ended")
+            self._data += data
+        line, _, self._data = self._data.partition(b"\0")
+        message = json.loads(line)
         page = self._pages.get(message.get("sessionId", ""))
         if page is not None:
             page.heard(message.get("method"), message.get("params"))
@@ -96,12 +124,31 @@ class Browser:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self.call("Browser.close")
-        self._open.close()
+        os.close(self._in)
+        os.close(self._out)
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(10)
+        self._folder.cleanup()
+
+
+_running: list[Browser] = []
+
+
+def browser() -> Browser:
+    """The one of this process, which ends with it. `forget` is to be called after each test."""
+    if not _running:
+        _running.append(Browser())
+        atexit.register(close)
+    return _running[0]
+
+
+def close() -> None:
+    """Close the browser of this process, if there is one."""
+    while _running:
+        _running.pop().close()
 
 
 class Page:

@@ -2,15 +2,13 @@
 
 import contextlib
 import json
-import shutil
 import socket
-import tempfile
 import threading
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.live.devtools import CHROMIUM, PATIENCE, Browser, Page
+from tests.live.devtools import CHROMIUM, PATIENCE, Page, browser
 from tests.live.programs import Cable, Server
 
 #: The lines of the list: messages as NAME: TEXT, other lines as they are.
@@ -52,7 +50,7 @@ class Proxy(Cable):
 
 
 class PageCase(SynchronousTestCase):
-    """`serve` starts a server and a browser, whose pages reach it through `proxy`."""
+    """`serve` starts a server, which pages of the browser reach through `proxy`."""
 
     timeout = 120
     if CHROMIUM is None:
@@ -63,11 +61,8 @@ class PageCase(SynchronousTestCase):
         self.addCleanup(self.server.clean_up)
         self.proxy = Proxy(lambda: self.server.port)
         self.addCleanup(self.proxy.stop)
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
-        self.browser = Browser(folder)
-        self.addCleanup(self.browser.close)
-        self.browser.start()
+        self.browser = browser()
+        self.addCleanup(self.browser.forget)
 
     def visit(self, name: str | None = "", fragment: str = "", profile: str | None = None) -> Page:
         """A page in a fresh profile. It takes `name`; "" is none, and with None no dialog is expected."""

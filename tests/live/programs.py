@@ -4,11 +4,9 @@ import http.client
 import json
 import os
 import queue
-import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -17,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from docs.terminals import reserve
+from tests.live import forks
 from tests.live.certificates import write_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,22 +25,28 @@ PATIENCE = 20.0
 
 
 class Process:
-    """A program, and the lines that it prints. `stop` may be called at any time."""
+    """A program, and the lines that it prints. `stop` may be called at any time.
 
-    def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
+    With `main` it is forked: that function is called, and `command` is its `sys.argv`.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path | None = None, main: str = "") -> None:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("LONGCONN_", "PYTHON"))}
         environ = kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self.seen: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
-        self._process = subprocess.Popen(
-            command, cwd=folder, env=environ, text=True, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        self._process: Any
+        if main:
+            self._process = forks.Program(main, command, folder or Path.cwd(), environ)
+        else:
+            self._process = subprocess.Popen(
+                command, cwd=folder, env=environ, text=True, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
         for line in self._process.stdout:
             self._lines.put(line.rstrip("\n"))
         self._lines.put(None)
@@ -57,7 +63,6 @@ class Process:
         return line
 
     def write(self, line: str) -> None:
-        assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
@@ -92,21 +97,20 @@ class Server:
         path = folder / "longconn.toml"
         path.write_text(f'api_key = "{self.KEY}"\nshutdown_timeout = 1\n{settings}')
         self._path = path
-        self.port, self.tls_port = port, 0
+        self._reserved = [reserve(port), reserve()]
+        self.port, self.tls_port = (each.getsockname()[1] for each in self._reserved)
         self._key, self.certificate = write_certificate(folder) if tls else (None, None)
         self.start()
 
     def start(self) -> None:
-        script = "import longconn.cli; longconn.cli.main()"
         options = [f"--config={self._path}", f"--port=127.0.0.1:{self.port}"]
         if self.certificate is not None:
             files = f"privateKey={self._key}:certKey={self.certificate}"
             options.append(f"--port=ssl:{self.tls_port}:interface=127.0.0.1:{files}")
-        self._process = Process([sys.executable, "-c", script, "serve", *options], Path(self._folder.name))
+        folder = Path(self._folder.name)
+        self._process = Process(["longconn", "serve", *options], folder, main="longconn.cli:main")
         while True:
-            match = re.search(r"listening on 127\.0\.0\.1:(\d+)(?: and 127\.0\.0\.1:(\d+))?", self._process.line())
-            if match is not None:
-                self.port, self.tls_port = int(match[1]), int(match[2] or 0)
+            if "listening on" in self._process.line():
                 return
 
     def stop(self) -> None:
@@ -122,6 +126,8 @@ class Server:
 
     def clean_up(self) -> None:
         self.stop()
+        for each in self._reserved:
+            each.close()
         self._folder.cleanup()
 
     def restart(self) -> None:
@@ -226,8 +232,8 @@ class Driven:
     Asked for `{"event": "token", "for": CHANNEL or ""}` it is given one by `tokens`.
     """
 
-    def __init__(self, command: Sequence[str], tokens: Callable[[str], str] | None = None) -> None:
-        self._process = Process(command)
+    def __init__(self, command: Sequence[str], tokens: Callable[[str], str] | None = None, main: str = "") -> None:
+        self._process = Process(command, main=main)
         self._tokens = tokens
         self._count = 0
         self.events: list[dict[str, Any]] = []

@@ -15,6 +15,9 @@ _KEYED = f'token_hmac_secret_key = "{SECRET}"\n'
 class SDKBehaviour(SynchronousTestCase):
     """Against a server in a process of its own, through a cable that can be cut; clients are processes, too."""
 
+    #: for a client in Python: the function that a forked process calls
+    main = ""
+
     def client(self, port: int, asks_tokens: bool) -> list[str]:
         """The command of a client that connects to a port."""
         raise NotImplementedError
@@ -26,7 +29,7 @@ class SDKBehaviour(SynchronousTestCase):
         self.addCleanup(self.cable.stop)
 
     def make(self, tokens: Any = None) -> Driven:
-        client = Driven(self.client(self.cable.port, tokens is not None), tokens)
+        client = Driven(self.client(self.cable.port, tokens is not None), tokens, self.main)
         self.addCleanup(client.stop)
         return client
 

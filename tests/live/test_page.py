@@ -166,6 +166,8 @@ class PageTests(PageCase):
         page.until("location.hash", "#news")
         page.until(text_of("#title-text"), "news")
         page.until(FOCUS, "text")
+        # It has read the history: what comes from now on is live, and counted as unread.
+        page.until("document.querySelector('#empty').hidden", False)
         page.type("half a sentence")
         # Channels that are not open count unread messages. Each channel keeps its draft.
         page.evaluate("document.querySelector('#channel-list a').click()")

@@ -90,7 +90,7 @@ class LostTests(PageCase):
         self.clean(mia)
 
     def test_without_websocket(self) -> None:
-        self.serve()
+        self.serve("max_body = 10000\n")
         self.proxy.upgrades = False
         ann = self.nc()
         ann.write(b"/nick Ann\nfirst\n")
@@ -108,11 +108,11 @@ class LostTests(PageCase):
         mia.until(f"{MESSAGES}.at(-1)", "cron: meanwhile")
         mia.until(WAY, "SSE")
         self.assertEqual(mia.evaluate(f"{MESSAGES}.length"), 5)
-        mia.evaluate("document.querySelector('#text').value = 'x'.repeat(2 ** 21)")
+        mia.evaluate("document.querySelector('#text').value = 'x'.repeat(2 ** 14)")
         mia.press("Enter")
         mia.until(text_of("#composer-error"), "the message is too large")
-        mia.until("document.querySelector('#text').value.length", 2**21)
-        # The page remembers that WebSockets do not work, until it is time to try them again.
+        mia.until("document.querySelector('#text').value.length", 2**14)
+        # It is remembered that WebSockets do not work, until it is time to try them again.
         mia.problems.clear()
         mia.reload()
         mia.until(WAY, "SSE")

@@ -10,6 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, KeyPair, PrivateCertificate, trustRootFromCertificates
 from twisted.trial.unittest import TestCase
 
+from docs.terminals import reserve
 from longconn.clients.errors import (
     CertificateError,
     ClientError,
@@ -136,9 +137,9 @@ class SocketTests(TestCase):
             self.assertEqual(str(caught.exception), f"{address.split('/')[2]}: the server's certificate is {text}")
 
     async def test_no_connection(self) -> None:
-        refused = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-        where = f"127.0.0.1:{refused.getHost().port}"
-        await refused.stopListening()
+        refusing = reserve()
+        self.addCleanup(refusing.close)
+        where = f"127.0.0.1:{refusing.getsockname()[1]}"
         plain = self.serve(lambda connection: None)
         for url, text in (
             (f"http://{where}/", f"{where}: connection refused"),

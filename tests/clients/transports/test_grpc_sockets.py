@@ -47,8 +47,8 @@ class SocketTests(SocketCase):
 
     @as_test
     async def test_a_server_that_comes_back(self) -> None:
-        service = self.serve()
-        port = self.port
+        port = self.free_port()
+        service = self.serve(f"127.0.0.1:{port}")
         client = self.client("grpc://{}", f"127.0.0.1:{port}", random=lambda: 0.0)
         await client.connected()
         await service.stopService()

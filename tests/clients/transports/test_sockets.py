@@ -83,8 +83,8 @@ class PlainTests(SocketCase):
     @as_test
     async def test_a_server_that_comes_back(self) -> None:
         for url in PLAIN:
-            service = self.serve()
-            port = self.port
+            port = self.free_port()
+            service = self.serve(f"127.0.0.1:{port}")
             client = self.client(url, f"127.0.0.1:{port}", random=lambda: 0.0)
             await client.connected()
             await service.stopService()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,13 +9,14 @@ from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import GrpcFactory, Settings
 from longconn.protocols.grpc.call import GrpcCall, Services
 from longconn.testing import MemoryServer
-from longconn.wire import http2
-from longconn.wire.grpc import MessageReader, frame
+from tests.protocols.grpc import frames
+from tests.protocols.grpc.frames import messages, prefixed
 
 LARGE = 2**31 - 1
 
@@ -37,19 +37,17 @@ class Peer:
             self.h2.increment_flow_control_window(LARGE - 65_535)
         #: number, last stream and text of each
         self.goaways: list[tuple[int, int, str]] = []
-        self._frames = http2.FrameReader(1 << 20)
-        for _ in self._frames.feed(http2.PREFACE):
-            pass
+        self._unread = b""
         self.flush()
 
     def _on_data(self, data: bytes) -> None:
-        for kind, _, _, whole in self._frames.feed(data):
-            if kind == http2.GOAWAY:
-                # The library would take nothing more, and there is more: the calls that go on.
-                last, code = struct.unpack(">II", whole[9:17])
-                self.goaways.append((code, last, whole[17:].decode()))
+        whole, self._unread = frames.read(self._unread + data)
+        for each, its_bytes in whole:
+            if isinstance(each, GoAwayFrame):
+                # The library would read nothing more, and more comes: calls that were begun go on.
+                self.goaways.append((each.error_code, each.last_stream_id, each.additional_data.decode()))
             else:
-                self.events += self.h2.receive_data(whole)
+                self.events += self.h2.receive_data(its_bytes)
         self.flush()
 
     def flush(self) -> None:
@@ -97,10 +95,10 @@ class Peer:
             if not data or self.resets(stream):
                 break
 
-    def call(self, path: str, *messages: bytes, headers: tuple[tuple[str, str], ...] = ()) -> int:
+    def call(self, path: str, *requests: bytes, headers: tuple[tuple[str, str], ...] = ()) -> int:
         """A whole request."""
         stream = self._begin(path, *headers)
-        self.send(stream, b"".join(map(frame, messages)), end=True)
+        self.send(stream, b"".join(map(prefixed, requests)), end=True)
         return stream
 
     # What came.
@@ -121,12 +119,7 @@ class Peer:
 
     def messages(self, stream: int) -> list[bytes]:
         """Whole messages of a response."""
-        reader = MessageReader(LARGE, self.headers(stream).get("grpc-encoding", "identity"))
-        reader.feed(self.data(stream))
-        found = []
-        while (message := reader.take()) is not None:
-            found.append(message)
-        return found
+        return messages(self.data(stream))[0]
 
     def trailers(self, stream: int) -> dict[str, str]:
         """What came with the end of the stream: trailers, or headers that are all of it."""

@@ -10,9 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from longconn.core.disconnects import FORCE_RECONNECT, SHUTDOWN
 from longconn.core.errors import PERMISSION_DENIED, CommandError
-from longconn.protocols.grpc.call import GrpcCall
-from longconn.wire.grpc import frame
-from longconn.wire.grpc_status import StatusCode, StatusError
+from longconn.protocols.grpc.call import StatusCode, StatusError
+from tests.protocols.grpc.frames import prefixed
 from tests.protocols.grpc.http2_kit import Case, Peer
 
 MIB = 1024 * 1024
@@ -174,7 +173,7 @@ class CompressionTests(Case):
         for message in (text, b"small"):
             data = gzip.compress(message)
             peer.send(stream, b"\1" + len(data).to_bytes(4, "big") + data)
-        peer.send(stream, frame(text), end=True)
+        peer.send(stream, prefixed(text), end=True)
         self.assertEqual(peer.headers(stream)["grpc-encoding"], "gzip")
         self.assertEqual(peer.messages(stream), [text, b"small", text])
         self.assertLess(len(peer.data(stream)), 300)
@@ -214,9 +213,9 @@ class ReceivingTests(Case):
     def test_messages_in_pieces_and_several_at_once(self) -> None:
         peer = self.peer()
         stream = peer.begin("/t/Both")
-        for each in frame(b"one") + frame(b""):
+        for each in prefixed(b"one") + prefixed(b""):
             peer.send(stream, bytes((each,)))
-        peer.send(stream, frame(b"two") * 3 + frame(b"x" * 100_000)[:-1])
+        peer.send(stream, prefixed(b"two") * 3 + prefixed(b"x" * 100_000)[:-1])
         self.assertEqual(peer.messages(stream), [b"one", b"", b"two", b"two", b"two"])
         peer.send(stream, b"x", end=True)
         self.assertEqual((peer.messages(stream)[-1], peer.status(stream)), (b"x" * 100_000, (0, "")))
@@ -225,7 +224,7 @@ class ReceivingTests(Case):
         for size in (1, 5, 9):
             peer = self.peer()
             stream = peer.begin("/t/Both")
-            peer.send(stream, frame(b"hello")[:size], end=True)
+            peer.send(stream, prefixed(b"hello")[:size], end=True)
             self.assertEqual(peer.status(stream), (13, "the last message is not whole"))
 
     def test_the_number_of_messages_of_a_unary_call(self) -> None:
@@ -236,7 +235,7 @@ class ReceivingTests(Case):
     def test_a_message_that_is_too_large_is_refused_by_its_first_bytes(self) -> None:
         peer = self.peer()
         stream = peer.begin("/t/Echo")
-        peer.send(stream, frame(b"x" * 4 * MIB)[:1000])
+        peer.send(stream, prefixed(b"x" * 4 * MIB)[:1000])
         self.assertEqual(peer.status(stream), None)
         stream = peer.begin("/t/Echo")
         peer.send(stream, b"\0" + (4 * MIB + 1).to_bytes(4, "big"))
@@ -248,7 +247,7 @@ class ReceivingTests(Case):
     def test_a_large_message_passes_all_windows(self) -> None:
         peer = self.peer()
         stream = peer.begin("/t/Echo")
-        data = frame(b"x" * 4 * MIB)
+        data = prefixed(b"x" * 4 * MIB)
         while data:
             room = peer.h2.local_flow_control_window(stream)
             self.assertGreater(room, 0)
@@ -260,7 +259,7 @@ class ReceivingTests(Case):
         """Send messages until the window of the stream is used up. Returns the bytes that were sent."""
         sent = 0
         while (room := peer.h2.local_flow_control_window(stream)) > 0:
-            peer.send(stream, frame(b"x" * 95)[: min(room, 100)])
+            peer.send(stream, prefixed(b"x" * 95)[: min(room, 100)])
             sent += min(room, 100)
         return sent
 
@@ -289,7 +288,7 @@ class ReceivingTests(Case):
         gate.callback(None)
         self.server.settle()
         self.assertGreater(peer.h2.local_flow_control_window(stream), 32_000)
-        peer.send(stream, frame(b"x" * 95)[sent % 100 :], end=True)
+        peer.send(stream, prefixed(b"x" * 95)[sent % 100 :], end=True)
         self.assertEqual((len(read), peer.status(stream)), (656, (0, "")))
 
     def test_incomplete_messages_of_all_calls_are_bounded(self) -> None:
@@ -297,7 +296,7 @@ class ReceivingTests(Case):
         peer = self.peer()
         streams = [peer.begin("/t/Echo") for _ in range(20)]
         for stream in streams:
-            peer.send(stream, frame(b"x" * 200_000)[:60_000])
+            peer.send(stream, prefixed(b"x" * 200_000)[:60_000])
         refused = [each for each in streams if peer.status(each) is not None]
         self.assertEqual(refused, streams[17:])
         self.assertEqual({peer.trailers(each)["grpc-status"] for each in refused}, {"8"})
@@ -378,10 +377,10 @@ class SendingTests(Case):
         self.assertEqual((self.hub.guests, len(self.hub.clients)), (1, 0))
         streams = [peer.begin("/t/Member") for _ in range(3)]
         self.assertEqual((self.hub.guests, len(self.hub.clients)), (0, 3))
-        self.calls[0].outlet.write(frame(b"one") + frame(b"two"))
+        self.calls[0].outlet.write(prefixed(b"one") + prefixed(b"two"))
         self.assertEqual(peer.messages(streams[0]), [b"one", b"two"])
         for call in self.calls:
-            call.outlet.write(frame(b"all"))
+            call.outlet.write(prefixed(b"all"))
         self.assertEqual(peer.messages(streams[2]), [b"all"])
         client = self.calls[0].outlet.client
         assert client is not None
@@ -400,9 +399,9 @@ class SendingTests(Case):
         self.services["/t/Member"] = self.member
         peer = self.peer(window=4)
         stream = peer.begin("/t/Member")
-        self.calls[0].outlet.write(frame(b"bye"))
+        self.calls[0].outlet.write(prefixed(b"bye"))
         self.calls[0].outlet.close(SHUTDOWN)
-        self.calls[0].outlet.write(frame(b"no more"))
+        self.calls[0].outlet.write(prefixed(b"no more"))
         self.assertEqual((peer.data(stream), peer.status(stream)), (b"\0\0\0\0", None))
         peer.h2.increment_flow_control_window(100, stream)
         peer.flush()
@@ -416,7 +415,7 @@ class SendingTests(Case):
         with self.assertLogs("longconn", logging.WARNING) as logs:
             for _ in range(150):
                 for call in self.calls:
-                    call.outlet.write(frame(b"x" * 995))
+                    call.outlet.write(prefixed(b"x" * 995))
                 peer.h2.increment_flow_control_window(1000, quick)
                 peer.h2.increment_flow_control_window(1000)
                 peer.flush()
@@ -436,7 +435,7 @@ class SendingTests(Case):
         with self.assertLogs("longconn", logging.WARNING) as logs:
             for _ in range(400):
                 for call in self.calls:
-                    call.outlet.write(frame(b"x" * 995))
+                    call.outlet.write(prefixed(b"x" * 995))
                 self.server.settle()
             self.assertIn("3008", logs.output[0])
             self.assertEqual(len(other.messages(stream)), 400)
@@ -451,13 +450,13 @@ class SendingTests(Case):
             nonlocal asked
             for _ in range(1000):
                 asked += 1
-                yield frame(b"x" * 995)
+                yield prefixed(b"x" * 995)
 
         self.services["/t/Member"] = self.member
         peer = self.peer(window=1_000)
         stream = peer.begin("/t/Member")
         self.calls[0].outlet.write_backlog(source())
-        self.calls[0].outlet.write(frame(b"live"))
+        self.calls[0].outlet.write(prefixed(b"live"))
         self.server.settle()
         self.assertLess(asked, 3)
         self.assertEqual(self.calls[0].outlet.queued, 9)
@@ -472,7 +471,7 @@ class SendingTests(Case):
         streams = [peer.begin("/t/Member") for _ in range(3)]
         for _ in range(4):
             for call in self.calls:
-                call.outlet.write(frame(b"x" * 9_995))
+                call.outlet.write(prefixed(b"x" * 9_995))
             self.server.settle()
         self.assertEqual(sum(len(peer.data(each)) for each in streams), 65_535)
         peer.h2.increment_flow_control_window(1_000_000)
@@ -487,7 +486,7 @@ class SendingTests(Case):
             nonlocal asked
             for _ in range(1000):
                 asked += 1
-                yield frame(b"x" * 9_995)
+                yield prefixed(b"x" * 9_995)
 
         self.services["/t/Member"] = self.member
         peer = self.peer()
@@ -527,7 +526,7 @@ class SendingTests(Case):
         streams = [peer.begin("/t/Member") for _ in range(3)]
         peer.connection.stop_reading()
         for call in self.calls:
-            call.outlet.write_backlog(frame(b"x" * 9_995) for _ in range(100))
+            call.outlet.write_backlog(prefixed(b"x" * 9_995) for _ in range(100))
         peer.connection.start_reading()
         self.server.clock.turn()
         for _ in range(20):
@@ -583,7 +582,7 @@ class EndTests(Case):
     def test_a_deadline_in_the_middle_of_a_message(self) -> None:
         peer = self.peer(window=3)
         stream = peer.begin("/t/Both", ("grpc-timeout", "1S"))
-        peer.send(stream, frame(b"hello"))
+        peer.send(stream, prefixed(b"hello"))
         self.server.advance(2)
         self.assertEqual((peer.data(stream), peer.status(stream), peer.resets(stream)), (b"\0\0\0", None, [8]))
 
@@ -676,7 +675,7 @@ class ShutdownTests(Case):
         self.factory.drain()
         self.server.settle()
         self.assertEqual(peer.goaways, [(0, 2**31 - 1, "shutdown"), (0, stream, "shutdown")])
-        peer.send(stream, frame(b"still here"), end=True)
+        peer.send(stream, prefixed(b"still here"), end=True)
         self.assertEqual((peer.messages(stream), peer.status(stream)), ([b"still here"], (0, "")))
         self.server.settle()
         self.assertTrue(peer.connection.closed)
@@ -695,7 +694,7 @@ class ShutdownTests(Case):
         data(b"".join(held))  # the answer to the ping makes the server say which was the last
         self.server.settle()
         self.assertEqual([each[1] for each in peer.goaways], [2**31 - 1, on_its_way])
-        peer.send(on_its_way, frame(b"hello"), end=True)
+        peer.send(on_its_way, prefixed(b"hello"), end=True)
         self.assertEqual(peer.messages(on_its_way), [b"hello"])
         self.assertEqual(peer.resets(peer.begin("/t/Both")), [7])
 

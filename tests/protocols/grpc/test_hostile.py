@@ -3,16 +3,27 @@
 import struct
 from typing import Any
 
+from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame
+
 from longconn.protocols.grpc.limits import MAX_STREAMS
-from longconn.wire import http2
-from longconn.wire.grpc import frame
-from longconn.wire.http2 import DATA, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE
+from tests.protocols.grpc import frames
+from tests.protocols.grpc.frames import (
+    DATA,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PRIORITY,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    prefixed,
+)
 from tests.protocols.grpc.http2_kit import Case as Kit
 from tests.protocols.grpc.http2_kit import Peer
 
 PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0x1, 0x3, 0x5, 0x6
 COMPRESSION_ERROR, CALM = 0x9, 0xB
-OPEN = http2.PREFACE + http2.settings({})
+OPEN = frames.PREFACE + frames.settings({})
 REQUEST = [
     (b":method", b"POST"),
     (b":scheme", b"http"),
@@ -20,12 +31,12 @@ REQUEST = [
     (b":authority", b"localhost"),
     (b"content-type", b"application/grpc"),
 ]
-BLOCK = http2.encode_headers(REQUEST)
-ECHO = http2.encode_headers([*REQUEST[:2], (b":path", b"/t/Echo"), *REQUEST[3:]])
+BLOCK = frames.encode_headers(REQUEST)
+ECHO = frames.encode_headers([*REQUEST[:2], (b":path", b"/t/Echo"), *REQUEST[3:]])
 
 
-def head(stream: int, block: bytes = BLOCK, flags: int = http2.END_HEADERS) -> bytes:
-    return http2.frame(HEADERS, flags, stream, block)
+def head(stream: int, block: bytes = BLOCK, flags: int = frames.END_HEADERS) -> bytes:
+    return frames.frame(HEADERS, flags, stream, block)
 
 
 class Case(Kit):
@@ -37,7 +48,7 @@ class Case(Kit):
         self.stream = self.witness.begin("/t/Both")
 
     def undisturbed(self) -> None:
-        self.witness.send(self.stream, frame(b"still here"))
+        self.witness.send(self.stream, prefixed(b"still here"))
         self.assertIn(b"still here", self.witness.messages(self.stream))
 
     def rogue(self, data: bytes = OPEN) -> Any:
@@ -49,23 +60,29 @@ class Case(Kit):
     def verdict(self, connection: Any) -> tuple[int, str]:
         """The error and the text of the GOAWAY that is the last thing that was sent."""
         self.server.settle()
-        found = [(kind, whole) for kind, _, _, whole in frames(connection.received)]
-        self.assertEqual([kind for kind, _ in found].count(GOAWAY), 1)
-        kind, whole = found[-1]
-        self.assertEqual(kind, GOAWAY)
+        found = sent(connection.received)
+        (goaway,) = [each for each in found if isinstance(each, GoAwayFrame)]
+        self.assertIs(found[-1], goaway)
         self.server.advance(3)
         self.assertTrue(connection.closed)
         self.undisturbed()
-        return struct.unpack(">I", whole[13:17])[0], whole[17:].decode()
+        return goaway.error_code, goaway.additional_data.decode()
 
     def error(self, data: bytes) -> int:
         """The error with which a connection ends that sends this."""
         return self.verdict(self.rogue(data))[0]
 
 
-def frames(data: bytes) -> list[tuple[int, int, int, bytes]]:
-    reader = http2.FrameReader(1 << 20)
-    return list(reader.feed(http2.PREFACE + bytes(data)))[1:]
+def sent(data: bytes) -> list[Frame]:
+    """What a server sent: whole frames alone."""
+    found, rest = frames.read(bytes(data))
+    assert not rest, rest
+    return [each for each, _ in found]
+
+
+def resets(data: bytes) -> list[tuple[int, int]]:
+    """Stream and error of each RST_STREAM that a server sent."""
+    return [(each.stream_id, each.error_code) for each in sent(data) if isinstance(each, RstStreamFrame)]
 
 
 class HandshakeTests(Case):
@@ -73,7 +90,7 @@ class HandshakeTests(Case):
         self.serve(handshake_timeout=3)
         self.witness = self.peer()
         self.stream = self.witness.begin("/t/Both")
-        for data in (b"", http2.PREFACE[:10], http2.PREFACE, http2.PREFACE + http2.settings({})[:5]):
+        for data in (b"", frames.PREFACE[:10], frames.PREFACE, frames.PREFACE + frames.settings({})[:5]):
             connection = self.rogue(data)
             self.server.advance(2)
             self.assertFalse(connection.closed)
@@ -85,67 +102,69 @@ class HandshakeTests(Case):
         self.assertEqual(self.error(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rX"), PROTOCOL_ERROR)
 
     def test_settings_are_first(self) -> None:
-        for first in (http2.ping(b"12345678"), head(1), http2.frame(SETTINGS, http2.ACK, 0, b"")):
-            self.assertEqual(self.error(http2.PREFACE + first), PROTOCOL_ERROR)
+        for first in (frames.ping(b"12345678"), head(1), frames.frame(SETTINGS, frames.ACK, 0, b"")):
+            self.assertEqual(self.error(frames.PREFACE + first), PROTOCOL_ERROR)
 
 
 class FormTests(Case):
     def test_sizes_that_are_wrong(self) -> None:
         for number, data in enumerate(
             (
-                http2.frame(PING, 0, 0, b"1234567"),
-                http2.frame(PING, 0, 0, b"123456789"),
-                http2.frame(SETTINGS, 0, 0, b"12345"),
-                http2.frame(SETTINGS, http2.ACK, 0, b"123456"),
-                http2.frame(WINDOW_UPDATE, 0, 0, b"123"),
-                http2.frame(WINDOW_UPDATE, 0, 0, b""),
-                head(1) + http2.frame(RST_STREAM, 0, 1, b"12345"),
-                head(1) + http2.frame(PRIORITY, 0, 1, b"1234"),
-                http2.frame_header(16_385, DATA, 0, 1),
-                http2.frame_header(2**24 - 1, HEADERS, 0, 1),
+                frames.frame(PING, 0, 0, b"1234567"),
+                frames.frame(PING, 0, 0, b"123456789"),
+                frames.frame(SETTINGS, 0, 0, b"12345"),
+                frames.frame(SETTINGS, frames.ACK, 0, b"123456"),
+                frames.frame(WINDOW_UPDATE, 0, 0, b"123"),
+                frames.frame(WINDOW_UPDATE, 0, 0, b""),
+                head(1) + frames.frame(RST_STREAM, 0, 1, b"12345"),
+                head(1) + frames.frame(PRIORITY, 0, 1, b"1234"),
+                frames.head(16_385, DATA, 0, 1),
+                frames.head(2**24 - 1, HEADERS, 0, 1),
             )
         ):
             self.assertEqual(self.error(OPEN + data), FRAME_SIZE_ERROR, number)
 
     def test_a_frame_that_is_too_large_is_not_waited_for(self) -> None:
-        self.assertEqual(self.error(OPEN + http2.frame_header(16_385, DATA, 0, 1)), FRAME_SIZE_ERROR)
+        self.assertEqual(self.error(OPEN + frames.head(16_385, DATA, 0, 1)), FRAME_SIZE_ERROR)
 
     def test_an_order_that_is_wrong(self) -> None:
         cases = {
-            "data on an idle stream": http2.frame(DATA, 0, 1, b"x"),
-            "data on stream 0": http2.frame(DATA, 0, 0, b"x"),
+            "data on an idle stream": frames.frame(DATA, 0, 1, b"x"),
+            "data on stream 0": frames.frame(DATA, 0, 0, b"x"),
             "a request on stream 0": head(0),
             "a request on an even stream": head(2),
             "a stream that is older": head(5) + head(3),
-            "a reset of an idle stream": http2.frame(RST_STREAM, 0, 7, bytes(4)),
-            "a window for an idle stream": http2.window_update(7, 1),
-            "a window of nothing": http2.window_update(0, 0),
-            "a continuation of nothing": http2.frame(http2.CONTINUATION, 4, 1, b""),
-            "something else within a block": head(1, flags=0) + http2.ping(b"12345678"),
-            "another stream within a block": head(1, flags=0) + http2.frame(http2.CONTINUATION, 4, 3, b""),
-            "a goaway within a block": head(1, flags=0) + http2.goaway(0, http2.ErrorCode.NO_ERROR),
-            "a push by a client": http2.frame(http2.PUSH_PROMISE, 4, 1, bytes(4)),
-            "settings on a stream": http2.frame(SETTINGS, 0, 1, b""),
-            "a ping on a stream": http2.frame(PING, 0, 1, bytes(8)),
-            "trailers that are not the end": head(1) + head(1, http2.encode_headers([(b"a", b"b")])),
-            "padding that is too long": head(1) + http2.frame(DATA, 8, 1, b"\x09abc"),
-            "a frame size that cannot be": http2.settings({5: 1}),
-            "a push setting that cannot be": http2.settings({2: 2}),
+            "a reset of an idle stream": frames.frame(RST_STREAM, 0, 7, bytes(4)),
+            "a window for an idle stream": frames.window_update(7, 1),
+            "a window of nothing": frames.window_update(0, 0),
+            "a continuation of nothing": frames.frame(frames.CONTINUATION, 4, 1, b""),
+            "something else within a block": head(1, flags=0) + frames.ping(b"12345678"),
+            "another stream within a block": head(1, flags=0) + frames.frame(frames.CONTINUATION, 4, 3, b""),
+            "a goaway within a block": head(1, flags=0) + frames.goaway(0, 0),
+            "a push by a client": frames.frame(frames.PUSH_PROMISE, 4, 1, bytes(4)),
+            "settings on a stream": frames.frame(SETTINGS, 0, 1, b""),
+            "a ping on a stream": frames.frame(PING, 0, 1, bytes(8)),
+            "trailers that are not the end": head(1) + head(1, frames.encode_headers([(b"a", b"b")])),
+            "padding that is too long": head(1) + frames.frame(DATA, 8, 1, b"\x09abc"),
+            "a frame size that cannot be": frames.settings({5: 1}),
+            "a push setting that cannot be": frames.settings({2: 2}),
         }
         for name, data in cases.items():
             self.assertEqual(self.error(OPEN + data), PROTOCOL_ERROR, name)
 
     def test_windows_that_cannot_be(self) -> None:
-        self.assertEqual(self.error(OPEN + http2.settings({4: 2**31})), FLOW_CONTROL_ERROR)
-        self.assertEqual(self.error(OPEN + http2.window_update(0, 2**31 - 1)), FLOW_CONTROL_ERROR)
+        self.assertEqual(self.error(OPEN + frames.settings({4: 2**31})), FLOW_CONTROL_ERROR)
+        self.assertEqual(self.error(OPEN + frames.window_update(0, 2**31 - 1)), FLOW_CONTROL_ERROR)
 
     def test_a_reserved_bit_says_nothing(self) -> None:
         """RFC 9113, sections 4.1 and 6.9."""
-        connection = self.rogue(http2.PREFACE + http2.settings({4: 0}) + head(1, ECHO))
-        connection.send(http2.frame(DATA, 1, 1, frame(b"hello")))
-        connection.send(http2.frame(WINDOW_UPDATE, 0, 2**31 | 1, struct.pack(">I", 2**31 | 10)))
+        connection = self.rogue(frames.PREFACE + frames.settings({4: 0}) + head(1, ECHO))
+        connection.send(frames.frame(DATA, 1, 1, prefixed(b"hello")))
+        update = bytearray(frames.window_update(1, 2**31 | 10))
+        update[5] |= 0x80
+        connection.send(bytes(update))
         self.server.settle()
-        self.assertIn(http2.frame(DATA, 0, 1, frame(b"hello")), bytes(connection.received))
+        self.assertIn(frames.frame(DATA, 0, 1, prefixed(b"hello")), bytes(connection.received))
 
     def test_a_malformed_request_is_the_end_of_its_stream_alone(self) -> None:
         for each in (
@@ -153,51 +172,48 @@ class FormTests(Case):
             [*REQUEST, (b"content-length", b"-1")], [*REQUEST, (b"content-length", b"1" * 9_000)],
             [*REQUEST, (b"content-length", b"0"), (b"content-length", b"1")], [*REQUEST, (b"content-length", b"1")],
         ):  # fmt: skip
-            connection = self.rogue(OPEN + head(1, ECHO) + head(3, http2.encode_headers(each), flags=5))
-            connection.send(http2.frame(DATA, 1, 1, frame(b"still here")))
+            connection = self.rogue(OPEN + head(1, ECHO) + head(3, frames.encode_headers(each), flags=5))
+            connection.send(frames.frame(DATA, 1, 1, prefixed(b"still here")))
             self.server.settle()
-            resets = [whole[5:] for kind, _, _, whole in frames(connection.received) if kind == RST_STREAM]
-            self.assertEqual(resets, [struct.pack(">II", 3, PROTOCOL_ERROR)], each)
-            self.assertIn(http2.frame(DATA, 0, 1, frame(b"still here")), bytes(connection.received))
+            self.assertEqual(resets(connection.received), [(3, PROTOCOL_ERROR)], each)
+            self.assertIn(frames.frame(DATA, 0, 1, prefixed(b"still here")), bytes(connection.received))
 
     def test_malformed_trailers_end_their_call(self) -> None:
         peer = self.peer()
         streams = [peer.begin("/t/Both") for _ in range(2)]
-        peer.raw(head(streams[0], http2.encode_headers([(b"fine", b"yes")]), flags=5))
-        peer.raw(head(streams[1], http2.encode_headers([(b":path", b"/")]), flags=5))
+        peer.raw(head(streams[0], frames.encode_headers([(b"fine", b"yes")]), flags=5))
+        peer.raw(head(streams[1], frames.encode_headers([(b":path", b"/")]), flags=5))
         self.assertEqual([peer.resets(each) for each in streams], [[], [PROTOCOL_ERROR]])
         self.assertEqual([each.cancelled for each in self.calls[-2:]], [False, True])
         self.works(peer)
 
     def test_a_body_is_as_long_as_its_head_says(self) -> None:
         """RFC 9113, section 8.1.1."""
-        whole = frame(b"hello")
-        block = http2.encode_headers([*REQUEST[:2], (b":path", b"/t/Both"), *REQUEST[3:], (b"content-length", b"10")])
+        whole = prefixed(b"hello")
         for parts, trailers, right in (
             ([whole], False, True), ([whole[:4], whole[4:], b""], False, True), ([whole], True, True),
             ([whole[:4]], False, False), ([whole[:4]], True, False), ([whole[:4], whole], False, False),
             ([whole + b"x"], False, False),
         ):  # fmt: skip
-            block = http2.encode_headers(
+            block = frames.encode_headers(
                 [*REQUEST[:2], (b":path", b"/t/Both"), *REQUEST[3:], (b"content-length", b"10")]
             )
             connection = self.rogue(OPEN + head(1, block) + head(3, ECHO))
             for part in parts[:-1]:
-                connection.send(http2.frame(DATA, 0, 1, part))
-            connection.send(http2.frame(DATA, 0 if trailers else 1, 1, parts[-1]))
+                connection.send(frames.frame(DATA, 0, 1, part))
+            connection.send(frames.frame(DATA, 0 if trailers else 1, 1, parts[-1]))
             if trailers:
                 connection.send(head(1, b"", flags=5))
-            connection.send(http2.frame(DATA, 1, 3, frame(b"still here")))
+            connection.send(frames.frame(DATA, 1, 3, prefixed(b"still here")))
             self.server.settle()
-            resets = [whole[5:] for kind, _, _, whole in frames(connection.received) if kind == RST_STREAM]
-            self.assertEqual(resets, [] if right else [struct.pack(">II", 1, PROTOCOL_ERROR)], parts)
+            self.assertEqual(resets(connection.received), [] if right else [(1, PROTOCOL_ERROR)], parts)
             self.assertEqual(self.calls[-2].cancelled, not right)
-            self.assertIn(http2.frame(DATA, 0, 3, frame(b"still here")), bytes(connection.received))
+            self.assertIn(frames.frame(DATA, 0, 3, prefixed(b"still here")), bytes(connection.received))
 
     def test_malformed_requests_count_as_resets(self) -> None:
         connection = self.rogue(OPEN)
         for number in range(10_000):
-            connection.send(head(2 * number + 1, http2.encode_headers(REQUEST[1:]), flags=5))
+            connection.send(head(2 * number + 1, frames.encode_headers(REQUEST[1:]), flags=5))
             if not number % 50:
                 self.server.settle()
             if connection.transport.protocol.ended:
@@ -206,23 +222,22 @@ class FormTests(Case):
         self.assertLess(number, 2_100)
 
     def test_data_after_the_end_is_the_end_of_its_stream(self) -> None:
-        connection = self.rogue(OPEN + head(1, flags=5) + head(3) + http2.frame(DATA, 0, 1, b"x"))
-        resets = [(stream, whole[-1]) for kind, _, stream, whole in frames(connection.received) if kind == RST_STREAM]
-        self.assertEqual(resets, [(1, STREAM_CLOSED)])
+        connection = self.rogue(OPEN + head(1, flags=5) + head(3) + frames.frame(DATA, 0, 1, b"x"))
+        self.assertEqual(resets(connection.received), [(1, STREAM_CLOSED)])
         self.assertEqual([each.cancelled for each in self.calls[-2:]], [True, False])
         self.undisturbed()
 
     def test_frames_that_are_not_known_are_ignored(self) -> None:
         peer = self.peer()
-        peer.raw(http2.frame(0x42, 0, 0, b"x" * 100) + http2.frame(0x43, 255, 9, b""))
+        peer.raw(frames.frame(0x42, 0, 0, b"x" * 100) + frames.frame(0x43, 255, 9, b""))
         self.works(peer)
 
     def test_an_error_while_a_call_waits_to_send(self) -> None:
         """The window opens in the segment that breaks a rule: there is no answer but the GOAWAY."""
-        connection = self.rogue(http2.PREFACE + http2.settings({4: 0}))
-        connection.send(head(1, ECHO) + http2.frame(DATA, 1, 1, frame(b"hello")))
+        connection = self.rogue(frames.PREFACE + frames.settings({4: 0}))
+        connection.send(head(1, ECHO) + frames.frame(DATA, 1, 1, prefixed(b"hello")))
         self.server.settle()
-        connection.send(http2.window_update(1, 1_000) + http2.frame(SETTINGS, 0, 0, b"12345"))
+        connection.send(frames.window_update(1, 1_000) + frames.frame(SETTINGS, 0, 0, b"12345"))
         self.assertEqual(self.verdict(connection)[0], FRAME_SIZE_ERROR)
 
     def test_what_the_peer_sent_is_told_back_in_part(self) -> None:
@@ -236,7 +251,7 @@ class FormTests(Case):
 
     def test_the_log_says_what_was_wrong(self) -> None:
         for data, text in (
-            (http2.window_update(7, 1), "NoSuchStreamError: 7"),
+            (frames.window_update(7, 1), "NoSuchStreamError: 7"),
             (head(5) + head(3), "StreamIDTooLowError: 3 is lower than 5"),
             (head(1, b"\xff" * 9), "ProtocolError: Error decoding header block: Variable integer .* too long: bytes"),
             (head(1, b"\x40" + b"\xff" * 9_000), r"ProtocolError: .* too long: b'[\\xf]{80,130}"),
@@ -246,29 +261,29 @@ class FormTests(Case):
             self.assertRegex(logs.output[0], f"^INFO:longconn:grpc connection from [0-9.:]+ closed: {text}$")
 
     def test_a_goaway_that_cannot_be(self) -> None:
-        self.assertEqual(self.error(OPEN + http2.frame(GOAWAY, 0, 0, b"abc")), FRAME_SIZE_ERROR)
-        self.assertEqual(self.error(OPEN + http2.frame(GOAWAY, 0, 1, b"\0" * 8)), PROTOCOL_ERROR)
-        self.assertEqual(self.error(OPEN + http2.frame(SETTINGS, 1, 0, b"\0" * 6)), FRAME_SIZE_ERROR)
+        self.assertEqual(self.error(OPEN + frames.frame(GOAWAY, 0, 0, b"abc")), FRAME_SIZE_ERROR)
+        self.assertEqual(self.error(OPEN + frames.frame(GOAWAY, 0, 1, b"\0" * 8)), PROTOCOL_ERROR)
+        self.assertEqual(self.error(OPEN + frames.frame(SETTINGS, 1, 0, b"\0" * 6)), FRAME_SIZE_ERROR)
 
     def test_a_goaway_of_the_peer_ends_no_call(self) -> None:
         peer = self.peer()
         stream = peer.begin("/t/Both")
-        peer.raw(http2.goaway(0, http2.ErrorCode.NO_ERROR))
-        peer.send(stream, frame(b"still here"), end=True)
+        peer.raw(frames.goaway(0, 0))
+        peer.send(stream, prefixed(b"still here"), end=True)
         self.assertEqual((peer.messages(stream), peer.status(stream)), ([b"still here"], (0, "")))
 
     def test_more_than_the_window(self) -> None:
-        data = head(1) + b"".join(http2.frame(DATA, 0, 1, b"x" * 16_384) for _ in range(4))
+        data = head(1) + b"".join(frames.frame(DATA, 0, 1, b"x" * 16_384) for _ in range(4))
         connection = self.rogue(OPEN + data)
         self.assertEqual(self.verdict(connection)[0], FLOW_CONTROL_ERROR)
 
     def test_in_pieces_of_a_byte(self) -> None:
         connection = self.rogue(b"")
-        whole = http2.frame(DATA, http2.END_STREAM, 1, frame(b"hello"))
+        whole = frames.frame(DATA, frames.END_STREAM, 1, prefixed(b"hello"))
         for each in OPEN + head(1, ECHO) + whole:
             connection.send(bytes((each,)))
         self.server.settle()
-        self.assertIn(frame(b"hello"), bytes(connection.received))
+        self.assertIn(prefixed(b"hello"), bytes(connection.received))
 
 
 class FloodTests(Case):
@@ -277,7 +292,7 @@ class FloodTests(Case):
         sent = 0
         for number in range(10_000):
             stream = 2 * number + 1
-            connection.send(head(stream) + http2.frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
+            connection.send(head(stream) + frames.frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
             sent = number
             if connection.transport.protocol.ended:
                 break
@@ -289,7 +304,7 @@ class FloodTests(Case):
         connection = self.rogue(OPEN)
         for number in range(10_000):
             stream = 2 * number + 1
-            connection.send(head(stream) + http2.window_update(stream, 2**31 - 1))
+            connection.send(head(stream) + frames.window_update(stream, 2**31 - 1))
             if not number % 50:
                 self.server.settle()
             if connection.transport.protocol.ended:
@@ -322,12 +337,12 @@ class FloodTests(Case):
         self.assertLess(number, 3 * MAX_STREAMS + 100)
 
     def test_a_megabyte_of_headers(self) -> None:
-        many = b"".join(http2.encode_headers([(b"x-%d" % number, b"y" * 100)]) for number in range(9_000))
+        many = b"".join(frames.encode_headers([(b"x-%d" % number, b"y" * 100)]) for number in range(9_000))
         parts = [many[at : at + 16_384] for at in range(0, len(many), 16_384)]
         connection = self.rogue(OPEN + head(1, BLOCK, flags=0))
         for part in parts:
-            connection.send(http2.frame(http2.CONTINUATION, 0, 1, part))
-            if connection.transport.protocol.ended:
+            connection.send(frames.frame(frames.CONTINUATION, 0, 1, part))
+            if connection.transport.protocol._over:
                 break
         self.assertEqual(self.verdict(connection), (CALM, "too many headers"))
 
@@ -339,31 +354,31 @@ class FloodTests(Case):
         self.assertEqual(self.verdict(connection)[0], CALM)
 
     def test_a_flood_of_continuations(self) -> None:
-        data = b"".join(http2.frame(http2.CONTINUATION, 0, 1, b"") for _ in range(100))
+        data = b"".join(frames.frame(frames.CONTINUATION, 0, 1, b"") for _ in range(100))
         self.assertEqual(self.error(OPEN + head(1, flags=0) + data), CALM)
 
     def test_a_flood_of_settings(self) -> None:
-        connection = self.rogue(OPEN + http2.settings({4: 70_000}) * 10_000)
+        connection = self.rogue(OPEN + frames.settings({4: 70_000}) * 10_000)
         self.assertEqual(self.verdict(connection), (CALM, "too many settings"))
         self.assertLess(len(connection.received), 2_000)
 
     def test_settings_that_nobody_knows_are_not_kept(self) -> None:
         connection = self.rogue(OPEN)
         for number in range(20):
-            connection.send(http2.settings({1_000 + 1_000 * number + each: each for each in range(1_000)}))
-        connection.send(http2.settings({8: 2}))  # not of ours (RFC 8441)
+            connection.send(frames.settings({1_000 + 1_000 * number + each: each for each in range(1_000)}))
+        connection.send(frames.settings({8: 2}))  # not of ours (RFC 8441)
         self.server.settle()
-        self.assertEqual(len(frames(connection.received)), 2 + 22)  # each is acknowledged
-        self.assertLess(len(connection.transport.protocol._h2.remote_settings), 10)
+        self.assertEqual(len(sent(connection.received)), 2 + 22)  # each is acknowledged
+        self.assertLess(len(connection.transport.protocol._library.remote_settings), 10)
 
     def test_a_flood_of_acknowledgements(self) -> None:
-        data = http2.frame(SETTINGS, http2.ACK, 0, b"") * 12_000
+        data = frames.frame(SETTINGS, frames.ACK, 0, b"") * 12_000
         self.assertEqual(self.verdict(self.rogue(OPEN + data)), (CALM, "too many settings"))
 
     def test_very_much_at_once_is_read_by_slices(self) -> None:
         """Others have their turn before all of it is served."""
         whole = b"".join(
-            head(stream, ECHO) + http2.frame(DATA, 1, stream, frame(b"hello")) for stream in range(1, 801, 2)
+            head(stream, ECHO) + frames.frame(DATA, 1, stream, prefixed(b"hello")) for stream in range(1, 801, 2)
         )
         connection = self.server.connect(self.factory)
         connection.transport.protocol.dataReceived(OPEN + whole[:-5])
@@ -374,7 +389,7 @@ class FloodTests(Case):
         self.assertEqual(len(self.calls), begun)
         self.server.settle()
         self.assertEqual(len(self.calls), 1 + 400)
-        self.assertEqual(connection.received.count(frame(b"hello")), 400)
+        self.assertEqual(connection.received.count(prefixed(b"hello")), 400)
         self.assertTrue(connection.transport._reading)
 
     def test_the_connection_is_lost_between_two_slices(self) -> None:
@@ -387,7 +402,7 @@ class FloodTests(Case):
         self.undisturbed()
 
     def test_a_flood_of_pings(self) -> None:
-        connection = self.rogue(OPEN + http2.ping(b"12345678") * 10_000)
+        connection = self.rogue(OPEN + frames.ping(b"12345678") * 10_000)
         self.assertEqual(self.verdict(connection), (CALM, "too_many_pings"))
 
     def test_pings_at_a_proper_pace_or_while_something_is_sent_are_no_flood(self) -> None:
@@ -405,10 +420,10 @@ class FloodTests(Case):
 
     def test_floods_of_frames_without_content(self) -> None:
         for data in (
-            http2.frame(DATA, 0, 1, b""),
-            http2.frame(PRIORITY, 0, 1, b"\0\0\0\0\1"),
-            http2.frame(0x42, 0, 0, b""),
-            http2.window_update(0, 1),
+            frames.frame(DATA, 0, 1, b""),
+            frames.frame(PRIORITY, 0, 1, b"\0\0\0\0\1"),
+            frames.frame(0x42, 0, 0, b""),
+            frames.window_update(0, 1),
         ):
             connection = self.rogue(OPEN + head(1))
             for _ in range(12):
@@ -418,7 +433,7 @@ class FloodTests(Case):
     def test_a_peer_that_makes_us_answer_and_reads_nothing(self) -> None:
         connection = self.rogue(OPEN)
         connection.stop_reading()
-        missing = http2.encode_headers([*REQUEST[:2], (b":path", b"/" + b"x" * 199), *REQUEST[3:]])
+        missing = frames.encode_headers([*REQUEST[:2], (b":path", b"/" + b"x" * 199), *REQUEST[3:]])
         with self.assertLogs("longconn", "WARNING"):
             for number in range(5_000):
                 connection.send(head(2 * number + 1, missing, flags=5))
@@ -447,7 +462,7 @@ class FloodTests(Case):
     def test_one_connection_cannot_have_all_the_room_for_messages(self) -> None:
         self.serve(max_body_total=64 * 1024 * 1024)
         peer, other = self.peer(), self.peer()
-        part = frame(b"x" * 4_000_000)[:-1]
+        part = prefixed(b"x" * 4_000_000)[:-1]
         streams = [peer.begin("/t/Echo") for _ in range(8)]
         for each in streams:
             peer.send(each, part)
@@ -463,7 +478,7 @@ class WindowTests(Case):
     def stalled(self, peer: Peer, size: int) -> int:
         """A call that asks for more than it lets come."""
         stream = peer.begin("/t/Both")
-        peer.send(stream, frame(b"x" * size))
+        peer.send(stream, prefixed(b"x" * size))
         return stream
 
     def test_a_window_of_zero_for_ever(self) -> None:
@@ -500,7 +515,7 @@ class WindowTests(Case):
     def test_a_deadline_holds_for_an_answer_that_waits(self) -> None:
         peer = self.peer(window=0)
         stream = peer.begin("/t/Echo", ("grpc-timeout", "500m"))
-        peer.send(stream, frame(b"hello"), end=True)
+        peer.send(stream, prefixed(b"hello"), end=True)
         self.assertIsNone(peer.status(stream))
         self.server.advance(0.6)
         self.assertEqual(peer.status(stream), (4, "deadline exceeded"))
@@ -534,6 +549,6 @@ class WindowTests(Case):
         peer.h2.update_settings({4: 100})
         peer.flush()
         self.server.settle()
-        peer.raw(http2.window_update(stream, 900))
+        peer.raw(frames.window_update(stream, 900))
         self.assertEqual(len(peer.data(stream)), 1_000)
         self.undisturbed()
