@@ -21,7 +21,7 @@ from longconn.clients.errors import NotLongconn
 from longconn.clients.events import JSONObject
 from longconn.clients.transports.json_frames import MOST, write_json
 from longconn.v1 import longconn_pb2 as pb
-from longconn.wire.grpc import Messages
+from longconn.wire.grpc import MessageReader
 from longconn.wire.grpc_status import StatusError
 
 # Codes of the error replies that are made here.
@@ -37,7 +37,7 @@ class Translation:
     """Translates the commands and answers of one call."""
 
     def __init__(self) -> None:
-        self._messages = Messages(MOST)
+        self._messages = MessageReader(MOST)
         # The commands for histories without an answer yet, by number.
         self._histories: dict[int, JSONObject] = {}
 

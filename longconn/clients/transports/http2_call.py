@@ -19,7 +19,7 @@ from h2.settings import SettingCodes, Settings
 
 from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn
 from longconn.clients.transports.json_frames import not_longconn
-from longconn.wire.http2 import GOAWAY, HEAD, PREFACE, SETTINGS, ErrorCode, Frames, HTTP2Error
+from longconn.wire.http2 import FRAME_HEADER_SIZE, GOAWAY, PREFACE, SETTINGS, ErrorCode, FrameReader, HTTP2Error
 
 #: The call's stream (section 5.1.1).
 _STREAM = 1
@@ -62,7 +62,7 @@ class HTTP2Call:
         self._where = where
         self._start = b""
         self._is_http2 = False
-        self._frames = Frames(_MOST_HEADERS)
+        self._frames = FrameReader(_MOST_HEADERS)
         for _ in self._frames.feed(PREFACE):  # only a client's bytes begin with it
             pass
         self._library = H2Connection(H2Configuration(client_side=True, header_encoding="latin-1"))
@@ -140,11 +140,11 @@ class HTTP2Call:
 
     def _on_goaway(self, frame: bytes) -> None:
         """Section 6.8. The call goes on, unless the frame has an error or the server did not get the call."""
-        if len(frame) < HEAD + 8:
+        if len(frame) < FRAME_HEADER_SIZE + 8:
             raise self._broken("a GOAWAY that is too short")
-        last, code = struct.unpack_from(">II", frame, HEAD)
+        last, code = struct.unpack_from(">II", frame, FRAME_HEADER_SIZE)
         if code or last < _STREAM:
-            debug = " ".join(frame[HEAD + 8 :].decode("utf-8", "replace").split())
+            debug = " ".join(frame[FRAME_HEADER_SIZE + 8 :].decode("utf-8", "replace").split())
             raise ConnectionFailed(f"{self._where} goes away: {debug or _name(code)}")
 
     def _on_event(self, event: events.Event) -> Iterator[ResponsePart]:

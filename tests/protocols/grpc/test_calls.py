@@ -10,7 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from longconn.core.disconnects import FORCE_RECONNECT, SHUTDOWN
 from longconn.core.errors import PERMISSION_DENIED, CommandError
-from longconn.protocols.grpc.call import StatusCode, StatusError
+from longconn.protocols.grpc.call import GrpcCall
+from longconn.wire.grpc_status import StatusCode, StatusError
 from tests.protocols.grpc.frames import prefixed
 from tests.protocols.grpc.http2_kit import Case, Peer
 
@@ -506,7 +507,7 @@ class SendingTests(Case):
         peer.h2.increment_flow_control_window(1_000_000)
         stream = peer.begin("/t/Member")
         peer.connection.stop_reading()
-        self.calls[0].outlet.write_backlog(iter([frame(b"x" * 499_995)]))
+        self.calls[0].outlet.write_backlog(iter([prefixed(b"x" * 499_995)]))
         self.server.settle()
         peer.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
         peer.flush()
