@@ -24,7 +24,7 @@ from longconn.server_api.operations import API
 #: All methods, in the order in which they are described.
 NAMES = (*METHODS, "batch")
 
-#: Statuses of refused commands in `transport` mode, where Centrifugo's are not ours.
+#: Statuses of refused commands in `transport` mode, where Centrifugo's differ from `STATUSES`.
 _STATUSES: dict[Reason, int] = {errors.INTERNAL: 500, errors.NOT_AVAILABLE: 400, errors.UNRECOVERABLE: 416}
 
 

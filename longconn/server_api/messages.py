@@ -133,7 +133,7 @@ _MESSAGES: dict[Reason, str] = {
 
 
 def reason_of(error: CommandError) -> Reason:
-    """The reason that this API gives for an error: one of Centrifugo's numbers, never one of ours."""
+    """The reason that this API gives for an error: one that Centrifugo has a number for."""
     return error.reason if error.reason in _MESSAGES else errors.BAD_REQUEST
 
 

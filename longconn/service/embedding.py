@@ -67,8 +67,8 @@ class LiveResource(HTTPResource):
     """All that `hub` serves over HTTP, at any path of any `twisted.web` site.
 
     `upgrade` takes over connections that ask for WebSocket; by default a `WebSocketFactory` is
-    made for them. Under a site that is no `LiveSite`, that site's limits on heads and bodies apply; a body
-    over ours is refused once all of it has come.
+    made for them. Under a site that is no `LiveSite`, that site's limits on heads and bodies apply. A body that
+    is over `max_body` of the settings is refused there too, once all of it has come.
     """
 
     def __init__(self, hub: Hub, upgrade: TakeOver | None = None) -> None:

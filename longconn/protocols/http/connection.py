@@ -91,7 +91,7 @@ class HTTPConnection(HTTPChannel):
         self._counted = True
         self.totalHeadersSize = self._hub.settings.max_head
         super().connectionMade()  # type: ignore[no-untyped-call]
-        self._wait_for_request()
+        self._enter(Phase.IDLE, self._hub.settings.http_idle_timeout)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.leave()
@@ -117,9 +117,6 @@ class HTTPConnection(HTTPChannel):
             wheel.set(self, timeout)
         else:
             wheel.clear(self)
-
-    def _wait_for_request(self) -> None:
-        self._enter(Phase.IDLE, self._hub.settings.http_idle_timeout)
 
     def _end(self) -> None:
         self._enter(Phase.ENDING)
@@ -326,7 +323,7 @@ class HTTPConnection(HTTPChannel):
     def requestDone(self, request: Any) -> None:
         self._forget_body()
         if self.persistent:
-            self._wait_for_request()
+            self._enter(Phase.IDLE, self._hub.settings.http_idle_timeout)
         else:
             self._enter(Phase.ENDING, LINGER)
         super().requestDone(request)  # type: ignore[no-untyped-call]

@@ -167,7 +167,6 @@ def _line(line: bytes, number: int, limit: int) -> Data:
         check_size(len(line), limit)
         return Data.of_json(line)
     except CommandError as error:
-        what = "JSON" if error.reason is BAD_DATA else str(error)
-        prefix = f"line {number} is not valid JSON" if what == "JSON" else f"line {number}: {what}"
+        text = f"line {number} is not valid JSON" if error.reason is BAD_DATA else f"line {number}: {error}"
         answer = as_http_error(error)
-        raise HTTPError(answer.status, prefix, code=answer.code, line=number) from None
+        raise HTTPError(answer.status, text, code=answer.code, line=number) from None

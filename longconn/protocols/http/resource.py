@@ -1,4 +1,4 @@
-"""HTTP as a resource for any site of twisted.web: the paths that are no other protocol's, and those it is given.
+"""HTTP as a resource for any site of twisted.web: its own paths, and the routes of other protocols.
 
 connection  one connection and its limits       history   GET /channels/NAME, long polls
 request     heads and bodies                    publish   POST /channels/NAME
@@ -40,7 +40,7 @@ _PREFLIGHT_AGE = "600"
 
 @dataclass(slots=True)
 class _ConnectionRecord:
-    """What is kept of a connection from its first request on."""
+    """The peer of a connection, and the number of its requests."""
 
     host: str
     address: str
@@ -48,10 +48,11 @@ class _ConnectionRecord:
 
 
 class HTTPResource(Resource):
-    """What `hub` serves over HTTP, at any path of any `twisted.web` site, and `routes` beside it.
+    """Serves `hub` over HTTP, and `routes`, at any path of any `twisted.web` site.
 
     `on_missing` is called with a request and its path before a 404 is answered. Under a site that is no
-    `HTTPSite`, that site's limits on heads and bodies apply; a body over ours is refused once all of it has come.
+    `HTTPSite`, that site's limits on heads and bodies apply. A body that is over `max_body` of the settings is
+    refused there too, once all of it has come.
     """
 
     isLeaf = True

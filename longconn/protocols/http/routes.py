@@ -45,8 +45,8 @@ class Routes:
             return route, []
         for segments, route in self._others:
             pairs = list(zip(segments, path, strict=False))
-            if len(segments) == len(path) and all(_is_parameter(ours) or ours == given for ours, given in pairs):
-                return route, [given for ours, given in pairs if _is_parameter(ours)]
+            if len(segments) == len(path) and all(_is_parameter(each) or each == given for each, given in pairs):
+                return route, [given for each, given in pairs if _is_parameter(each)]
         return None
 
 

@@ -21,7 +21,6 @@ class HTTPSite(Site):
     noisy = False
 
     def __init__(self, hub: Hub, resource: Any) -> None:
-        #: what its connections share
         self.state = SiteState(hub)
         self.protocol: Any = partial(HTTPConnection, self.state)
         self._resource = resource

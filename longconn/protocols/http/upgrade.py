@@ -1,4 +1,4 @@
-"""Requests that ask for WebSocket (RFC 6455): checked here, then served by what takes the connection over."""
+"""Requests that ask for WebSocket (RFC 6455): they are checked here, and another protocol takes the connection over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from longconn.protocols.http.routes import Route
 #: Takes the connection of a request over: the request, a mode of `_MODES`, a channel, a name.
 TakeOver = Callable[[Any, str, str | None, str | None], None]
 
-#: Paths that are upgraded, and what is spoken there.
+#: Paths that are upgraded, and the mode of each.
 _MODES = {"/ws": "chat", "/echo": "echo", "/websocket": "echo", "/connection/websocket": "structured"}
 _WANTED = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
 _VERSIONS = ("13", "8")

@@ -22,6 +22,9 @@ from longconn.core import errors
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
 from longconn.protocols.http.errors import STATUSES
+from longconn.protocols.http.resource import HTTPResource
+from longconn.protocols.http.routes import Route
+from longconn.protocols.http.site import HTTPSite
 from longconn.service.embedding import LiveResource, LiveSite
 from tests.protocols.http.kit import LOOPBACK, Connection, HTTPTestCase
 
@@ -88,6 +91,22 @@ class PathTests(HTTPTestCase):
             self.request("GET /PrintHello")
         self.assertFalse(any("\x1b" in each for each in logged.output))
         self.assertIn("/PrintHello", logged.output[-1])
+
+
+class GivenRoutesTests(HTTPTestCase):
+    def test_a_resource_serves_its_own_paths_and_the_given_routes(self) -> None:
+        missing: list[list[str]] = []
+        routes = {"/given/{name}": Route(lambda exchange, name: exchange.text(200, name))}
+        self.site = HTTPSite(self.hub, HTTPResource(self.hub, routes, lambda exchange, path: missing.append(path)))
+        self.assertEqual(self.request("GET /given/a%2Fb").body, b"a/b")
+        self.assertEqual(self.request("POST /given/x").status, 405)
+        self.assertEqual(self.request("GET /PrintHello").status, 200)
+        for path in ("/connection/sse", "/emulation", "/api/info", "/ws"):
+            self.assertEqual(self.request(f"GET {path}").status, 404, path)
+        self.assertEqual(missing, [["connection", "sse"], ["emulation"], ["api", "info"], ["ws"]])
+        described = self.request("GET /openapi.json").json["paths"]
+        self.assertIn("/channels/{channel}/events", described)
+        self.assertNotIn("/connection/sse", described)
 
 
 class PageTests(HTTPTestCase):
