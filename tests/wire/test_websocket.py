@@ -1,4 +1,4 @@
-"""Frames, against those of another implementation."""
+"""Frames, compared with those of the `websockets` library."""
 
 import random
 
@@ -13,19 +13,19 @@ SIZES = (0, 1, 2, 3, 4, 5, 7, 124, 125, 126, 127, 128, 255, 256, 1_000, 1_001, 6
 
 
 def theirs(payload: bytes, opcode: Opcode = Opcode.TEXT, fin: bool = True, mask: bool = True) -> bytes:
-    """As the `websockets` library writes it."""
+    """A frame as the `websockets` library writes it."""
     return Frame(opcode, payload, fin).serialize(mask=mask)
 
 
 class WriteTests(SynchronousTestCase):
-    def test_frames_are_those_of_others(self) -> None:
+    def test_frames_equal_those_of_another_library(self) -> None:
         for size in (*SIZES, 65_536, 65_537, 100_000):
             payload = b"x" * size
             self.assertEqual(frame(payload), theirs(payload, mask=False))
             self.assertEqual(frame(payload, 0x82), theirs(payload, Opcode.BINARY, mask=False))
         self.assertEqual(PING, theirs(b"", Opcode.PING, mask=False))
 
-    def test_lines_are_a_frame_each(self) -> None:
+    def test_each_line_is_a_frame(self) -> None:
         self.assertEqual(text_frames(["a", "é"]), theirs(b"a", mask=False) + theirs("é".encode(), mask=False))
 
 
@@ -36,7 +36,7 @@ class TakeTests(SynchronousTestCase):
             for data in (theirs(payload), client_frame(payload)):
                 self.assertEqual(take_texts(data, LIMIT), ([payload], len(data)))
 
-    def test_many_in_a_row(self) -> None:
+    def test_many_frames_in_a_row(self) -> None:
         payloads = [b"x" * size for size in SIZES]
         data = b"".join(map(theirs, payloads))
         self.assertEqual(take_texts(data, LIMIT), (payloads, len(data)))
@@ -46,14 +46,14 @@ class TakeTests(SynchronousTestCase):
         data = theirs(b"\0\0\0\0\0")
         self.assertEqual(take_texts(data, LIMIT), ([b"\0\0\0\0\0"], len(data)))
 
-    def test_what_is_cut_off_anywhere_is_left_whole(self) -> None:
+    def test_a_frame_that_is_cut_off_is_not_taken(self) -> None:
         first = theirs(b"first")
         for payload in (b"", b"x", b"x" * 126, b"x" * 300):
             second = theirs(payload)
             for size in range(len(second)):
                 self.assertEqual(take_texts(first + second[:size], LIMIT), ([b"first"], len(first)))
 
-    def test_what_is_unusual_is_left_for_the_full_parser(self) -> None:
+    def test_an_unusual_frame_is_left_for_the_full_parser(self) -> None:
         plain = theirs(b"plain")
         unusual = {
             "unmasked": theirs(b"x", mask=False),
@@ -72,7 +72,7 @@ class TakeTests(SynchronousTestCase):
             with self.subTest(name=name):
                 self.assertEqual(take_texts(plain + data + plain, 1_000_000), ([b"plain"], len(plain)))
 
-    def test_what_is_over_the_limit_is_left_for_the_full_parser(self) -> None:
+    def test_a_frame_over_the_limit_is_left_for_the_full_parser(self) -> None:
         data = theirs(b"x" * 101)
         self.assertEqual(take_texts(data, 100), ([], 0))
         self.assertEqual(take_texts(data, 101), ([b"x" * 101], len(data)))

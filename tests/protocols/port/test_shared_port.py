@@ -178,14 +178,14 @@ class SilenceTests(Case):
         connection.close()
         self.assertEqual(witness.read(), [])
 
-    def test_it_is_announced_by_its_first_line(self) -> None:
+    def test_its_first_line_announces_a_listener(self) -> None:
         witness = self.witness()
         connection = self.listener()
         connection.send(b"hello\n")
         name = f"{connection.local.host}:{connection.local.port}"
         self.assertEqual(witness.read(), [f"* {name} joined", f"{name}: hello"])
 
-    def test_and_by_a_command_but_not_by_an_empty_line_or_a_bare_ping(self) -> None:
+    def test_a_command_announces_a_listener_but_an_empty_line_or_a_bare_ping_does_not(self) -> None:
         witness = self.witness()
         for data, told in ((b"/who\n", True), (b"ping\n", True), (b"\n", False), (b"ping", False)):
             with self.subTest(data=data):
@@ -214,7 +214,7 @@ class SilenceTests(Case):
             self.assertIn(client.status, (101, 200))
         self.assertEqual(len(self.server.hub.clients), 2)
 
-    def test_in_two_segments_too(self) -> None:
+    def test_a_late_request_in_two_segments_is_served(self) -> None:
         connection = self.listener()
         http = HTTPClient(connection)
         answer = http.expect()
@@ -224,7 +224,7 @@ class SilenceTests(Case):
         self.server.settle()
         self.assertEqual(answer.text, "hello word")
 
-    def test_if_something_was_written_the_connection_is_closed(self) -> None:
+    def test_a_late_request_is_closed_if_something_was_written(self) -> None:
         witness = self.witness()
         connection = self.listener()
         witness.say("hello")
@@ -236,7 +236,7 @@ class SilenceTests(Case):
         self.assertEqual(connection.received, f"{witness.address}: hello\r\n".encode())
         self.assertIn("HTTP/1 on a connection that was written to", str(logs.output))
 
-    def test_a_listener_is_in_no_way_a_client_once_it_is_a_request(self) -> None:
+    def test_a_listener_that_becomes_a_request_is_no_client_any_more(self) -> None:
         witness = self.witness()
         connection = self.listener()
         connection.send(GET)
