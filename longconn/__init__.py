@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ChatFactory",
+    "ChatProtocol",
     "Data",
     "GrpcFactory",
     "Hub",
@@ -31,15 +32,15 @@ if TYPE_CHECKING:
     from longconn.core.hub import Hub
     from longconn.core.publication import Data, Info
     from longconn.core.settings import Settings
-    from longconn.protocols.chat.tcp import ChatFactory
+    from longconn.protocols.chat.tcp import ChatProtocol
     from longconn.protocols.grpc.factory import GrpcFactory
     from longconn.protocols.http.resource import LiveResource, LiveSite
-    from longconn.protocols.port.shared_port import SharedPortFactory
-    from longconn.protocols.websocket.connection import WebSocketFactory
+    from longconn.service.embedding import ChatFactory, SharedPortFactory, WebSocketFactory
     from longconn.service.service import LongConnService
 
 _HOMES = {
-    "ChatFactory": "longconn.protocols.chat.tcp",
+    "ChatFactory": "longconn.service.embedding",
+    "ChatProtocol": "longconn.protocols.chat.tcp",
     "Data": "longconn.core.publication",
     "GrpcFactory": "longconn.protocols.grpc.factory",
     "Hub": "longconn.core.hub",
@@ -48,8 +49,8 @@ _HOMES = {
     "LiveSite": "longconn.protocols.http.resource",
     "LongConnService": "longconn.service.service",
     "Settings": "longconn.core.settings",
-    "SharedPortFactory": "longconn.protocols.port.shared_port",
-    "WebSocketFactory": "longconn.protocols.websocket.connection",
+    "SharedPortFactory": "longconn.service.embedding",
+    "WebSocketFactory": "longconn.service.embedding",
 }
 
 

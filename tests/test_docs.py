@@ -272,7 +272,7 @@ class ExampleTests(SynchronousTestCase):
 
     def test_systemd_units(self) -> None:
         """The command of the unit serves the socket that the other unit describes, handed over as systemd does."""
-        service, unit = (EXAMPLES / "longconn.service.service").read_text(), (EXAMPLES / "longconn.socket").read_text()
+        service, unit = (EXAMPLES / "longconn.service").read_text(), (EXAMPLES / "longconn.socket").read_text()
         command = re.search(
             r"^ExecStart=/opt/longconn/bin/(longconn serve --config=)/etc/longconn.toml$", service, re.M
         )

@@ -30,11 +30,11 @@ PROTOCOLS = {
     "connection": (),
     "port": ("connection",),
     "http": ("connection", "centrifugo", "compose"),
-    "websocket": ("connection", "chat", "centrifugo"),
+    "websocket": ("connection",),
     "grpc": ("connection",),
-    "chat": ("connection", "compose"),
-    "centrifugo": ("connection", "http"),
-    "compose": ("websocket", "centrifugo"),
+    "chat": ("connection", "port", "websocket"),
+    "centrifugo": ("connection", "http", "websocket"),
+    "compose": ("centrifugo", "chat", "websocket"),
 }
 #: Rooms without Twisted, and the one package that they use.
 PLAIN = ("core", "wire")

@@ -34,8 +34,8 @@ _GUESTS = 50
 class Waiting(Protocol):
     """An outlet in which something waits to be sent."""
 
-    queued: int
-    client: Client | None
+    @property
+    def queued(self) -> int: ...
 
     def close(self, disconnect: Any) -> None: ...
 

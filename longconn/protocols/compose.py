@@ -1,17 +1,21 @@
-"""Where protocols meet: the only module that knows several of them."""
+"""What a resource hands its upgrades to, unless it is given something else."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from longconn.core.hub import Hub
-from longconn.protocols.centrifugo.tcp import CentrifugoTCP
-from longconn.protocols.websocket.connection import WebSocketFactory
+from longconn.protocols.centrifugo.websocket import CentrifugoWebSocket
+from longconn.protocols.chat.websocket import ChatWebSocket
+from longconn.protocols.websocket.connection import WebSocketServer
+from longconn.protocols.websocket.echo import EchoWebSocket
+from longconn.wire.chat import ChatFormat
+from longconn.wire.chat_texts import CATALOGUES
+from longconn.wire.websocket import text_frames
 
 
-def websocket_factory(hub: Hub) -> WebSocketFactory:
-    """What a resource hands its upgrades to, unless it is given something else."""
-    return WebSocketFactory(hub)
-
-
-def structured_lines(hub: Hub) -> CentrifugoTCP:
-    """What a chat connection becomes whose first line asks for the structured protocol."""
-    return CentrifugoTCP(hub)
+def websocket_factory(hub: Hub) -> WebSocketServer:
+    format = ChatFormat(CATALOGUES[hub.settings.locale], text_frames)
+    return WebSocketServer(
+        hub, {"chat": partial(ChatWebSocket, format), "echo": EchoWebSocket, "structured": CentrifugoWebSocket}
+    )

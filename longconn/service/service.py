@@ -12,11 +12,10 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from longconn.auth.jwt import JWTVerifier
 from longconn.core.hub import Hub
 from longconn.core.settings import Settings
-from longconn.protocols.chat.tcp import ChatFactory
 from longconn.protocols.grpc.factory import GrpcFactory
 from longconn.protocols.http.resource import LiveSite
-from longconn.protocols.port.shared_port import SharedPortFactory
 from longconn.service import greeting, logs, open_files
+from longconn.service.embedding import ChatFactory, SharedPortFactory
 from longconn.service.logs import log
 from longconn.service.ports import Ports
 from longconn.service.shutdown import Drain, SecondSignal

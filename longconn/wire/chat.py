@@ -1,7 +1,7 @@
-"""Chat lines: what a line means, and how events are written as lines.
+"""Chat lines: what a line asks for, and how events are written as lines.
 
-Lines are UTF-8. They are read with LF or CRLF at the end and written with CRLF, which
-telnet, Twisted's LineReceiver and every reader of lines understand.
+Lines are UTF-8. LF or CRLF ends them when they are read, CRLF when they are written: telnet,
+Twisted's LineReceiver and every reader of lines understand that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 from longconn.core.publication import Counts, Event, Join, Leave, Publication, Rename
 from longconn.wire.chat_texts import Texts
 
-#: Verbs that take an argument, those that may, and those that do not.
+#: Commands by their verb, and how they are used.
 COMMANDS = {
     "nick": "/nick NAME",
     "join": "/join CHANNEL",
@@ -26,17 +26,17 @@ COMMANDS = {
     "quit": "/quit",
 }
 
-#: `ping` once or more without a line end, and the seconds after which that is answered.
+#: `ping` once or more without a line end, and the seconds after which it is answered.
 PINGS = re.compile(rb"(?:ping)+")
 PING_PAUSE = 0.2
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 # C0 but tab, DEL, C1, the line and paragraph separators, and the bidi controls (UAX 9, table 1, and
-# the marks): what could move a terminal's cursor, break a line or reorder what others wrote.
+# the marks): they could move a terminal's cursor, break a line or reorder what others wrote.
 _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _REPLACEMENT = "\ufffd"
-#: Line ends of one publication that start a line of their own; further ones become U+FFFD. Each line
-#: repeats the name, and many short ones would grow to a multiple of what the publisher sent.
+#: Line ends of one publication that start a new line; further ones become U+FFFD. Each line repeats the
+#: name, so that many short lines would grow to a multiple of what the publisher sent.
 _MOST_LINES = 200
 
 
@@ -44,7 +44,7 @@ def parse(line: str) -> tuple[str, str]:
     """What a line asks for: a verb and its argument.
 
     Verbs are `say`, `ping`, `leave` (an empty line), the keys of `COMMANDS`, and
-    `unknown` with the command as its argument.
+    `unknown`, with the command as its argument.
     """
     if line.startswith("/"):
         if line.startswith("//"):
@@ -59,8 +59,8 @@ def parse(line: str) -> tuple[str, str]:
 
 
 def safe(text: str) -> str:
-    """`text` without anything that a terminal would obey; one line stays one line."""
-    # isprintable is a fast test in C that is true for most text, and never for what _UNSAFE names.
+    """`text` without anything that a terminal would obey. One line stays one line."""
+    # isprintable is a fast test in C. It is true for most text, and never where _UNSAFE matches.
     return text if text.isprintable() else _UNSAFE.sub(_REPLACEMENT, text)
 
 
@@ -71,9 +71,10 @@ def crlf(lines: Iterable[str]) -> bytes:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """Events as chat lines in one language, framed as one kind of connection wants lines.
+    """Events as chat lines in one language.
 
-    `frame` turns lines into bytes of the connection: `crlf`, or text frames. Equal formats are one.
+    `frame` turns lines into bytes of the connection: `crlf` or `longconn.wire.websocket.text_frames`. Equal
+    formats share one encoding.
     """
 
     texts: Texts
@@ -97,7 +98,7 @@ class ChatFormat:
         return self.frame(lines) if lines else b""
 
     def say(self, publication: Publication, lines: list[str]) -> None:
-        """Append a publication's lines; each carries the name anew, so that none can pass for another's."""
+        """Append a publication's lines. Each begins with the name, so that none can pass for another client's."""
         text = publication.data.text
         if text is None:
             text = publication.data.json.decode()

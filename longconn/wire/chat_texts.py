@@ -1,4 +1,4 @@
-"""What chat clients read: one catalogue a language.
+"""The texts that chat clients read: a catalogue for each language.
 
 The texts for joining, speaking, leaving and renaming are part of the protocol: programs
 match on them. All others start with `*` (information) or `!` (an error).
@@ -16,8 +16,8 @@ from longconn.core.errors import CommandError
 class Texts:
     """One language. `{…}` are filled by `str.format`."""
 
-    said: str  # what stands between the name and the text
-    server: str  # the name of what has none, published by a back end; no client can be called so
+    said: str  # between the name and the text
+    server: str  # the name of a publisher that has none, such as a back end; no client can take it
     joined: str
     left: str
     renamed: str
@@ -37,7 +37,7 @@ class Texts:
     goodbye: str
     errors: dict[str, str]
     disconnects: dict[str, str]
-    #: what stands for `{what}` in an error, where the language is not that of the core
+    #: translations of `{what}` in an error, where the language is not the core's
     words: dict[str, str] = field(default_factory=dict)
 
     def error(self, error: CommandError) -> str:

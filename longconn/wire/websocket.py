@@ -1,22 +1,25 @@
-"""WebSocket frames (RFC 6455, section 5): ours where a message matters, Autobahn's everywhere else."""
+"""WebSocket frames (RFC 6455, section 5) of whole messages. Autobahn reads and writes all others."""
 
 from __future__ import annotations
 
 from longconn.core.disconnects import CLOSED, SHUTDOWN, Disconnect
 
-_TEXT = 0x81  # FIN and opcode 1
+# The first byte of a frame: FIN and the opcode.
+_TEXT = 0x81
+BINARY = 0x82
 _PING = 0x89
 
-# Close codes of RFC 6455, section 7.4.1, where one says the same; others go as their own number.
+# Close codes of RFC 6455, section 7.4.1, that say the same as a disconnect. Others go by their own number.
 _CLOSE_CODES = {CLOSED: 1000, SHUTDOWN: 1001}
 
 
 def close_code(disconnect: Disconnect) -> int:
+    """The close code for a disconnect, in protocols without numbers of their own."""
     return _CLOSE_CODES.get(disconnect, disconnect.code)
 
 
 def frame(payload: bytes, first: int = _TEXT) -> bytes:
-    """One whole unmasked frame (section 5.2); a text frame unless `first` says otherwise."""
+    """One whole unmasked frame (section 5.2); a text frame unless `first`, its first byte, says otherwise."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -34,11 +37,11 @@ PING = frame(b"", _PING)
 
 
 def take_texts(data: bytes, limit: int, start: int = 0) -> tuple[list[bytes], int]:
-    """The payloads of the whole text frames at `start`, and where they end.
+    """The payloads of the whole text frames from `start` on, and where they end.
 
-    Takes only what is plain: FIN set, no reserved bits, opcode 1, masked, not over `limit`
-    bytes, all there. It stops at anything else, which is for a full parser. Payloads
-    are not yet checked to be UTF-8.
+    It takes only plain frames: FIN set, no reserved bits, opcode 1, masked, at most `limit`
+    bytes, complete. It stops at anything else, which a full parser has to read. It does not
+    check that payloads are UTF-8.
     """
     texts = []
     size = len(data)

@@ -1,4 +1,4 @@
-"""Bad input at the shared port: a clear answer where there is one, no traceback, nobody else disturbed."""
+"""Bad input at the shared port: a clear answer where there is one, no traceback, no effect on other clients."""
 
 import logging
 from typing import Any
@@ -18,7 +18,7 @@ UPGRADE = (
 
 
 class Case(Suite):
-    """Whatever is logged as an error fails the test."""
+    """A test fails if anything is logged as an error."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -40,7 +40,7 @@ class Case(Suite):
 
 
 class CutTests(Case):
-    def test_clients_that_go_in_the_middle_of_anything(self) -> None:
+    def test_clients_that_end_their_connection_at_any_byte(self) -> None:
         self.serve(empty_line="ignore", history_size=5)
         inputs = (
             b"hello\n/nick ada\n/join den\n/who\nping",
@@ -94,7 +94,7 @@ class AnswerTests(Case):
         self.assertEqual(self.answer(b"GET /PrintHello HTTP/1.1\r\nHost: caf\xe9\r\n\r\n").status, 400)
         self.undisturbed(witnesses)
 
-    def test_what_is_refused_has_no_effect(self) -> None:
+    def test_a_request_that_is_refused_has_no_effect(self) -> None:
         member = self.join()
         refused = {
             403: b"Host: localhost\r\nOrigin: https://evil.example\r\nContent-Length: 5\r\n\r\nhello",
@@ -113,8 +113,8 @@ class AnswerTests(Case):
 
 
 class FuzzTests(SynchronousTestCase):
-    def test_a_short_run_of_the_long_one(self) -> None:
-        """`python -m tests.long fuzz` goes on from here."""
+    def test_a_short_run_of_the_fuzzer(self) -> None:
+        """`python -m tests.long fuzz` runs for longer."""
         for seed in range(4):
             fuzz = Fuzz(seed)
             fuzz.run(30)

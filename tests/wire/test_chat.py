@@ -1,4 +1,4 @@
-"""Chat lines: what they mean, and how events are written, to the letter."""
+"""Chat lines: what each asks for, and the exact lines for each event."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def lines(*events: Event, texts: Any = EN) -> list[str]:
 
 
 class ParseTests(SynchronousTestCase):
-    def test_what_a_line_asks_for(self) -> None:
+    def test_a_line_gives_a_verb_and_an_argument(self) -> None:
         cases = {
             "hello": ("say", "hello"), "": ("leave", ""), "ping": ("ping", ""), "pingping": ("say", "pingping"),
             "Ping": ("say", "Ping"), " ": ("say", " "), "//me": ("say", "/me"), "///": ("say", "//"),
@@ -38,7 +38,7 @@ class ParseTests(SynchronousTestCase):
 
 
 class EnglishTests(SynchronousTestCase):
-    def test_to_the_letter(self) -> None:
+    def test_exact_lines(self) -> None:
         events = (Join(ADA), said("hi there"), Rename("bo", Info("bob")), Leave(BO))
         self.assertEqual(lines(*events), ["* ada joined", "ada: hi there", "* bo is now bob", "* bo left"])
 
@@ -47,12 +47,12 @@ class EnglishTests(SynchronousTestCase):
             lines(Counts(37, 2), Counts(1, 0), Counts(0, 5)), ["* 37 joined, 2 left", "* 1 joined", "* 5 left"]
         )
 
-    def test_what_is_no_string_is_compact_json(self) -> None:
+    def test_data_that_is_no_string_is_written_as_compact_json(self) -> None:
         self.assertEqual(lines(said(b'{"a": [1, 2]}'), said(b"1.50")), ['ada: {"a":[1,2]}', "ada: 1.50"])
 
 
 class ChineseTests(SynchronousTestCase):
-    def test_to_the_letter(self) -> None:
+    def test_exact_lines(self) -> None:
         events = (Join(ADA), said("hi there"), Leave(ADA))
         self.assertEqual(lines(*events, texts=ZH), ["ada进入房间", "ada说:hi there", "ada离开了房间"])
 
@@ -78,14 +78,14 @@ class ChineseTests(SynchronousTestCase):
 
 
 class SafeTests(SynchronousTestCase):
-    def test_what_a_terminal_would_obey_is_replaced(self) -> None:
+    def test_control_characters_are_replaced(self) -> None:
         bad = [*range(0x09), *range(0x0A, 0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
         bad += [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]  # bidi
         for code in bad:
             with self.subTest(code=hex(code)):
                 self.assertEqual(safe(f"a{chr(code)}b"), "a\ufffdb")
 
-    def test_all_else_is_left_alone(self) -> None:
+    def test_other_characters_stay(self) -> None:
         for text in ("a\tb", "é", "房间", "😀", "👨\u200d👩\u200d👧", "a\u00a0b", "\ufffd", "\ufeff", "\U000e0020"):
             self.assertEqual(safe(text), text)
 
@@ -107,7 +107,7 @@ class SafeTests(SynchronousTestCase):
         self.assertEqual(written[200][:38], "x" * 32 + ": a\ufffda\ufffd")
         self.assertLess(len("".join(written)), 130_000)
 
-    def test_no_event_is_ever_more_or_less_than_whole_lines(self) -> None:
+    def test_every_event_is_written_as_whole_lines(self) -> None:
         for texts in (EN, ZH):
             for event in (said("a\r\nb"), Join(Info("a\nb")), Leave(Info("\r")), Rename("\n", Info("b"))):
                 written = ChatFormat(texts, crlf).encode("room", [event])
@@ -117,7 +117,7 @@ class SafeTests(SynchronousTestCase):
 
 
 class FrameTests(SynchronousTestCase):
-    def test_equal_formats_are_one_so_that_they_share_an_encoding(self) -> None:
+    def test_equal_formats_are_one_key_so_that_they_share_an_encoding(self) -> None:
         self.assertEqual(
             len({ChatFormat(EN, crlf), ChatFormat(EN, crlf), ChatFormat(ZH, crlf), ChatFormat(EN, text_frames)}), 3
         )
@@ -126,5 +126,5 @@ class FrameTests(SynchronousTestCase):
         written = ChatFormat(EN, text_frames).encode("room", [Join(ADA), said("a\nb")])
         self.assertEqual(written, b"\x81\x0c* ada joined\x81\x06ada: a\x81\x06ada: b")
 
-    def test_nothing_is_nothing(self) -> None:
+    def test_no_events_give_no_bytes(self) -> None:
         self.assertEqual(ChatFormat(EN, crlf).encode("room", []), b"")

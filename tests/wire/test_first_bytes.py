@@ -1,4 +1,4 @@
-"""The table of what goes where, by first bytes."""
+"""The protocol that first bytes show."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,8 +48,27 @@ class TableTests(SynchronousTestCase):
         self.check(Kind.CHAT, b"x" * (LIMIT + 1), b"GET " + b"x" * LIMIT, b"say /" + b"x" * LIMIT)
         self.check(Kind.CHAT, b"GET /" + b"x" * LIMIT + b" is", b"GET /" + b"x" * LIMIT + b" HTTP/1.1\rx")
 
-    def test_but_not_if_it_is_what_a_browser_is_made_to_ask_for(self) -> None:
+    def test_past_the_limit_a_request_line_of_a_browser_is_a_request(self) -> None:
         line = b"POST /" + b"x" * LIMIT + b" HTTP/1.1\r\n"
         for size in range(LIMIT + 1, len(line)):
             self.check(Kind.HTTP1, line[:size])
         self.check(Kind.HTTP1, b"GET http://localhost/" + b"x" * LIMIT)
+
+    def test_centrifugo(self) -> None:
+        self.check(Kind.CENTRIFUGO, b'{"id":1,"connect":{}}\n', b' {"connect":{},"id":1}\r\nmore')
+        self.check(Kind.CHAT, b'{"id":1,"publish":{}}\n', b'{"connect"\n')
+
+    def test_in_pieces_the_answer_is_that_for_the_whole(self) -> None:
+        wholes = (
+            b"GET / HTTP/1.1\r\n", b"PRI * HTTP/2.0\r\n", b"hello there\n", b"\x16\x03\x01", b'{"id":1,"connect":{}}\n',
+            b"x" * (LIMIT + 1), b"GET /" + b"x" * LIMIT,
+        )  # fmt: skip
+        for whole in wholes:
+            data, kinds = bytearray(), []
+            for byte in whole:
+                data.append(byte)
+                kinds.append(detect(data, LIMIT, len(data) - 1))
+            decided = next(index for index, kind in enumerate(kinds) if kind is not Kind.UNDECIDED)
+            with self.subTest(data=whole[:40]):
+                self.assertIs(kinds[decided], detect(bytes(data[: decided + 1]), LIMIT))
+                self.assertIs(kinds[decided], detect(whole, LIMIT))

@@ -170,13 +170,13 @@ def _publish(session: Session, command: Command) -> None:
 
 def _presence(session: Session, command: Command) -> None:
     infos = session.client.presence(text(command.body, "channel"))
-    session.charge(len(infos))
+    session.queue.charge(len(infos))
     session.reply(command, presence_result(infos))
 
 
 def _presence_stats(session: Session, command: Command) -> None:
     infos = session.client.presence(text(command.body, "channel"))
-    session.charge(len(infos))
+    session.queue.charge(len(infos))
     session.reply(command, dump({"num_clients": len(infos), "num_users": len({each.user for each in infos})}))
 
 

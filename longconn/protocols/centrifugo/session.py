@@ -18,8 +18,8 @@ from longconn.core.publication import History, Position
 from longconn.core.tokens import Granted, SubscriptionToken
 from longconn.protocols.centrifugo.commands import COMMANDS
 from longconn.protocols.connection.command_queue import UNTIL_TOLD, CommandQueue, Reader
-from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.replies import Replies
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.centrifugo import (
     PING,
     CentrifugoFormat,
@@ -59,7 +59,7 @@ class Carrier(Reader, Protocol):
     protocol: str
 
 
-class Session(CommandQueue[bytes]):
+class Session:
     """One client that speaks the structured protocol; `receive` gets its commands, one a line.
 
     The first command is `connect`; until it came in time, nothing else is answered. Replies of one
@@ -68,12 +68,13 @@ class Session(CommandQueue[bytes]):
 
     __slots__ = (
         "_carrier", "_coming", "_pending", "_pinged", "_replies", "client", "connected", "connecting",
-        "due", "expires_at", "expiries", "id", "outlet",
+        "due", "expires_at", "expiries", "hub", "id", "outlet", "queue",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, outlet: Outlet, carrier: Carrier, host: str, address: str) -> None:
+    def __init__(self, hub: Hub, outlet: SocketOutlet, carrier: Carrier, host: str, address: str) -> None:
         """Raises CommandError(LIMIT_EXCEEDED) where there are too many clients."""
-        super().__init__(hub, carrier)
+        self.hub = hub
+        self.queue: CommandQueue[bytes] = CommandQueue(hub.clock, hub.settings, carrier, self._execute)
         self._carrier = carrier
         self.outlet = outlet
         self.client = outlet.client = hub.connect(outlet, carrier.protocol, host, address)
@@ -87,7 +88,7 @@ class Session(CommandQueue[bytes]):
         self.expires_at: float | None = None
         # When subscriptions expire, by channel; None for never.
         self.expiries: dict[str, float | None] = {}
-        self._replies = Replies(hub, outlet, carrier.frame, self.go_on_soon)
+        self._replies = Replies(hub, outlet, carrier.frame, self.queue.go_on)
         # Answers under way that may be large; of subscribes by channel, with what answers them.
         self._pending = 0
         self._coming: dict[str, Callable[[Any], None]] = {}
@@ -101,13 +102,13 @@ class Session(CommandQueue[bytes]):
         if self.connected:
             self._pinged = False
             self._wait_to_ping()
-        self.take(lines)
+        self.queue.feed(lines)
 
     def stop(self) -> None:
         """The connection is lost."""
         self.hub.wheel.clear(self)
         self.hub.sessions.pop(self.id, None)
-        self.forget()
+        self.queue.stop()
         self._replies.stop()
         self.client.gone()
         self.client.session = None  # a cycle would keep both in memory for a while
@@ -117,11 +118,7 @@ class Session(CommandQueue[bytes]):
     @property
     def waiting_bytes(self) -> int:
         """Bytes of commands that wait for the client's rate."""
-        return sum(map(len, self._waiting or ()))
-
-    @property
-    def over(self) -> bool:
-        return not self.client.live
+        return sum(map(len, self.queue.waiting))
 
     # Time.
 
@@ -131,7 +128,7 @@ class Session(CommandQueue[bytes]):
     def on_due(self, now: float) -> None:
         """A ping is due, or its answer, or the first command."""
         settings = self.hub.settings
-        patient = self.held_back or self.outlet.queued
+        patient = self.queue.held_back or self.outlet.queued
         if not self.connected and not patient:
             self.close(IDLE)
         elif self.expires_at is not None and now > self.expires_at + EXPIRY_GRACE:
@@ -231,13 +228,15 @@ class Session(CommandQueue[bytes]):
             if channel is not None:
                 self._coming.pop(channel, None)
             done(result)
-            self.go_on_soon()
+            self.queue.go_on()
 
         return counted
 
     # Commands.
 
-    def act(self, line: bytes) -> float:
+    def _execute(self, line: bytes) -> float:
+        if not self.client.live:
+            return 0.0
         if self.connecting or self._replies.many or self._pending >= _AT_ONCE:
             return UNTIL_TOLD
         if not line:
@@ -254,7 +253,7 @@ class Session(CommandQueue[bytes]):
             return 0.0
         if command.method == "unsubscribe" and self._is_coming(command.body.get("channel")):
             return UNTIL_TOLD  # the subscribe is answered first
-        wait = self.client.allowance() if command.method in ("publish", "send", "rpc") else self.command_wait()
+        wait = self.client.allowance() if command.method in ("publish", "send", "rpc") else self.queue.command_wait()
         if not wait:
             pending = self._pending
             try:
@@ -292,7 +291,7 @@ class Session(CommandQueue[bytes]):
             **self.expiry(self.expires_at),
         )
         self.reply(command, result)
-        self.go_on_soon()
+        self.queue.go_on()
 
     def introduction(self) -> dict[str, Any]:
         """What a client is told of itself and of us."""

@@ -1,10 +1,7 @@
-"""The structured protocol over TCP: a line is an object, either way."""
+"""Centrifugo's protocol over TCP: a line is an object, either way."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -12,17 +9,17 @@ from longconn.core.disconnects import BAD_REQUEST, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.protocols.centrifugo.session import Session
-from longconn.protocols.connection.outlet import Outlet
-from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.connection.set_up import PausableReading, set_up
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.centrifugo import Frame, disconnect_push, error_reply, lines
 
 
-class CentrifugoTCP(Protocol):
-    """One client. The chat protocol hands its connection over when the first line asks for it."""
+class CentrifugoTCP(PausableReading, Protocol):
+    """One client. The chat protocol hands its connection over when the first line asks for this one."""
 
     frame: Frame = staticmethod(lines)
     protocol = "tcp"
-    _outlet: Outlet
+    _outlet: SocketOutlet
     _session: Session | None = None
 
     def __init__(self, hub: Hub) -> None:
@@ -30,12 +27,7 @@ class CentrifugoTCP(Protocol):
         self._partial = bytearray()
 
     def connectionMade(self) -> None:
-        transport: Any = self.transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
-        host, address = peer_of(transport, self._hub.numbers)
-        self._outlet = Outlet(self._hub, transport, self._on_close)
+        self._outlet, host, address = set_up(self._hub, self.transport, self._on_close)
         try:
             self._session = Session(self._hub, self._outlet, self, host, address)
         except CommandError as error:
@@ -51,14 +43,6 @@ class CentrifugoTCP(Protocol):
     def _on_close(self, disconnect: Disconnect) -> None:
         self._outlet.finish(lines((disconnect_push(disconnect),)), self._outlet.lose)
 
-    def pause_reading(self) -> None:
-        transport: Any = self.transport
-        transport.pauseProducing()
-
-    def resume_reading(self) -> None:
-        transport: Any = self.transport
-        transport.resumeProducing()
-
     def dataReceived(self, data: bytes) -> None:
         if self._outlet.closing or self._session is None:
             return
@@ -67,6 +51,6 @@ class CentrifugoTCP(Protocol):
             found = bytes(self._partial).split(b"\n")
             self._partial[:] = found.pop()
             self._session.receive([each.strip() for each in found])
-        # A line may be as long as what is published, and what is around that.
+        # A line may be as long as a message, and what is around it.
         if len(self._partial) > 2 * self._hub.settings.max_message and not self._outlet.closing:
             self._session.close(BAD_REQUEST, "a line without an end")

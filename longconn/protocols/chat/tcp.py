@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
-from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableProtocol,
-    IProtocolNegotiationFactory,
-    ITCPTransport,
-)
-from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolNegotiationFactory
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -20,57 +15,78 @@ from longconn.core.disconnects import CLOSED, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
-from longconn.protocols.chat.session import Conversation
-from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.outlet import Outlet
-from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.chat.session import ChatSession
+from longconn.protocols.connection.handover import HTTP1_ALPN
+from longconn.protocols.connection.set_up import AnyServerFactory, PausableReading, is_full, set_up
+from longconn.protocols.connection.socket_outlet import SocketOutlet
+from longconn.protocols.port.table import Builder, PortTable
 from longconn.wire.chat import PING_PAUSE, PINGS, ChatFormat, crlf, safe
 from longconn.wire.chat_texts import CATALOGUES
-from longconn.wire.first_bytes import Kind, detect
+from longconn.wire.first_bytes import Kind
+
+#: An object of its own, so that `is` tells whether a program has set another, though it be equal.
+_LF_OR_CRLF = bytes(bytearray(b"\r\n"))
 
 
 @implementer(IHalfCloseableProtocol)
-class ChatProtocol(LineReceiver):
-    """One chat client. `gate`, if there is one, sees the first bytes before they count as a line."""
+class ChatProtocol(PausableReading, LineReceiver):
+    """One chat client, and a `twisted.protocols.basic.LineReceiver`.
 
-    factory: ChatFactory
-    delimiter = b"\n"
-    _outlet: Outlet
-    _conversation: Conversation | None = None
+    A program may set a subclass as `ChatFactory.protocol`. It may override `lineReceived`, and call the base
+    class's for a line that the chat is to get; `lineLengthExceeded`, `rawDataReceived` and `connectionMade`, which
+    calls the base class's first; and it may call `sendLine`, `setRawMode`, `setLineMode`, `clearLineBuffer`,
+    `pauseProducing` and `resumeProducing`. `delimiter` and `MAX_LENGTH` may be set on the class or on the protocol.
+    Unless `delimiter` is set, LF ends a line as well as CRLF; `sendLine` sends CRLF then. `MAX_LENGTH` is
+    `Settings.max_message` unless it is set. Unless `lineLengthExceeded` is overridden, a line that is too long is
+    refused, and the next one is read.
+    """
+
+    factory: ChatLinesFactory
+    delimiter = _LF_OR_CRLF
+    #: asked for the first bytes; None once the first line has come
+    table: PortTable | None = None
+    #: whether others are told of the client when it connects, and not when its first line comes
+    announced_at_once = True
+    _outlet: SocketOutlet
+    _session: ChatSession | None = None
     _ping: Call | None = None
+    #: whether the rest of a line that is too long is still to come
     _skipping = False
 
-    def __init__(self, gate: Callable[[ChatProtocol, bytes], bool] | None = None, announce: bool = True) -> None:
-        self.gate = gate
-        self._announce = announce
-        self._partial = bytearray()
+    @cached_property
+    def MAX_LENGTH(self) -> int:  # type: ignore[override]
+        """Bytes of the longest line, its end not counted."""
+        return self.factory.hub.settings.max_message
+
+    # The connection.
 
     def connectionMade(self) -> None:
-        transport: Any = self.transport
         hub = self.factory.hub
-        host, address = peer_of(transport, hub.numbers)
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            # Keep-alive finds the peers that went without a word (a device without power).
-            transport.setTcpKeepAlive(True)
-        self._outlet = outlet = Outlet(hub, transport, self._on_close)
+        self._partial = bytearray()
+        self._outlet, host, address = set_up(hub, self.transport, self._on_close)
         try:
-            client = hub.connect(outlet, "tcp", host, address)
-            self._conversation = Conversation(hub, client, outlet, self.factory.format, self)
-            self._conversation.enter(hub.settings.default_channel, self._announce)
+            client = hub.connect(self._outlet, "tcp", host, address)
+            self._session = ChatSession(hub, client, self._outlet, self.factory.format, self)
+            self._session.enter(hub.settings.default_channel, self.announced_at_once)
         except CommandError as error:
             log.info("connection from %s refused: %s", address, error)
-            outlet.finish(self._error(error), outlet.lose)
+            text = crlf(["! " + safe(self.factory.format.texts.error(error))])
+            self._outlet.finish(text, self._outlet.lose)
+
+    def readConnectionLost(self) -> None:
+        """The client will send no more, but may still read (`echo /who | nc -N …`)."""
+        if self._session is not None:
+            self._session.quit()
+
+    def writeConnectionLost(self) -> None:
+        """Never called: this side does not close half."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_ping()
         self._outlet.stop()
-        if self._conversation is not None:
-            self._conversation.stop()
-            self._conversation = None
-
-    def _error(self, error: CommandError) -> bytes:
-        return crlf(["! " + safe(self.factory.format.texts.error(error))])
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
 
     def _on_close(self, disconnect: Disconnect) -> None:
         farewell = b"" if disconnect is CLOSED else crlf(["! " + self.factory.format.texts.disconnect(disconnect)])
@@ -79,171 +95,199 @@ class ChatProtocol(LineReceiver):
     # Reading.
 
     def pause_reading(self) -> None:
-        transport: Any = self.transport
-        transport.pauseProducing()
+        self.pauseProducing()  # type: ignore[no-untyped-call]
 
     def resume_reading(self) -> None:
-        transport: Any = self.transport
-        transport.resumeProducing()
-        self._look_for_pings()
+        self.resumeProducing()  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
-        """Split what came at once: LineReceiver slices the rest of its buffer anew for every line."""
+        """Take the lines of a segment together where no program wants them one by one.
+
+        `LineReceiver.dataReceived` slices the rest of its buffer anew for every line.
+        """
         self._stop_ping()
         if self._outlet.closing:
             return
-        end = data.rfind(b"\n")
-        if self.gate is not None:
-            # Two bytes tell TLS, a line that is whole or too long tells the rest; between them there is nothing to ask.
-            before = len(self._partial)
-            asks = end >= 0 or before < 2 or before + len(data) > self.factory.hub.settings.max_message
-            if asks and not self.gate(self, bytes(self._partial) + data):
+        before = len(self._partial)
+        self._partial += data
+        if self._busyReceiving:  # a program calls it from within, by setLineMode
+            return
+        if self.table is not None and self.line_mode:
+            kind = self.table.detect(self._partial, before)
+            if kind is Kind.CHAT:
+                self.table = None
+            elif kind is not Kind.UNDECIDED:
+                self._hand_on(kind, self.table)
                 return
-        if end < 0:
-            self._hold(data)
-        else:
-            lines = (bytes(self._partial) + data[:end] if self._partial else data[:end]).split(b"\n")
-            self._partial.clear()
-            if self._skipping:
-                self._skipping = False
-                del lines[0]
-            if lines:
-                self._feed(lines)
-            self._hold(data[end + 1 :])
+        self._busyReceiving = True
+        try:
+            self._receive()
+        finally:
+            self._busyReceiving = False
         self._look_for_pings()
 
-    def _feed(self, lines: list[bytes]) -> None:
-        if self._conversation is not None:
-            self._conversation.feed([line[:-1] if line.endswith(b"\r") else line for line in lines])
+    def _receive(self) -> None:
+        """Take what the buffer holds, as far as that may be."""
+        transport: Any = self.transport
+        while self._partial and not (self.paused or self._outlet.closing or transport.disconnecting):
+            if not self.line_mode:
+                self.rawDataReceived(self.clearLineBuffer())  # type: ignore[no-untyped-call]
+                continue
+            end_of_line = b"\n" if self.delimiter is _LF_OR_CRLF else self.delimiter
+            if self._skipping:
+                end = self._partial.find(end_of_line)
+                if end < 0:
+                    # The end may have come in part.
+                    del self._partial[: max(0, len(self._partial) - len(end_of_line) + 1)]
+                    return
+                del self._partial[: end + len(end_of_line)]
+                self._skipping = False
+            elif self._is_own("lineReceived") and self._is_own("lineLengthExceeded"):
+                end = self._partial.rfind(end_of_line)
+                if end >= 0:
+                    lines = bytes(self._partial[:end]).split(end_of_line)
+                    del self._partial[: end + len(end_of_line)]
+                    if end_of_line is not self.delimiter:
+                        lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+                    self._feed(lines)
+                if not self._is_too_long():
+                    return
+            elif not self._receive_line(end_of_line):
+                return
 
-    def _hold(self, data: bytes) -> None:
-        """Keep the start of a line; of one that is too long only that it is."""
-        if self._skipping:
-            return
-        self._partial += data
-        # One more for a CR before the end that is yet to come.
-        if len(self._partial) > self.factory.hub.settings.max_message + 1:
+    def _receive_line(self, end_of_line: bytes) -> bool:
+        """Take one line; False if nothing can be taken."""
+        end = self._partial.find(end_of_line)
+        if end < 0:
+            return self._is_too_long()
+        line = bytes(self._partial[:end])
+        if end_of_line is not self.delimiter and line.endswith(b"\r"):
+            line = line[:-1]
+        if len(line) > self.MAX_LENGTH and not self._is_own("lineLengthExceeded"):
+            self.lineLengthExceeded(self.clearLineBuffer())
+            return True
+        del self._partial[: end + len(end_of_line)]
+        if len(line) > self.MAX_LENGTH:
+            self.lineLengthExceeded(line)
+        else:
+            self.lineReceived(line)
+        return True
+
+    def _is_too_long(self) -> bool:
+        """Whether the start of a line is too long already. It is not kept."""
+        if len(self._partial) < self.MAX_LENGTH + len(self.delimiter):
+            return False
+        if self._is_own("lineLengthExceeded"):
             self._skipping = True
-            self._feed([bytes(self._partial)])
-            self._partial.clear()
+            self.lineLengthExceeded(bytes(self._partial))
+        else:
+            self.lineLengthExceeded(self.clearLineBuffer())
+        return True
 
-    def readConnectionLost(self) -> None:
-        """The client will say no more, but may still read (`echo /who | nc -N …`)."""
-        if self._conversation is not None:
-            self._conversation.quit()
+    def _is_own(self, name: str) -> bool:
+        """Whether a method is this class's: no program has overridden it."""
+        return getattr(getattr(self, name), "__func__", None) is getattr(ChatProtocol, name)
 
-    def writeConnectionLost(self) -> None:
-        """Never: this side does not close half."""
+    def _feed(self, lines: list[bytes]) -> None:
+        self.table = None
+        if self._session is not None:
+            self._session.max_line = self.MAX_LENGTH
+            self._session.feed(lines)
 
-    # `ping` without a line end, from the smallest of programs.
+    def lineReceived(self, line: bytes) -> None:
+        """Execute a line, which came without its end."""
+        self._feed([line])
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is longer than `MAX_LENGTH`; this may be its start only."""
+        self._feed([line])
+
+    def clearLineBuffer(self) -> bytes:
+        """What came and is no whole line yet; it is forgotten."""
+        data = bytes(self._partial)
+        self._partial.clear()
+        return data
+
+    # Writing.
+
+    def sendLine(self, line: bytes) -> None:
+        """Send a line to this client, and the delimiter after it."""
+        self._outlet.write(line + self.delimiter)
+
+    # `ping` without a line end: small programs send it, and wait for any answer before they go on.
 
     def _look_for_pings(self) -> None:
-        conversation = self._conversation
-        if conversation is not None and not conversation.held_back and PINGS.fullmatch(self._partial):
-            self._stop_ping()
+        if (
+            PINGS.fullmatch(self._partial)
+            and self.delimiter is _LF_OR_CRLF
+            and not self.paused
+            and self._is_own("lineReceived")
+        ):
             self._ping = self.factory.hub.clock.callLater(PING_PAUSE, self._on_ping_pause)
 
     def _on_ping_pause(self) -> None:
         self._ping = None
-        pings = bytes(self._partial)
-        self._partial.clear()
-        self.answer_pings(pings)
+        self.answer_pings(self.clearLineBuffer())
 
     def answer_pings(self, pings: bytes) -> None:
-        """Answer each `ping` of some that came without a line end; they announce nobody."""
-        if self._conversation is not None:
-            self._conversation.feed([b"ping"] * (len(pings) // 4), announce=False)
+        """Answer each `ping` of some that came without a line end. They do not announce the client."""
+        if self._session is not None:
+            self._session.feed([b"ping"] * (len(pings) // 4), announce=False)
 
     def _stop_ping(self) -> None:
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
 
-    # Another protocol after all: what the shared port does with a silent listener.
+    # Another protocol after all.
 
-    @property
-    def untouched(self) -> bool:
-        """Whether nothing was written to the connection yet."""
-        return not self._outlet.sent_at
-
-    def refuse(self, why: str) -> None:
-        """Close the connection at once; the log says why."""
-        transport: Any = self.transport
-        log.info("connection from %s closed: %s", transport.getPeer(), why)
-        transport.abortConnection()
-
-    def detach(self) -> None:
-        """Let go of the connection, for another protocol to take."""
-        self._stop_ping()
+    def _hand_on(self, kind: Kind, table: PortTable) -> None:
+        """The first bytes show that this is no chat client: another protocol takes the connection, or it is closed."""
+        written, data = bool(self._outlet.sent_at), self.clearLineBuffer()
         self._outlet.detach()
-        if self._conversation is not None:
-            self._conversation.stop()
-            self._conversation = None
-
-
-if TYPE_CHECKING:
-    _Factory = ServerFactory["ChatProtocol"]
-else:  # Twisted before 26 has no type parameter at run time
-    _Factory = ServerFactory
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
+        table.pass_on(kind, self.transport, data, written)
 
 
 @implementer(IProtocolNegotiationFactory)
-class ChatFactory(_Factory):
-    """Chat lines for `hub`'s clients; a client is announced when it connects.
+class ChatLinesFactory(AnyServerFactory):
+    """Chat lines for `hub`'s clients.
 
-    Embed it by listening with it on any stream endpoint. A connection whose first line is an HTTP
-    request, TLS or HTTP/2 is closed and logged: a browser made to POST here publishes nothing.
+    `centrifugo` makes the protocol of a connection whose first line asks for Centrifugo's; without it such a
+    connection is closed.
     """
 
+    protocol: Any = ChatProtocol
     noisy = False
 
-    def __init__(self, hub: Hub, structured: Callable[[Hub], Any] | None = None) -> None:
+    def __init__(self, hub: Hub, centrifugo: Builder | None = None) -> None:
         self.hub = hub
-        self._structured = structured
         self.format = ChatFormat(CATALOGUES[hub.settings.locale], crlf)
+        #: what a connection may become by its first bytes
+        self.builders: dict[Kind, Builder] = {} if centrifugo is None else {Kind.CENTRIFUGO: centrifugo}
+        self._table = PortTable(hub, self.builders, "on a port for chat lines")
 
     def buildProtocol(self, addr: IAddress | None) -> ChatProtocol | None:
-        if self.hub.full:
-            log.info("connection from %s closed: too many connections", addr)
-            return None
-        return self.build(_allow_lines_only, announce=True)
+        """For a port of chat lines alone: the client is announced when it connects."""
+        return None if is_full(self.hub, addr) else self._build(self._table, announced_at_once=True)
 
-    def to_structured(self, transport: Any, data: bytes) -> None:
-        """Let the structured protocol have a connection that asked for it by its first line."""
-        if self._structured is None:
-            # Only here, and only by name: a protocol does not know another.
-            from longconn.protocols.compose import structured_lines
+    def build_decided(self, addr: IAddress | None) -> ChatProtocol:
+        """For a connection whose first line has come, and is chat."""
+        return self._build(None, announced_at_once=False)
 
-            self._structured = structured_lines
-        protocol = self._structured(self.hub)
-        hand_over(transport, protocol)
-        protocol.dataReceived(data)
+    def build_listener(self, table: PortTable) -> ChatProtocol:
+        """For a connection that hears the chat, and is asked of `table` when its first bytes come."""
+        return self._build(table, announced_at_once=False)
+
+    def _build(self, table: PortTable | None, announced_at_once: bool) -> ChatProtocol:
+        protocol: ChatProtocol = self.protocol()
+        protocol.factory = self
+        protocol.table = table
+        protocol.announced_at_once = announced_at_once
+        return protocol
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS with ALPN (RFC 7301): there is no name for chat lines, and without one the handshake fails."""
         return HTTP1_ALPN
-
-    def build(self, gate: Callable[[ChatProtocol, bytes], bool] | None, announce: bool) -> ChatProtocol:
-        """A protocol for one connection: `announce` tells others of it at once, not by its first line."""
-        protocol = ChatProtocol(gate, announce)
-        protocol.factory = self
-        return protocol
-
-
-def _allow_lines_only(protocol: ChatProtocol, data: bytes) -> bool:
-    """The gate of a port for chat lines alone."""
-    kind = detect(data, protocol.factory.hub.settings.max_message)
-    if kind is Kind.CHAT:
-        protocol.gate = None
-    elif kind is Kind.STRUCTURED:
-        transport = protocol.transport
-        if protocol.untouched:
-            protocol.detach()
-            protocol.factory.to_structured(transport, data)
-        else:
-            protocol.refuse(f"{kind.value} on a connection that was written to")
-        return False
-    elif kind is not Kind.UNDECIDED:
-        protocol.refuse(f"{kind.value} on a port for chat lines")
-        return False
-    return True

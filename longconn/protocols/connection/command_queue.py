@@ -1,118 +1,135 @@
-"""What a client sends, acted on in its order and within its rates."""
+"""The commands that a client sends, executed in their order and within its rates."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from longconn.core.hub import Hub
-from longconn.core.timers import Bucket, Call
+from longconn.core.settings import Settings
+from longconn.core.timers import Bucket, Call, Clock
 
 _T = TypeVar("_T")
 
-#: Things that a command may look at for the cost of one: what takes about as long as a short command.
+#: Items that a command may look at for the price of one command: they take about as long as a short command.
 _LOOKED_AT = 100
-#: A wait that ends when somebody calls `go_on_soon`, not by a timer.
+#: A wait that ends when `go_on` is called, and not by a timer.
 UNTIL_TOLD = -1.0
 
 
 class Reader(Protocol):
-    """What an intake may ask of the side that reads: to stop, and to go on."""
+    """The side of a connection that reads."""
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        """Read nothing more for now."""
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        """Read again."""
 
 
 class CommandQueue(Generic[_T]):
-    """Items that may not be acted on yet wait, and with them all behind them; meanwhile nothing is read.
+    """Executes commands one after the other. While one of them must wait, so do all behind it, and nothing is read.
 
-    So what waits is never more than what one read brought. Subclasses say in `act` what an
-    item does, or the seconds for which it must wait.
+    So the queue never holds more than one read brought. `execute` executes a command and returns 0, or returns the
+    seconds for which the command must wait and is then tried again (`UNTIL_TOLD`: until `go_on`). After `close`
+    no command is executed.
     """
 
-    __slots__ = ("_commands", "_reader", "_resume", "_waiting", "hub")
+    __slots__ = ("_clock", "_delayed", "_execute", "_rate", "_reader", "_settings", "_waiting", "closed")
 
-    def __init__(self, hub: Hub, reader: Reader) -> None:
-        self.hub = hub
+    def __init__(self, clock: Clock, settings: Settings, reader: Reader, execute: Callable[[_T], float]) -> None:
+        self._clock = clock
+        self._settings = settings
         self._reader = reader
-        #: items that may not be acted on yet; None while there are none
+        self._execute: Callable[[_T], float] = execute
+        #: commands that must wait; None while there are none
         self._waiting: deque[_T] | None = None
-        self._resume: Call | None = None
-        # Made by the first command: most clients send none.
-        self._commands: Bucket | None = None
+        self._delayed: Call | None = None
+        # The rate of commands. The first command makes it, since most clients send none.
+        self._rate: Bucket | None = None
+        self.closed = False
 
     @property
     def held_back(self) -> bool:
-        """Whether items wait, and nothing more is read."""
+        """Whether commands wait, and nothing is read."""
         return self._waiting is not None
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is to be acted on any more."""
-        raise NotImplementedError
+    def waiting(self) -> tuple[_T, ...]:
+        """The commands that wait."""
+        return tuple(self._waiting or ())
 
-    def act(self, item: _T) -> float:
-        """Do what an item says and return 0; or return the seconds for which it must wait."""
-        raise NotImplementedError
-
-    def take(self, items: list[_T]) -> None:
-        """Act on what came in, as far as that may be."""
+    def feed(self, commands: list[_T]) -> None:
+        """Execute commands that came in, as far as they need not wait."""
         if self._waiting is not None:
-            self._waiting.extend(items)
+            self._waiting.extend(commands)
             return
-        for index, item in enumerate(items):
-            if self.over:
+        execute = self._execute
+        for index, command in enumerate(commands):
+            if self.closed:
                 return
-            wait = self.act(item)
+            wait = execute(command)
             if wait:
-                self._waiting = deque(items[index:])
+                self._waiting = deque(commands[index:])
                 self._reader.pause_reading()
-                self._go_on_in(wait)
+                self._try_again_in(wait)
                 return
 
     def command_wait(self) -> float:
-        """Count a command, at a rate of its own that is as large as that of publishing: 0, or seconds to wait."""
-        settings = self.hub.settings
-        now = self.hub.clock.seconds()
-        if self._commands is None:
-            self._commands = Bucket(settings.publish_rate, settings.publish_burst, now)
-        wait = self._commands.wait(now)
+        """Count a command against the client's rate of commands, and return 0; or the seconds until it is allowed.
+
+        That rate is apart from the rate of publications, and as large.
+        """
+        now = self._clock.seconds()
+        if self._rate is None:
+            self._rate = Bucket(self._settings.publish_rate, self._settings.publish_burst, now)
+        wait = self._rate.wait(now)
         if not wait:
-            self._commands.spend(1)
+            self._rate.spend(1)
         return wait
 
     def charge(self, looked_at: int) -> None:
-        """Count a command for more than one, if it looked at very many things to be answered."""
-        if self._commands is not None:
-            self._commands.spend(looked_at / _LOOKED_AT)
+        """Count a command as several, because it looked at this many items to be answered."""
+        if self._rate is not None:
+            self._rate.spend(looked_at / _LOOKED_AT)
 
-    def go_on_soon(self) -> None:
-        """What was waited for has happened."""
-        if self._waiting is not None and self._resume is None:
-            # Not from within the item that asked for it, which may still be at the head of those that wait.
-            self._go_on_in(0)
+    def go_on(self) -> None:
+        """Try the first waiting command again, in another turn of the reactor."""
+        if self._waiting is not None and self._delayed is None:
+            # Not within this call: it may come from the command that is still the first of those that wait.
+            self._try_again_in(0)
 
-    def forget(self) -> None:
-        """Drop what waits: the connection is lost."""
+    def close(self) -> None:
+        """Execute nothing more."""
+        self.closed = True
+
+    def stop(self) -> None:
+        """The connection is lost: forget what waits, and the reader, so that no reference cycle keeps it in memory."""
+        self.closed = True
+        self._execute = _nothing
         self._waiting = None
-        if self._resume is not None:
-            self._resume.cancel()
-            self._resume = None
+        if self._delayed is not None:
+            self._delayed.cancel()
+            self._delayed = None
 
-    def _go_on_in(self, wait: float) -> None:
+    def _try_again_in(self, wait: float) -> None:
         if wait != UNTIL_TOLD:
-            self._resume = self.hub.clock.callLater(wait, self._go_on)
+            self._delayed = self._clock.callLater(wait, self._try_again)
 
-    def _go_on(self) -> None:
-        self._resume = None
-        while self._waiting and not self.over:
-            wait = self.act(self._waiting[0])
+    def _try_again(self) -> None:
+        self._delayed = None
+        while self._waiting and not self.closed:
+            wait = self._execute(self._waiting[0])
             if wait:
-                self._go_on_in(wait)
+                self._try_again_in(wait)
                 return
             if self._waiting:
                 self._waiting.popleft()
         if self._waiting is not None:
             self._waiting = None
             self._reader.resume_reading()
+
+
+def _nothing(command: object) -> float:
+    """Execute no command: the connection is lost."""
+    return 0.0

@@ -1,4 +1,4 @@
-"""Passing a connection on from one protocol to another."""
+"""A connection that passes from one protocol to another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.protocols.policies import ProtocolWrapper
 
-#: What a TLS client that asks by ALPN gets. A factory that offers nothing has Twisted fail the handshake.
+#: The protocols offered to a TLS client that asks by ALPN. Twisted fails its handshake if there are none.
 HTTP1_ALPN = [b"http/1.1"]
 
 

@@ -1,4 +1,4 @@
-"""How the far end of a connection is called."""
+"""The address of a peer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ def address_of(host: str, port: int) -> str:
 
 
 def peer_of(transport: Any, numbers: Iterator[int]) -> tuple[str, str]:
-    """The host that limits are counted by, and the address that the peer is called by.
+    """The host that limits are counted by, and the address of the peer.
 
-    They are `("192.0.2.1", "192.0.2.1:50000")`, or for IPv6 `("::1", "[::1]:50000")`.
-    What comes through a UNIX socket has no host (an empty string) and is called `unix:N`
-    with the next of `numbers`: ask once for a connection. So is every other
-    kind of peer, but under the name of its kind. `transport` is whatever has `getPeer`.
+    They are `("192.0.2.1", "192.0.2.1:50000")`, or for IPv6 `("::1", "[::1]:50000")`. The peer of a UNIX socket
+    has no host (an empty string), and its address is `unix:N` with the next of `numbers`. The address of any
+    other kind of peer is `other:N`. Call this once for a connection. `transport` is anything that has `getPeer`.
     """
     peer = transport.getPeer()
     if isinstance(peer, IPv4Address | IPv6Address):

@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub, log
-from longconn.protocols.connection.outlet import Outlet
 from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.h2_adapter import describe_error, server_h2
 from longconn.protocols.grpc.limits import FrameLimits
@@ -89,7 +89,7 @@ class GrpcConnection(Protocol):
         self._frames = FrameReader(settings.max_head)
         self._limits = FrameLimits(hub.clock.seconds)
         self._h2, greeting = server_h2(settings.max_head)
-        self._outlet = Outlet(hub, transport, self._on_write_timeout)
+        self._outlet = SocketOutlet(hub, transport, self._on_write_timeout)
         self._sender = Sender(self._h2, self._outlet, hub.turn, self._on_overflow)
         self._streams = GrpcStreams(
             hub,

@@ -1,6 +1,6 @@
 """Sends the frames of one connection: the frames of all its streams take turns, within the flow-control windows.
 
-Every byte of a connection goes through its `Sender` and from there to the connection's `Outlet`, which asks for more
+Every byte of a connection goes through its `Sender` and from there to the connection's outlet, which asks for more
 as the kernel takes it. What the windows (RFC 9113, section 5.2) or the kernel do not take waits in the streams
 (`longconn.protocols.grpc.stream_outlet`).
 """
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from longconn.core.turn import Turn
-from longconn.protocols.connection.outlet import Outlet
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.grpc.h2_adapter import ServerH2
 from longconn.wire.http2 import DATA, FRAME_HEADER_SIZE, ErrorCode, frame_header
 
@@ -30,7 +30,7 @@ class Sender(Iterator[bytes]):
     `on_overflow` is called when too many bytes wait that are not subject to flow control.
     """
 
-    def __init__(self, h2: ServerH2, outlet: Outlet, turn: Turn, on_overflow: Callable[[], None]) -> None:
+    def __init__(self, h2: ServerH2, outlet: SocketOutlet, turn: Turn, on_overflow: Callable[[], None]) -> None:
         self.h2 = h2
         #: bytes that are collected
         self.size = 0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from longconn.core.disconnects import Disconnect
-from longconn.protocols.connection.outlet import Outlet
+from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.http.errors import Headers, Refused
 from longconn.protocols.http.exchange import Exchange
 
@@ -50,7 +50,7 @@ class OpenResponse:
         #: whether the body is chunked: HTTP/1.0 and HTTP/2 have no chunks
         self.chunked = self._request.clientproto == b"HTTP/1.1"
         transport = self._request.channel.transport or _Shared(self._request)
-        self.outlet = Outlet(exchange.hub, transport, self._close)
+        self.outlet = SocketOutlet(exchange.hub, transport, self._close)
 
     def watch(self) -> None:
         """Notice when the connection ends."""

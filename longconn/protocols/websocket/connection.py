@@ -1,75 +1,100 @@
-"""WebSocket (RFC 6455): chat lines as text frames on `/ws`, and `/echo`.
+"""WebSocket (RFC 6455). What is spoken over it is given to the factory.
 
 Autobahn has the handshake, control frames, fragments and everything unusual. Whole masked text
 frames, which is nearly all that comes, are taken by `longconn.wire.websocket` before it, and what
-is sent goes through an `Outlet`.
+is sent goes through a `SocketOutlet`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from longconn.core.disconnects import CONNECTION_LIMIT, IDLE, NO_PONG, Disconnect
+from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, Disconnect
 from longconn.core.errors import NAME_TAKEN, PERMISSION_DENIED, UNKNOWN_CHANNEL, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action
-from longconn.protocols.centrifugo.session import Session
-from longconn.protocols.chat.session import Conversation
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.outlet import Outlet
-from longconn.protocols.connection.peer import is_local, peer_of
-from longconn.protocols.websocket.spoken import Chat, Echo, Structured
-from longconn.wire.centrifugo import Frame, text_frame
-from longconn.wire.chat import ChatFormat, safe
-from longconn.wire.chat_texts import CATALOGUES
+from longconn.protocols.connection.peer import is_local
+from longconn.protocols.connection.set_up import PausableReading, set_up
+from longconn.protocols.connection.socket_outlet import SocketOutlet
+from longconn.wire.chat import safe
 from longconn.wire.origin import Caller, Rules
-from longconn.wire.websocket import PING, close_code, take_texts, text_frames
+from longconn.wire.websocket import PING, take_texts
 
+#: The close code for messages of a kind that is not understood (RFC 6455, section 7.4.1).
+UNSUPPORTED_DATA = 1003
 #: The statuses of handshakes that are refused; 400 where none stands here.
 _STATUSES = {NAME_TAKEN: 409, PERMISSION_DENIED: 403, UNKNOWN_CHANNEL: 404}
 _HEAD_TOO_LARGE = 431  # RFC 6585, section 5
 #: Characters of the reason for which a handshake is refused.
 _LONGEST_REASON = 200
-#: What Autobahn keeps of the handshake, KiBs that nobody reads once the connection is open.
+#: What Autobahn keeps of the handshake: KiBs that nothing reads once the connection is open.
 _HANDSHAKE_ONLY = (
     "http_request_data", "http_status_line", "http_headers", "http_request_uri", "http_request_path",
     "http_request_params", "http_request_host", "websocket_extensions", "_transport_details",
 )  # fmt: skip
 
 
-class LiveWebSocket(WebSocketServerProtocol):
-    """One WebSocket connection, for chat or for echo."""
+class Spoken(Protocol):
+    """What is spoken over one open WebSocket: echo, chat lines, Centrifugo's protocol."""
 
-    factory: WebSocketFactory
-    outlet: Outlet | None = None
-    session: Chat | Echo | Structured | None = None
-    #: for the structured protocol
-    frame: Frame = staticmethod(text_frame)
-    protocol = "websocket"
-    #: how to begin when the handshake is done
+    #: whether the client is sent pings of WebSocket, and closed if it does not answer
+    pinged: bool
+
+    @property
+    def held_back(self) -> bool:
+        """Whether nothing is read, because messages wait for the client's rate."""
+
+    def receive(self, payloads: list[bytes], binary: bool) -> None:
+        """Messages that came in; text is valid UTF-8."""
+
+    def close_code(self, disconnect: Disconnect) -> int:
+        """The close code for a reason."""
+
+    def stop(self) -> None:
+        """The connection is lost."""
+
+
+class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ignore[misc]
+    """One WebSocket connection.
+
+    `hub` is there from the start; `outlet`, `host` and `address` once the handshake is done.
+    """
+
+    factory: WebSocketServer
+    hub: Hub
+    outlet: SocketOutlet
+    host: str
+    address: str
+    #: what the client asked for in the handshake
     mode = "chat"
     channel: str | None = None
     name: str | None = None
     #: whether the resource that handed the connection over has checked the request
     admitted = False
-    #: the wheel's; and the last byte that came in
-    due = 0
+    #: when something last came in
     heard = 0.0
+    #: the wheel's
+    due = 0
+    _spoken: Spoken | None = None
+    _is_open = False
+    #: whether a ping was sent and nothing has come since
     _pinged = False
 
     # The handshake.
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        hub = self.factory.hub
+        self.hub = hub = self.factory.hub
         if not self.admitted and hub.settings.handshake_timeout:
             # Autobahn's own timer is the global reactor's, whatever clock the hub has.
             hub.wheel.set(self, hub.settings.handshake_timeout)
@@ -79,8 +104,8 @@ class LiveWebSocket(WebSocketServerProtocol):
             self.factory.admit(self, request)
 
     def _head_too_large(self, data: bytes) -> bool:
-        """Whether the handshake is over its limit with `data`, Autobahn has none; it is refused then."""
-        limit = self.factory.hub.settings.max_head
+        """Whether `data` brings the handshake over the limit, which Autobahn does not have. It is refused then."""
+        limit = self.hub.settings.max_head
         if self.admitted or len(self.data) + len(data) <= limit:
             return False
         if 0 <= (self.data + data[:limit]).find(b"\r\n\r\n") <= limit - 4:
@@ -89,55 +114,38 @@ class LiveWebSocket(WebSocketServerProtocol):
         return True
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        # What the peer sent may be in it, and it goes to the log.
+        # The reason goes to the log, and may contain what the peer sent.
         super().failHandshake(safe(reason)[:_LONGEST_REASON], code, responseHeaders)
 
     def onOpen(self) -> None:
-        hub = self.factory.hub
+        hub = self.hub
         for each in _HANDSHAKE_ONLY:
             if hasattr(self, each):
                 setattr(self, each, None)
-        transport: Any = self.transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpKeepAlive(True)
         self.heard = hub.clock.seconds()
-        self.outlet = Outlet(hub, transport, self._on_close)
-        host, address = peer_of(transport, hub.numbers)
+        self.outlet, self.host, self.address = set_up(hub, self.transport, self._on_close)
+        self._is_open = True
+        hub.wheel.clear(self)
         try:
-            if self.mode == "echo":
-                client = hub.connect(self.outlet, "echo", host, address)
-                self.outlet.client = client
-                self.session = Echo(client, self.outlet, self)
-            elif self.mode == "structured":
-                # A command is refused by its own reply; so there must be room for what is around the data.
-                self.maxFramePayloadSize = self.maxMessagePayloadSize = 2 * hub.settings.max_message
-                self.session = Structured(Session(hub, self.outlet, self, host, address), self)
-            else:
-                client = hub.connect(self.outlet, "websocket", host, address, self.name)
-                conversation = Conversation(hub, client, self.outlet, self.factory.format, self)
-                self.session = Chat(conversation, self)
-                conversation.enter(self.channel or hub.settings.default_channel, announce=True)
+            self._spoken = self.factory.spoken[self.mode](self)
         except CommandError as error:
             self.sendCloseFrame(CONNECTION_LIMIT.code, str(error).encode()[:123])
-        if self.mode != "structured":  # it has pings of its own
-            self._look_later()
+        else:
+            if self._spoken.pinged:
+                self._wait_to_ping()
+
+    def limit_messages(self, size: int) -> None:
+        """Let messages have `size` bytes, in place of the factory's limit."""
+        self.maxFramePayloadSize = self.maxMessagePayloadSize = size
 
     # Reading.
-
-    def pause_reading(self) -> None:
-        transport: Any = self.transport
-        transport.pauseProducing()
-
-    def resume_reading(self) -> None:
-        transport: Any = self.transport
-        transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
         if self.state == self.STATE_CONNECTING and self._head_too_large(data):
             return
         # Autobahn's parser is between two messages, and has nothing left over.
         if self.state == self.STATE_OPEN and not self.data and self.current_frame is None and not self.inside_message:
-            self.heard = self.factory.hub.wheel.now
+            self.heard = self.hub.wheel.now
             self._pinged = False
             texts, end = take_texts(data, self.maxMessagePayloadSize)
             if texts:
@@ -147,116 +155,105 @@ class LiveWebSocket(WebSocketServerProtocol):
                 except UnicodeDecodeError:
                     self._invalid_payload("text that is not UTF-8")
                     return
-                if self.session is not None:
-                    self.session.receive(texts)
+                if self._spoken is not None:
+                    self._spoken.receive(texts, False)
                 if end == len(data):
                     return
                 data = data[end:]
         self._dataReceived(data)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.heard = self.factory.hub.wheel.now
+        self.heard = self.hub.wheel.now
         self._pinged = False
-        if self.session is not None and self.state == self.STATE_OPEN:
-            self.session.receive([payload], isBinary)
+        if self._spoken is not None and self.state == self.STATE_OPEN:
+            self._spoken.receive([payload], isBinary)
 
     def onPong(self, payload: bytes) -> None:
         self._pinged = False
 
-    # Writing, all by the outlet, so that nothing lands in the middle of what waits there.
+    # Writing: everything goes through the outlet, so that nothing lands in the middle of what waits there.
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        if self.outlet is None:
-            transport: Any = self.transport
-            transport.write(data)
+        if not self._is_open:
+            self.transport.write(data)
         elif self.outlet.closing:
             self.outlet.finish(data)
         else:
             self.outlet.write(data)
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        if self.outlet is not None:
+        if self._is_open:
             # The last frame: it goes after what waits, and then the peer has some seconds to answer.
             self.outlet.closing = True
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
     def _on_close(self, disconnect: Disconnect) -> None:
-        """The hub's side closes."""
-        code = disconnect.code if self.mode == "structured" else close_code(disconnect)
+        """For the outlet: the server closes the connection."""
+        code = disconnect.code if self._spoken is None else self._spoken.close_code(disconnect)
         self.sendCloseFrame(code, disconnect.text.encode())
 
     def unregisterProducer(self) -> None:
-        """Autobahn would, before it drops the connection: the outlet does when all is out."""
-        if self.outlet is None:
+        """Autobahn calls this before it drops the connection. The outlet does it when all is out."""
+        if not self._is_open:
             super().unregisterProducer()
 
     def _closeConnection(self, abort: bool = False) -> None:
-        if self.outlet is None:
+        if not self._is_open:
             super()._closeConnection(abort)
         else:
             self.outlet.finish(b"", self.outlet.lose)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.hub.wheel.clear(self)
-        if self.outlet is not None:
+        self.hub.wheel.clear(self)
+        if self._is_open:
             self.outlet.stop()
-        if self.session is not None:
-            self.session.stop()
-            self.session = None
+        if self._spoken is not None:
+            self._spoken.stop()
+            self._spoken = None
         super().connectionLost(reason)
 
     # Pings.
 
     def on_due(self, now: float) -> None:
-        if self.outlet is None:
-            # The handshake took too long.
-            transport: Any = self.transport
-            transport.abortConnection()
+        """For the wheel: the handshake took too long, or a ping is due, or the answer to one."""
+        if not self._is_open:
+            self.transport.abortConnection()
             return
-        settings = self.factory.hub.settings
-        if self.outlet.closing or self.session is None:
+        if self.outlet.closing or self._spoken is None:
             return
-        patient = self.session.held_back or self.outlet.queued
+        settings = self.hub.settings
+        patient = self._spoken.held_back or self.outlet.queued
         if self._pinged and not patient and settings.pong_timeout:
             self.outlet.close(NO_PONG)
-            return
-        if self.mode == "echo" and settings.idle_timeout and now - self.heard >= settings.idle_timeout:
-            self.outlet.close(IDLE)
             return
         if not patient and settings.ping_interval:
             self._pinged = True
             self.outlet.write(PING)
-        self._look_later()
+        self._wait_to_ping()
 
-    def _look_later(self) -> None:
-        """Be due when the next ping is, or the answer to the last, or when echo was idle for too long."""
-        hub = self.factory.hub
-        settings = hub.settings
-        delay = settings.pong_timeout if self._pinged else 0.0
-        delay = delay or settings.ping_interval
-        if self.mode == "echo" and not delay:
-            delay = settings.idle_timeout
+    def _wait_to_ping(self) -> None:
+        settings = self.hub.settings
+        delay = (settings.pong_timeout if self._pinged else 0) or settings.ping_interval
         if delay:
-            hub.wheel.set(self, delay)
-        else:
-            hub.wheel.clear(self)
+            self.hub.wheel.set(self, delay)
 
 
 @implementer(IProtocolNegotiationFactory)
-class WebSocketFactory(WebSocketServerFactory):
-    """Chat lines and echo over WebSocket for `hub`'s clients.
+class WebSocketServer(WebSocketServerFactory):
+    """WebSocket for `hub`'s clients.
 
-    Listen with it on an endpoint of its own: a path that ends in `/echo` or `/websocket` echoes, any
-    other is chat, `?channel=` and `?name=` as on `/ws`. A `LiveResource` hands it connections of a site.
+    `spoken` has for each mode what begins it on an open WebSocket; that may raise CommandError, and the client is
+    closed then. On an endpoint of its own, a path that ends in `/echo` or `/websocket` has the mode `echo`,
+    any other `chat`. `take_over` gives the mode for connections of a site.
     """
 
-    protocol: Any = LiveWebSocket
+    protocol: Any = WebSocketConnection
     noisy = False
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, spoken: Mapping[str, Callable[[WebSocketConnection], Spoken]]) -> None:
         super().__init__(reactor=hub.clock, server="longconn")  # type: ignore[no-untyped-call]
         self.hub = hub
-        self.format = ChatFormat(CATALOGUES[hub.settings.locale], text_frames)
+        self.spoken = spoken
         self._rules = Rules(hub.settings)
         limit = hub.settings.max_message
         self.setProtocolOptions(  # type: ignore[no-untyped-call]
@@ -279,7 +276,7 @@ class WebSocketFactory(WebSocketServerFactory):
         """For TLS with ALPN (RFC 7301)."""
         return HTTP1_ALPN
 
-    def admit(self, protocol: LiveWebSocket, request: ConnectionRequest) -> None:
+    def admit(self, protocol: WebSocketConnection, request: ConnectionRequest) -> None:
         """Check a handshake that came to the factory's own port. Raises ConnectionDeny."""
         transport: Any = protocol.transport
         headers = request.headers
@@ -316,7 +313,7 @@ class WebSocketFactory(WebSocketServerFactory):
         if leave is not None:
             leave()
         transport.unregisterProducer()
-        protocol: LiveWebSocket = self.protocol()
+        protocol: WebSocketConnection = self.protocol()
         protocol.factory = self
         protocol.mode, protocol.channel, protocol.name = mode, channel, name
         protocol.admitted = True

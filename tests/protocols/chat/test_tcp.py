@@ -1,4 +1,4 @@
-"""Chat lines over TCP: what the bytes of a line may look like, and the smallest of programs."""
+"""Chat lines over TCP: the bytes of a line, its limits, and `ping` without a line end."""
 
 import logging
 from typing import Any
@@ -25,7 +25,7 @@ class Case(SynchronousTestCase):
         return client
 
     def send(self, client: LineClient, data: bytes) -> list[str]:
-        """Send bytes; the lines that came for them."""
+        """Send bytes; return the lines that came back."""
         client.connection.send(data)
         return client.read()
 
@@ -45,7 +45,7 @@ class LineTests(Case):
             client.connection.send(bytes([each]))
         self.assertEqual(client.read(), [f"{client.address}: héllo 房间"])
 
-    def test_a_joiner_is_sent_nothing_of_its_own_accord(self) -> None:
+    def test_a_joiner_is_sent_nothing_unasked(self) -> None:
         first = self.client()
         first.say("before")
         second = self.client()
@@ -69,7 +69,7 @@ class LineTests(Case):
         self.assertEqual(client.lines, [f"{client.address}: last words", f"* 1 in lobby: {client.address}"])
         self.assertTrue(client.closed)
 
-    def test_so_does_who_leaves(self) -> None:
+    def test_a_client_that_leaves_reads_its_own_last_words_and_answers(self) -> None:
         for last in ("", "/quit"):
             witness, client = self.client(), self.client()
             witness.read()
@@ -99,7 +99,7 @@ class LineTests(Case):
         self.assertEqual(first.read(), [f"{name}进入房间", f"{name}说:大家好", f"{name}离开了房间"])
         self.assertEqual(self.send(first, b"/foo\n"), ["! 未知命令 /foo;/help 列出所有命令"])
 
-    def test_what_is_said_is_logged_at_debug_only(self) -> None:
+    def test_lines_are_logged_at_debug_only(self) -> None:
         with self.assertLogs("longconn", logging.INFO) as logs:
             client = self.client()
             client.say("a secret")
@@ -148,7 +148,7 @@ class LimitTests(Case):
                 each.say(f"/join {number}")
             self.server.advance(2)
 
-    def test_history_that_is_not_read_is_not_told_again(self) -> None:
+    def test_history_is_sent_again_only_when_the_last_answer_was_read(self) -> None:
         client = self.client(window=1_000)
         talker = self.client()
         talker.say(*(f"{number:03}" + "x" * 500 for number in range(100)))
@@ -159,7 +159,7 @@ class LimitTests(Case):
             client.say("/history 100")
             self.server.advance(0.02)
         outlet: Any = client.connection.transport.protocol._outlet
-        self.assertLessEqual(len(outlet._queue), 2)
+        self.assertLessEqual(len(outlet._queue._parts), 2)
         client.say("ping")
         client.connection.start_reading()
         self.server.advance(1)
@@ -178,7 +178,7 @@ class LimitTests(Case):
 class PingTests(Case):
     """`ping` without a line end, from programs that wait for any reply before they go on."""
 
-    def test_it_is_answered_when_nothing_follows(self) -> None:
+    def test_a_ping_is_answered_when_nothing_follows(self) -> None:
         client = self.client()
         for _ in range(3):
             self.assertEqual(self.send(client, b"ping"), [])
@@ -187,14 +187,14 @@ class PingTests(Case):
             self.server.advance(0.02)
             self.assertEqual(client.read(), ["pong"])
 
-    def test_each_of_several_is_answered(self) -> None:
+    def test_each_of_several_pings_is_answered(self) -> None:
         client = self.client()
         client.connection.send(b"pi")
         client.connection.send(b"ngpingping")
         self.server.advance(0.3)
         self.assertEqual(client.read(), ["pong"] * 3)
 
-    def test_while_others_talk(self) -> None:
+    def test_a_ping_is_answered_while_others_talk(self) -> None:
         client, other = self.client(), self.client()
         client.read()
         client.connection.send(b"ping")
@@ -203,7 +203,7 @@ class PingTests(Case):
             self.server.advance(0.1)
         self.assertEqual(sorted(set(client.read())), [f"{other.address}: talk", "pong"])
 
-    def test_what_follows_in_time_makes_a_line_of_it(self) -> None:
+    def test_bytes_that_follow_in_time_belong_to_the_same_line(self) -> None:
         client = self.client()
         client.connection.send(b"ping")
         self.server.advance(0.1)
@@ -223,7 +223,7 @@ class PingTests(Case):
             client.connection.send(b"\n")
             client.read()
 
-    def test_it_has_a_rate(self) -> None:
+    def test_pings_have_a_rate(self) -> None:
         self.serve(publish_rate=10, publish_burst=5)
         client = self.client()
         client.connection.send(b"ping" * 20)
@@ -241,9 +241,9 @@ class PingTests(Case):
 
 
 class OtherProtocolTests(Case):
-    """On a port for chat lines alone nothing else ever reaches the line protocol."""
+    """A port for chat lines alone."""
 
-    def test_what_is_something_else_is_closed_and_logged_and_never_published(self) -> None:
+    def test_any_other_protocol_is_closed_and_logged_and_never_published(self) -> None:
         witness = self.client()
         cases = {
             b"POST /x HTTP/1.1\r\nHost: localhost\r\n\r\nhello\nworld\n": "HTTP/1",

@@ -1,4 +1,4 @@
-"""The shared port: what a connection turns out to be, by its first bytes, whenever they come."""
+"""The shared port: each connection gets the protocol that its first bytes show, whenever they come."""
 
 import logging
 from typing import Any
@@ -57,7 +57,7 @@ class TableTests(Case):
             [each.json()["data"] for each in events.events() if each.event == "message"], ["one", "two", "three"]
         )
 
-    def test_in_pieces_of_a_byte(self) -> None:
+    def test_first_bytes_may_come_one_by_one(self) -> None:
         line, http = self.connect(), self.connect()
         client, answers = LineClient(line), HTTPClient(http)
         answer = answers.expect()
@@ -106,7 +106,7 @@ class TableTests(Case):
         self.assertIn("HTTP/2 on a connection that was written to", str(logs.output))
         self.assertNotIn(b"\4\0\0\0\0\0", bytes(connection.received))
 
-    def test_tls_and_http2_are_closed_and_logged_at_once(self) -> None:
+    def test_tls_and_http2_that_are_not_served_are_closed_and_logged_at_once(self) -> None:
         hub = self.server.hub
         self.port = SharedPortFactory(ChatFactory(hub), LiveSite(hub))
         for data, name in ((b"\x16\x03\x01", "TLS"), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2")):
@@ -119,7 +119,7 @@ class TableTests(Case):
                 self.assertTrue(connection.aborted)
                 self.assertIn(f"{name} is not served here", str(logs.output))
 
-    def test_what_only_starts_like_a_request_is_chat(self) -> None:
+    def test_a_line_that_only_starts_like_a_request_is_chat(self) -> None:
         client = self.witness()
         client.say("GET / HTTP/1.1")  # no first line any more
         other = self.server.line_client(self.port)
@@ -129,7 +129,7 @@ class TableTests(Case):
             [f"{client.address}: GET / HTTP/1.1", f"* {other.address} joined", f"{other.address}: GET me a beer"],
         )
 
-    def test_what_a_browser_is_made_to_post_is_never_published(self) -> None:
+    def test_a_request_that_a_browser_is_made_to_post_is_never_published(self) -> None:
         witness = self.witness()
         for wait in (0, 1):
             connection = self.connect()
@@ -138,7 +138,7 @@ class TableTests(Case):
             self.server.advance(1)
         self.assertEqual(witness.read(), [])
 
-    def test_nor_if_its_request_line_is_longer_than_any_chat_line(self) -> None:
+    def test_a_request_line_longer_than_any_chat_line_is_never_published(self) -> None:
         self.serve(max_message=1_000)
         witness = self.witness()
         data = b"POST /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\nhello\nhello\n"
@@ -154,7 +154,7 @@ class TableTests(Case):
             alone.send(data[start : start + 700])
         self.assertEqual([line for line in witness.read() if "Host" in line or "hello" in line], [])
 
-    def test_a_connection_that_goes_before_it_said_anything_leaves_nothing(self) -> None:
+    def test_a_connection_that_ends_before_it_is_decided_leaves_nothing_behind(self) -> None:
         for data in (b"", b"G", b"ping"):
             connection = self.connect()
             connection.send(data)
@@ -164,7 +164,7 @@ class TableTests(Case):
 
 
 class SilenceTests(Case):
-    def test_a_silent_one_becomes_a_listener_that_nobody_is_told_of(self) -> None:
+    def test_a_silent_client_becomes_a_listener_that_is_not_announced(self) -> None:
         witness = self.witness()
         connection = self.connect()
         self.server.advance(SILENCE - 0.01)
@@ -204,7 +204,7 @@ class SilenceTests(Case):
         self.assertEqual([http.get("/PrintHello").text for _ in range(2)], ["hello word"] * 2)
         self.assertEqual(self.server.hub.clients, {})
 
-    def test_so_is_a_websocket_and_a_stream(self) -> None:
+    def test_a_late_websocket_and_a_late_stream_are_served(self) -> None:
         for make in (
             lambda connection: WebSocketClient(connection, "/ws"),
             lambda connection: HTTPClient(connection).get("/channels/lobby/events"),

@@ -126,7 +126,7 @@ class UpgradeTests(Case):
             connection.send(sent[0] + client_frame(b"early") + client_frame(b"x" * 100_000)[:500])
             self.assertEqual(client.read(), ["early"])
 
-    def test_who_does_not_ask_for_an_upgrade_is_told_to(self) -> None:
+    def test_a_request_without_an_upgrade_is_answered_426(self) -> None:
         answer = self.server.http_client(self.port).get("/ws")
         self.assertEqual((answer.status, answer.headers["upgrade"]), (426, "websocket"))
 
@@ -147,7 +147,7 @@ class UpgradeTests(Case):
 
 
 class ViolationTests(Case):
-    """Each closes that connection with its code, and disturbs nobody."""
+    """Each closes its connection with its code, and no other."""
 
     def check(self, code: int, data: bytes, path: str = "/ws") -> None:
         witness = self.client()
@@ -176,20 +176,20 @@ class ViolationTests(Case):
         self.check(1002, client_frame(b"x" * 126, PING))
         self.check(1002, client_frame(b"x", PING, final=False))
 
-    def test_text_that_is_no_utf8(self) -> None:
+    def test_text_that_is_not_utf8(self) -> None:
         self.check(1007, client_frame(b"a\xff"))
         self.check(1007, client_frame(b"a", final=False) + client_frame(b"\xff", 0))
         self.check(1007, client_frame(b"\xed\xa0\x80"), "/echo")
 
-    def test_text_before_what_is_no_utf8_in_the_same_segment(self) -> None:
+    def test_text_before_text_that_is_not_utf8_in_the_same_segment(self) -> None:
         client = self.client("/echo")
         self.send(client, client_frame(b"good") + client_frame(b"\xff"))
         self.assertEqual(client.close_code, 1007)
 
-    def test_binary_on_a_chat(self) -> None:
+    def test_a_binary_message_to_the_chat(self) -> None:
         self.check(1003, client_frame(b"x", BINARY))
 
-    def test_over_the_size_that_is_allowed(self) -> None:
+    def test_a_message_over_the_limit(self) -> None:
         self.check(1009, client_frame(b"x" * 65_537))
         self.check(1009, b"\x81\xff" + (1 << 40).to_bytes(8) + b"abcd")
         self.check(1009, client_frame(b"x" * 40_000, final=False) + client_frame(b"x" * 40_000, 0))
@@ -198,7 +198,7 @@ class ViolationTests(Case):
         self.check(1002, client_frame(b"\x03", CLOSE))
         self.check(1002, client_frame((1005).to_bytes(2), CLOSE))
 
-    def test_a_client_that_never_answers_a_close_is_let_go(self) -> None:
+    def test_a_client_that_never_answers_a_close_is_aborted(self) -> None:
         client = self.client("/echo")
         client.connection.on_data = lambda data: None
         client.connection.send(client_frame(b"\xff"))
@@ -209,7 +209,7 @@ class ViolationTests(Case):
 
 
 class HeadTests(Case):
-    """On a port of its own the handshake is Autobahn's to read, and ours to bound."""
+    """On a port of its own Autobahn reads the handshake, and the server bounds it."""
 
     def test_a_head_without_an_end_is_refused_and_not_kept(self) -> None:
         connection = self.server.connect(self.own)
@@ -236,7 +236,7 @@ class HeadTests(Case):
             self.assertEqual(client.status, status)
             self.assertEqual(client.messages, ["x" * 60_000] if status == 101 else [])
 
-    def test_what_is_no_handshake_is_answered_and_logged_without_its_controls(self) -> None:
+    def test_bytes_that_are_no_handshake_are_logged_without_control_characters(self) -> None:
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
@@ -251,7 +251,7 @@ class HeadTests(Case):
 
 
 class DeadlineTests(Case):
-    def test_a_handshake_has_its_time(self) -> None:
+    def test_a_handshake_has_a_deadline(self) -> None:
         connection = self.server.connect(self.own)
         connection.send(b"GET /ws HTTP/1.1\r\n")
         self.server.advance(9)
@@ -259,7 +259,7 @@ class DeadlineTests(Case):
         self.server.advance(2)
         self.assertTrue(connection.closed)
 
-    def test_pings_come_in_time_and_what_does_not_answer_goes(self) -> None:
+    def test_pings_come_in_time_and_a_client_that_does_not_answer_is_closed(self) -> None:
         good, dead = self.client(), self.client()
         dead.answers_pings = False
         self.server.advance(24)
@@ -271,14 +271,14 @@ class DeadlineTests(Case):
         self.server.advance(600)
         self.assertFalse(good.closed)
 
-    def test_while_we_do_not_read_its_pong_deadline_stands_still(self) -> None:
+    def test_while_a_client_is_not_read_its_pong_is_not_waited_for(self) -> None:
         self.serve(publish_rate=1, publish_burst=1, ping_interval=10, pong_timeout=5)
         client = self.client()
         client.say(*map(str, range(90)))
         self.server.advance(100)
         self.assertEqual((len(client.messages), client.closed), (90, False))
 
-    def test_any_word_is_as_good_as_a_pong(self) -> None:
+    def test_any_message_counts_as_a_pong(self) -> None:
         self.serve(idle_timeout=0)
         client = self.client("/echo")
         client.answers_pings = False
@@ -287,7 +287,7 @@ class DeadlineTests(Case):
             client.say("here")
         self.assertFalse(client.closed)
 
-    def test_what_it_answered_while_it_was_not_read_counts(self) -> None:
+    def test_a_pong_that_waited_to_be_read_counts(self) -> None:
         self.serve(publish_rate=10, publish_burst=1, ping_interval=10, pong_timeout=5)
         client = self.client()
         client.answers_pings = False
@@ -297,7 +297,7 @@ class DeadlineTests(Case):
         self.server.advance(7.5)
         self.assertEqual((len(client.messages), client.closed), (70, False))
 
-    def test_without_a_time_for_pongs_none_is_required(self) -> None:
+    def test_without_a_pong_timeout_no_pong_is_required(self) -> None:
         self.serve(pong_timeout=0)
         client = self.client()
         client.answers_pings = False
@@ -305,13 +305,13 @@ class DeadlineTests(Case):
         self.assertFalse(client.closed)
         self.assertGreater(client.pings, 20)
 
-    def test_without_pings_none_are_sent(self) -> None:
+    def test_without_a_ping_interval_no_pings_are_sent(self) -> None:
         self.serve(ping_interval=0)
         client = self.client()
         self.server.advance(600)
         self.assertEqual((client.pings, client.closed), (0, False))
 
-    def test_an_idle_echo_goes_too(self) -> None:
+    def test_an_idle_echo_client_is_closed(self) -> None:
         self.serve(idle_timeout=100, ping_interval=0)
         client, talker = self.client("/echo"), self.client("/echo")
         for _ in range(6):
@@ -319,7 +319,7 @@ class DeadlineTests(Case):
             talker.say("x")
         self.assertEqual((client.close_code, talker.closed), (3502, False))
 
-    def test_all_ends_leave_no_delayed_call(self) -> None:
+    def test_no_end_of_a_connection_leaves_a_delayed_call(self) -> None:
         clients = [self.client(), self.client("/echo"), self.client(own=True)]
         clients[0].send_close()
         clients[1].connection.close()

@@ -1,4 +1,4 @@
-"""The outlet over real sockets and Twisted's own transports, with a reactor that only does what it is told."""
+"""The outlet over real sockets and Twisted's own transports, with a reactor that the test drives."""
 
 import errno
 import logging
@@ -14,12 +14,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import Hub, Settings
 from longconn.core.disconnects import CLOSED, SHUTDOWN, SLOW, WRITE_TIMEOUT
-from longconn.protocols.connection.outlet import LINGER, PIECE, Outlet
+from longconn.protocols.connection.socket_outlet import LINGER, PIECE, SocketOutlet
 from longconn.testing import FakeClock
 
 
 class Reactor(FakeClock):
-    """Remembers who wants to read and write; `writable` is what epoll would do."""
+    """Remembers the transports that wait to write; `writable` does what epoll would do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Reactor(FakeClock):
     def removeReader(self, reader: Any) -> None: ...
 
     def writable(self) -> bool:
-        """One event for everybody who waits for it."""
+        """One event for each transport that waits for it."""
         waiting = list(self.writers)
         for each in waiting:
             why = each.doWrite()
@@ -72,7 +72,7 @@ class Case(SynchronousTestCase):
         self.addCleanup(near.close)
         self.protocol.makeConnection(self.transport)
         self.closed: list[Any] = []
-        self.outlet = Outlet(self.hub, self.transport, self.closed.append)
+        self.outlet = SocketOutlet(self.hub, self.transport, self.closed.append)
 
     def pair(self, kind: type) -> tuple[socket.socket, socket.socket]:
         if kind is unix.Server:
@@ -87,7 +87,7 @@ class Case(SynchronousTestCase):
         return near, far
 
     def read(self) -> bytes:
-        """What is with the client now."""
+        """What the client has now."""
         parts = []
         while True:
             try:
@@ -100,14 +100,14 @@ class Case(SynchronousTestCase):
         return b"".join(parts)
 
     def read_all(self) -> bytes:
-        """What comes to the client while it reads and the reactor turns."""
+        """What the client gets while it reads and the reactor turns."""
         data = self.read()
         while self.reactor.writable():
             data += self.read()
         return data + self.read()
 
     def fill(self) -> bytes:
-        """Write until something waits here; all that was written."""
+        """Write until something waits in the outlet; return all that was written."""
         written = b""
         while not self.outlet.queued:
             part = b"%07d\n" % len(written) * 512
@@ -117,7 +117,7 @@ class Case(SynchronousTestCase):
 
 
 class DirectTests(Case):
-    def test_what_is_written_is_with_the_client_before_the_turn_ends(self) -> None:
+    def test_the_client_has_what_is_written_before_the_turn_ends(self) -> None:
         for kind in (tcp.Server, unix.Server):
             with self.subTest(kind=kind):
                 self.make(kind)
@@ -128,7 +128,7 @@ class DirectTests(Case):
                     (self.reactor.writers, self.hub.indirect_sends, self.transport.producer), (set(), 0, None)
                 )
 
-    def test_what_the_kernel_does_not_take_waits_here_and_goes_out_in_order(self) -> None:
+    def test_what_the_kernel_does_not_take_waits_in_the_outlet_and_goes_out_in_order(self) -> None:
         written = self.fill()
         self.assertLess(self.transport._tempDataLen + len(self.transport.dataBuffer), 2 * PIECE)
         self.assertTrue(self.outlet in self.hub.waiting)
@@ -136,32 +136,32 @@ class DirectTests(Case):
         self.assertEqual((self.outlet.queued, self.hub.waiting, self.hub._queued), (0, set(), 0))
         self.assertIsNone(self.transport.producer)
 
-    def test_after_that_it_sends_directly_again(self) -> None:
+    def test_when_nothing_waits_any_more_it_sends_directly_again(self) -> None:
         self.fill()
         self.read_all()
         before = self.hub.indirect_sends
         self.outlet.write(b"again")
         self.assertEqual((self.read(), self.hub.indirect_sends), (b"again", before))
 
-    def test_more_than_a_kernel_takes_at_once_is_one_message_still(self) -> None:
+    def test_a_message_larger_than_the_kernel_takes_at_once_goes_out_whole(self) -> None:
         data = bytes(range(256)) * 20_000
         self.outlet.write(data)
         self.outlet.write(b"end")
         self.assertEqual(self.read_all(), data + b"end")
         self.assertEqual(self.closed, [])
 
-    def test_the_metric_counts_what_could_not_go_directly(self) -> None:
+    def test_the_metric_counts_sends_that_could_not_go_directly(self) -> None:
         self.assertEqual(self.hub.indirect_sends, 0)
         self.fill()
         self.assertGreater(self.hub.indirect_sends, 0)
 
-    def test_what_others_wrote_to_the_transport_goes_first(self) -> None:
+    def test_bytes_that_wait_in_the_transport_go_first(self) -> None:
         self.transport.write(b"head ")
         self.outlet.write(b"body ")
         self.outlet.write(b"more")
         self.assertEqual(self.read_all(), b"head body more")
 
-    def test_a_client_that_reset_is_found_gone_by_the_reactor_and_nothing_raises(self) -> None:
+    def test_after_a_reset_nothing_raises_and_the_reactor_reports_the_loss(self) -> None:
         self.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.far.close()
         for _ in range(3):
@@ -175,24 +175,24 @@ class DirectTests(Case):
 
 
 class GuardTests(Case):
-    """Twisted's own names that the direct send relies on; and when it must not be taken."""
+    """Twisted's own names that the direct send relies on, and the transports that it must not use."""
 
-    def test_a_fresh_transport_has_what_the_guard_asks_for(self) -> None:
+    def test_a_new_transport_has_the_attributes_that_the_guard_reads(self) -> None:
         for name in ("connected", "disconnecting", "_writeDisconnected", "TLS", "_tempDataLen", "dataBuffer"):
             self.assertTrue(hasattr(self.transport, name), name)
         self.transport.write(b"x")
         self.assertTrue(self.transport._tempDataLen or self.transport.dataBuffer)
 
-    def test_it_never_passes_a_wrapper_which_would_hand_through_to_the_raw_transport(self) -> None:
+    def test_a_wrapper_of_a_transport_is_not_bypassed(self) -> None:
         wrapper = ProtocolWrapper(WrappingFactory(None), Server())
         wrapper.makeConnection(self.transport)
         self.assertEqual(wrapper.dataBuffer, b"")  # the trap: it looks like the transport itself
         written: list[bytes] = []
         wrapper.write = written.append  # type: ignore[method-assign,assignment]
-        Outlet(self.hub, wrapper, self.closed.append).write(b"secret")
+        SocketOutlet(self.hub, wrapper, self.closed.append).write(b"secret")
         self.assertEqual((written, self.read()), ([b"secret"], b""))
 
-    def test_nor_a_transport_that_was_upgraded_to_tls(self) -> None:
+    def test_nothing_is_sent_directly_on_a_transport_that_was_upgraded_to_tls(self) -> None:
         self.transport.TLS = True
         tls: Any = self.protocol
         tls.registerProducer = lambda producer, streaming: None
@@ -201,17 +201,17 @@ class GuardTests(Case):
         self.outlet.write(b"secret")
         self.assertEqual((written, self.read()), ([b"secret"], b""))
 
-    def test_nor_one_of_another_type(self) -> None:
+    def test_nothing_is_sent_directly_on_a_transport_of_another_type(self) -> None:
         class Other(tcp.Server):
             pass
 
         self.transport.__class__ = Other
-        outlet = Outlet(self.hub, self.transport, self.closed.append)
+        outlet = SocketOutlet(self.hub, self.transport, self.closed.append)
         outlet.write(b"x")
         self.assertEqual(self.read(), b"")
         self.assertEqual(self.read_all(), b"x")
 
-    def test_nor_one_that_is_being_closed(self) -> None:
+    def test_nothing_is_sent_directly_on_a_transport_that_is_being_closed(self) -> None:
         self.transport.loseConnection()
         self.outlet.write(b"x")
         self.assertEqual(self.hub.indirect_sends, 1)
@@ -232,7 +232,7 @@ class SlowTests(Case):
         self.outlet.write(b"x" * 200_000)
         self.assertEqual((self.closed, self.outlet.queued), ([SLOW], 0))
 
-    def test_what_was_begun_goes_out_whole_before_the_farewell(self) -> None:
+    def test_a_message_that_was_begun_goes_out_whole_before_the_farewell(self) -> None:
         self.make(send_queue=50_000)
         written = self.fill()
         while not self.closed:
@@ -244,7 +244,7 @@ class SlowTests(Case):
         self.assertTrue(written.startswith(data[:-4]))
         self.assertIsNotNone(self.protocol.lost)
 
-    def test_no_progress_is_a_reason_too_and_only_while_something_waits(self) -> None:
+    def test_without_progress_the_client_is_disconnected_but_only_while_something_waits(self) -> None:
         self.make(write_timeout=30)
         self.outlet.write(b"x")
         self.reactor.advance(100)
@@ -267,7 +267,7 @@ class SlowTests(Case):
                 self.reactor.writable()
         self.assertEqual(self.closed, [])
 
-    def test_without_that_limit_it_waits_for_ever(self) -> None:
+    def test_without_a_write_timeout_it_waits_for_ever(self) -> None:
         self.make(write_timeout=0)
         self.fill()
         self.reactor.advance(100_000)
@@ -275,7 +275,7 @@ class SlowTests(Case):
 
 
 class BacklogTests(Case):
-    def test_it_is_asked_for_only_as_fast_as_it_is_read_and_is_not_called_slow(self) -> None:
+    def test_a_backlog_is_asked_for_as_fast_as_it_is_read_and_never_counts_as_slow(self) -> None:
         self.make(send_queue=10_000)
         asked = 0
 
@@ -291,14 +291,14 @@ class BacklogTests(Case):
         self.assertEqual(self.read_all(), b"".join(b"%09d\n" % number * 100 for number in range(1_000)))
         self.assertEqual(asked, 1_000)
 
-    def test_what_is_written_meanwhile_follows_and_counts(self) -> None:
+    def test_what_is_written_meanwhile_follows_it_and_counts(self) -> None:
         self.outlet.write_backlog(b"%09d\n" % number * 1_000 for number in range(100))
         self.outlet.write(b"live 1 ")
         self.outlet.write(b"live 2")
         self.assertEqual(self.outlet.queued, 13)
         self.assertTrue(self.read_all().endswith(b"\nlive 1 live 2"))
 
-    def test_an_empty_one_changes_nothing(self) -> None:
+    def test_an_empty_backlog_changes_nothing(self) -> None:
         self.outlet.write_backlog(iter(()))
         self.outlet.write(b"x")
         self.assertEqual((self.read(), self.hub.indirect_sends), (b"x", 0))
@@ -325,7 +325,7 @@ class EndTests(Case):
         self.reactor.advance(0.2)
         self.assertIsNotNone(self.protocol.lost)
 
-    def test_one_that_ends_already_gives_way_where_too_much_waits_in_all(self) -> None:
+    def test_a_client_that_is_closing_is_aborted_if_too_much_waits_in_all(self) -> None:
         self.make(send_queue_total=100_000)
         self.fill()
         self.outlet.write(b"x" * 80_000)
@@ -337,7 +337,7 @@ class EndTests(Case):
         self.reactor.advance(0.1)
         self.assertIsNotNone(self.protocol.lost)
 
-    def test_close_is_told_once(self) -> None:
+    def test_on_close_is_called_once(self) -> None:
         for _ in range(3):
             self.outlet.close(CLOSED)
         self.assertEqual(self.closed, [CLOSED])
@@ -348,14 +348,14 @@ class EndTests(Case):
         self.outlet.write_backlog(iter((b"y",)))
         self.assertEqual(self.read_all(), b"")
 
-    def test_detached_it_leaves_the_connection_as_it_was(self) -> None:
+    def test_after_detach_the_connection_is_as_it_was(self) -> None:
         self.outlet.detach()
         self.assertIsNone(self.transport.producer)
         self.transport.write(b"of another")
         self.assertEqual(self.read_all(), b"of another")
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_lost_in_the_middle_it_leaves_nothing(self) -> None:
+    def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_behind(self) -> None:
         self.fill()
         self.outlet.finish(b"bye", self.outlet.lose)
         self.transport.connectionLost(Failure(OSError(errno.ECONNRESET, "gone")))

@@ -1,0 +1,42 @@
+"""Centrifugo's protocol over WebSocket: a text frame holds commands, one a line."""
+
+from __future__ import annotations
+
+from longconn.core.disconnects import Disconnect
+from longconn.protocols.centrifugo.session import Session
+from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, WebSocketConnection
+from longconn.wire.centrifugo import Frame, text_frame
+
+
+class CentrifugoWebSocket:
+    """What is spoken over an open WebSocket (`longconn.protocols.websocket.connection.Spoken`)."""
+
+    frame: Frame = staticmethod(text_frame)
+    protocol = "websocket"
+    #: the session has pings of its own
+    pinged = False
+
+    def __init__(self, socket: WebSocketConnection) -> None:
+        """Raises CommandError where there are too many clients."""
+        self._socket = socket
+        self.pause_reading = socket.pause_reading
+        self.resume_reading = socket.resume_reading
+        # A command that is too large is refused by its own reply; so there must be room for what is around the data.
+        socket.limit_messages(2 * socket.hub.settings.max_message)
+        self._session = Session(socket.hub, socket.outlet, self, socket.host, socket.address)
+
+    @property
+    def held_back(self) -> bool:
+        return self._session.queue.held_back
+
+    def receive(self, payloads: list[bytes], binary: bool) -> None:
+        if binary:
+            self._socket.sendCloseFrame(UNSUPPORTED_DATA, b"the JSON protocol is text")
+        else:
+            self._session.receive([line for each in payloads for line in each.split(b"\n")])
+
+    def close_code(self, disconnect: Disconnect) -> int:
+        return disconnect.code
+
+    def stop(self) -> None:
+        self._session.stop()

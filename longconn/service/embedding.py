@@ -1,0 +1,58 @@
+"""Each protocol with what is spoken over it: for the service, and for programs that embed a hub."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from longconn.core.hub import Hub
+from longconn.protocols.centrifugo.tcp import CentrifugoTCP
+from longconn.protocols.centrifugo.websocket import CentrifugoWebSocket
+from longconn.protocols.chat.tcp import ChatLinesFactory
+from longconn.protocols.chat.websocket import ChatWebSocket
+from longconn.protocols.port.shared_port import SharedPort
+from longconn.protocols.websocket.connection import WebSocketServer
+from longconn.protocols.websocket.echo import EchoWebSocket
+from longconn.wire.chat import ChatFormat
+from longconn.wire.chat_texts import CATALOGUES
+from longconn.wire.first_bytes import Kind
+from longconn.wire.websocket import text_frames
+
+
+class ChatFactory(ChatLinesFactory):
+    """Chat lines for `hub`'s clients; a client is announced when it connects.
+
+    Embed it by listening with it on any stream endpoint. A connection whose first line is an HTTP
+    request, TLS or HTTP/2 is closed and logged: a browser made to POST here publishes nothing. One whose
+    first line is a connect of Centrifugo's protocol speaks that from then on.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub, lambda addr: CentrifugoTCP(hub))
+
+
+class WebSocketFactory(WebSocketServer):
+    """Chat lines and echo over WebSocket for `hub`'s clients.
+
+    Listen with it on an endpoint of its own: a path that ends in `/echo` or `/websocket` echoes, any
+    other is chat, `?channel=` and `?name=` as on `/ws`. A `LiveResource` hands it connections of a site.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        format = ChatFormat(CATALOGUES[hub.settings.locale], text_frames)
+        super().__init__(
+            hub, {"chat": partial(ChatWebSocket, format), "echo": EchoWebSocket, "structured": CentrifugoWebSocket}
+        )
+
+
+class SharedPortFactory(SharedPort):
+    """Passes each connection to `chat` (a `ChatFactory`), `site` (a twisted.web Site) or `grpc` (a `GrpcFactory`).
+
+    Without `grpc` HTTP/2 is not served.
+    """
+
+    def __init__(self, chat: ChatLinesFactory, site: Any, grpc: Any = None) -> None:
+        builders = {**chat.builders, Kind.CHAT: chat.build_decided, Kind.HTTP1: site.buildProtocol}
+        if grpc is not None:
+            builders[Kind.HTTP2] = grpc.buildProtocol
+        super().__init__(chat.hub, builders, chat.build_listener, [site] if grpc is None else [site, grpc])
