@@ -84,12 +84,12 @@ class GrpcConnection(Protocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
+        self._outlet = SocketOutlet(hub, transport, self._on_write_timeout)
         self._connections.add(self)
         self._heard_at = self._unused_since = hub.clock.seconds()
         self._frames = FrameReader(settings.max_head)
         self._limits = FrameLimits(hub.clock.seconds)
         self._h2, greeting = server_h2(settings.max_head)
-        self._outlet = SocketOutlet(hub, transport, self._on_write_timeout)
         self._sender = Sender(self._h2, self._outlet, hub.turn, self._on_overflow)
         self._streams = GrpcStreams(
             hub,

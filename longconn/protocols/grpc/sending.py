@@ -1,7 +1,7 @@
 """Sends the frames of one connection: the frames of all its streams take turns, within the flow-control windows.
 
-Every byte of a connection goes through its `Sender` and from there to the connection's outlet, which asks for more
-as the kernel takes it. What the windows (RFC 9113, section 5.2) or the kernel do not take waits in the streams
+Every byte of a connection goes through its `Sender` and from there to the connection's outlet, which asks for more as
+the kernel takes it. What the windows (RFC 9113, section 5.2) or the kernel do not take waits in the streams
 (`longconn.protocols.grpc.stream_outlet`).
 """
 

@@ -7,7 +7,6 @@ connection.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from longconn.core.client import Client
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.hub import Hub
+from longconn.protocols.connection.send_queue import SendQueue
 from longconn.protocols.grpc.sending import Sender
 from longconn.wire.grpc import response_headers
 from longconn.wire.grpc_status import Metadata
@@ -37,9 +37,8 @@ class StreamOutlet:
     """
 
     __slots__ = (
-        "_client", "_drains", "_gzip", "_is_ready", "_on_client", "_on_close", "_on_sent", "_queue", "_rest",
-        "_rest_counts", "_sender", "_sent_at", "_stream", "_stream_id", "_trailers", "closing", "due", "hub", "queued",
-        "started",
+        "_client", "_drains", "_gzip", "_is_ready", "_on_client", "_on_close", "_on_sent", "_queue", "_sender",
+        "_stream", "_stream_id", "_trailers", "closing", "hub", "started",
     )  # fmt: skip
 
     def __init__(
@@ -53,10 +52,6 @@ class StreamOutlet:
         on_sent: Callable[[], None],
     ) -> None:
         self.hub = hub
-        #: bytes that wait and count against the bound
-        self.queued = 0
-        #: belongs to the wheel
-        self.due = 0
         #: whether no more messages are taken
         self.closing = False
         #: whether the response's headers were sent
@@ -70,13 +65,11 @@ class StreamOutlet:
         self._on_client = on_client
         self._on_close = on_close
         self._on_sent = on_sent
-        self._queue: deque[bytes | Iterator[bytes]] | None = None
-        # The rest of a part that was sent in part, and whether it counts against the bound.
-        self._rest: memoryview | None = None
-        self._rest_counts = False
+        # None unless something waits.
+        self._queue: SendQueue | None = None
         self._trailers: list[tuple[bytes, bytes]] | None = None
+        # Whether the sender has this stream among those that take turns.
         self._is_ready = False
-        self._sent_at = 0.0
         self._drains: list[Deferred[None]] = []
 
     @property
@@ -89,6 +82,11 @@ class StreamOutlet:
         self._client = client
         if change:
             self._on_client(change)
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait, without those of a backlog."""
+        return 0 if self._queue is None else self._queue.queued
 
     @property
     def finishing(self) -> bool:
@@ -119,25 +117,26 @@ class StreamOutlet:
             stream.outbound_flow_control_window -= size
             sender.add_data(size, self._stream_id, data)
             return
-        self._wait(data)
-        if self.queued > self.hub.settings.send_queue:
-            self.close(SLOW)
+        self._need_queue().add(data)
+        self.on_window()
 
     def write_message(self, data: bytes) -> None:
         """As `write`, for a handler that awaits `drained`: a single message may be larger than the bound."""
-        if not self.queued and len(data) > self.hub.settings.send_queue and not self.closing:
+        if self.queued or len(data) <= self.hub.settings.send_queue:
+            self.write(data)
+        elif not self.closing:
             if not self.started:
                 self.start()
-            self._wait(data)
-        else:
-            self.write(data)
+            self._need_queue().add(data, bounded=False)
+            self.on_window()
 
     def write_backlog(self, source: Iterator[bytes]) -> None:
         """Send what `source` yields, and ask it for more as that goes out. It does not count against the bound."""
         if not self.closing:
             if not self.started:
                 self.start()
-            self._enqueue(source)
+            self._need_queue().add_backlog(source)
+            self.on_window()
 
     def drained(self) -> Deferred[None]:
         """Fires when few bytes wait; fails with CancelledError at the end of the call."""
@@ -149,19 +148,11 @@ class StreamOutlet:
 
     # The queue.
 
-    def _wait(self, data: bytes) -> None:
-        self.queued += len(data)
-        self._enqueue(data)
-        self.hub.waiting.add(self)
-        self.hub.on_queued(self, len(data))
-
-    def _enqueue(self, part: bytes | Iterator[bytes]) -> None:
+    def _need_queue(self) -> SendQueue:
         if self._queue is None:
-            self._queue = deque()
-            self._sent_at = self.hub.clock.seconds()
-            self.hub.wheel.set(self, self.hub.settings.write_timeout or 3600)
-        self._queue.append(part)
-        self.on_window()
+            self._queue = SendQueue(self.hub, self)
+            self._queue.watch()
+        return self._queue
 
     def on_window(self) -> None:
         """The stream's window may have opened."""
@@ -172,80 +163,39 @@ class StreamOutlet:
     def _send_frame(self) -> bool:
         """The sender's turn for this stream: send one frame. True if more waits and the window has room for it."""
         self._is_ready = False
-        if self._queue is None:
+        queue, stream, connection = self._queue, self._stream, self._sender.h2
+        if queue is None:
             return False
-        stream, connection = self._stream, self._sender.h2
-        # A peer may allow larger frames, but streams take turns by the frame.
-        room = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window, MAX_FRAME_SIZE)
-        parts, size, counted = self._take(room)
-        if size:
-            stream.outbound_flow_control_window -= size
-            self._sender.add_data(size, self._stream_id, *parts)
-            self._sent_at = self.hub.wheel.now
-        if counted:
-            self.queued -= counted
-            self.hub.on_queued(self, -counted)
-            if self._drains and self.queued <= _LOW_WATER:
+        # A window may be negative (RFC 9113, section 6.9.2). A peer may allow larger frames, but streams take turns by
+        # the frame.
+        window = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window)
+        room = max(0, min(window, MAX_FRAME_SIZE))
+        data = queue.head(room)[:room]
+        if data:
+            stream.outbound_flow_control_window -= len(data)
+            self._sender.add_data(len(data), self._stream_id, data)
+            queue.moved_at = self.hub.wheel.now
+            queue.sent(len(data))
+            if self._drains and queue.queued <= _LOW_WATER:
                 self.hub.turn.soon(self._tell_drained)
-        if not self._queue and self._rest is None:
-            self._queue = None
-            self.hub.waiting.discard(self)
-            self.hub.wheel.clear(self)
+        if queue.empty:
+            self._drop_queue()
             if self._trailers is not None:
                 self._end_stream(self._trailers)
             return False
         self._is_ready = stream.outbound_flow_control_window > 0
         return self._is_ready
 
-    def _take(self, room: int) -> tuple[list[bytes | memoryview], int, int]:
-        """Take at most `room` bytes off the queue. Returns the parts, their bytes, and how many of these count."""
-        parts: list[bytes | memoryview] = []
-        size = counted = 0
-        while size < room:
-            piece: bytes | memoryview | None
-            if self._rest is not None:
-                piece, counts = self._rest, self._rest_counts
-            else:
-                piece, counts = self._next()
-                if piece is None:
-                    break
-            if len(piece) > room - size:
-                view = memoryview(piece)
-                piece, self._rest, self._rest_counts = view[: room - size], view[room - size :], counts
-            else:
-                self._rest = None
-            parts.append(piece)
-            size += len(piece)
-            counted += len(piece) * counts
-        return parts, size, counted
-
-    def _next(self) -> tuple[bytes | None, bool]:
-        """Take the next part off the queue. Returns it, or None at the end, and whether it counts."""
-        while self._queue:
-            first = self._queue[0]
-            if isinstance(first, bytes):
-                self._queue.popleft()
-                return first, True
-            piece = next(first, None)
-            if piece is not None:
-                return piece, False
-            self._queue.popleft()
-        return None, False
+    def _drop_queue(self) -> None:
+        if self._queue is not None:
+            self._queue.stop()
+            self._queue = None
 
     def _tell_drained(self) -> None:
         drains, self._drains = self._drains, []
         for each in drains:
             if not each.called:
                 each.callback(None)
-
-    def on_due(self, now: float) -> None:
-        """Close the call if nothing went out for `write_timeout` seconds, or look again later."""
-        limit = self.hub.settings.write_timeout
-        stalled = now - self._sent_at
-        if limit and stalled >= limit:
-            self.close(WRITE_TIMEOUT)
-        else:
-            self.hub.wheel.set(self, (limit - stalled) if limit else 3600)
 
     # The end.
 
@@ -263,7 +213,7 @@ class StreamOutlet:
 
     def abandon(self, trailers: list[tuple[bytes, bytes]], code: ErrorCode) -> None:
         """Drop what waits and end the stream now: with `trailers`, or inside a message by RST_STREAM with `code`."""
-        if self._rest is None:
+        if self._queue is None or not self._queue.begun:
             self._end_stream(trailers)
         else:
             on_sent = self._on_sent
@@ -287,12 +237,7 @@ class StreamOutlet:
         self._on_sent = _ignore
         self.closing = True
         self._trailers = None
-        self._queue = None
-        self._rest = None
-        amount, self.queued = self.queued, 0
-        self.hub.waiting.discard(self)
-        self.hub.on_queued(self, -amount)
-        self.hub.wheel.clear(self)
+        self._drop_queue()
         drains, self._drains = self._drains, []
         for each in drains:
             if not each.called:

@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from h2 import events
+from h2.settings import SettingCodes
 from twisted.internet.defer import CancelledError, Deferred
 
 from longconn.core.disconnects import FORCE_RECONNECT, SHUTDOWN
@@ -498,6 +499,26 @@ class SendingTests(Case):
         self.server.settle()
         # What is on its way, in the transport and in the outlet; and a part that each call has begun.
         self.assertLess(asked, 75)
+
+    def test_a_window_that_becomes_negative_while_the_kernel_takes_nothing(self) -> None:
+        """RFC 9113, section 6.9.2."""
+        self.services["/t/Member"] = self.member
+        peer = self.peer(window=1_000_000)
+        peer.h2.increment_flow_control_window(1_000_000)
+        stream = peer.begin("/t/Member")
+        peer.connection.stop_reading()
+        self.calls[0].outlet.write_backlog(iter([frame(b"x" * 499_995)]))
+        self.server.settle()
+        peer.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        peer.flush()
+        self.server.settle()
+        peer.connection.start_reading()
+        begun = len(peer.data(stream))
+        self.assertGreater(begun, 0)
+        self.assertLess(begun, 500_000)
+        peer.h2.increment_flow_control_window(500_000, stream)
+        peer.flush()
+        self.assertEqual(peer.messages(stream), [b"x" * 499_995])
 
     def test_calls_take_turns(self) -> None:
         """A call with much to send does not keep the others of its connection waiting."""
