@@ -47,8 +47,8 @@ class Link:
         self.count = 0
         self._data = b""
         self._tail = b""
-        windows = {4: http2.MAX_STREAM_ID, 2: 0}
-        more = http2.MAX_STREAM_ID - http2.DEFAULT_WINDOW
+        windows = {4: http2.MAX_WINDOW, 2: 0}
+        more = http2.MAX_WINDOW - http2.DEFAULT_WINDOW
         self.sock.sendall(http2.PREFACE + http2.settings(windows) + http2.window_update(0, more))
 
     def call(self, method: bytes, message: bytes) -> None:

@@ -1,8 +1,8 @@
-"""What a channel's subscribers over gRPC are sent: messages of `longconn/v1/longconn.proto` in their frames.
+"""The wire formats of a channel's subscribers over gRPC: messages of `longconn/v1/longconn.proto` in their frames.
 
-They are put together here by the encoding's few rules (protobuf.dev/programming-guides/encoding): it
-takes two thirds of the time that the library takes, and a tag and a length are all that is around text
-that is at hand as bytes. A test holds each against the library.
+The messages are encoded here by the rules of protobuf (protobuf.dev/programming-guides/encoding), because the library
+takes half as long again: most fields are text that is already there as bytes, and need only a tag and a length. Tests
+compare each message with the library's.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from longconn.core.publication import Counts, Event, Info, Join, Publication, Re
 
 _DOUBLE = Struct("<d").pack
 
-# Tags: a field's number, shifted by three, and its wire type: 0 for numbers, 1 for doubles, 2 for what has a length.
+# Tags: the number of a field, shifted by three, and its wire type: 0 varint, 1 double, 2 with a length.
 _OFFSET = b"\x10"
 _TIME = b"\x41"
 _FIRST = b"\x0a"
 _SECOND = b"\x12"
 #: Bytes of a backlog that are encoded at once.
 _SLICE = 64 * 1024
-#: Of publications, joins and leaves in ConnectResponse's `event`.
+# The tags of publications, joins and leaves in the `event` of a ConnectResponse.
 _PUBLICATION, _JOIN, _LEAVE = b"\x52", b"\x5a", b"\x62"
 
 
@@ -47,18 +47,18 @@ def _length(value: int) -> bytes:
 
 
 def _field(tag: bytes, value: bytes) -> bytes:
-    """A string or bytes; empty ones are left out."""
+    """Return a field of the type string or bytes; an empty one is left out."""
     return b"%b%b%b" % (tag, _length(len(value)), value) if value else b""
 
 
 def _framed(tag: bytes, body: bytes) -> bytes:
-    """A message whose one field `tag` is a message, in gRPC's frame (PROTOCOL-HTTP2, Length-Prefixed-Message)."""
+    """Return, in its gRPC frame, a message whose only field is the message `body` (`longconn.wire.grpc.frame`)."""
     length = _length(len(body))
     return b"\0%b%b%b%b" % ((1 + len(length) + len(body)).to_bytes(4, "big"), tag, length, body)
 
 
 def _publication(publication: Publication, channel: bytes) -> bytes:
-    """A Publication. `channel` is its first field as it is written."""
+    """Return a Publication. `channel` is its first field, encoded."""
     info = publication.info
     offset = publication.offset
     return b"%b%b%b%b%b%b%b%b%b" % (
@@ -85,13 +85,13 @@ def _client_info(info: Info) -> bytes:
 
 
 def _change(tag: bytes, channel: bytes, info: Info) -> bytes:
-    """A Join or a Leave."""
+    """Return a Join or a Leave in its frame. `channel` is its first field, encoded."""
     return _framed(tag, channel + _field(_SECOND, _client_info(info)))
 
 
 @dataclass(frozen=True)
 class MessageFormat:
-    """A channel's publications, each a message of `Subscribe`."""
+    """Writes a channel's publications as messages of `Subscribe`."""
 
     #: the tag of a publication in the message
     publication: ClassVar[bytes] = b"\x12"
@@ -107,7 +107,7 @@ class MessageFormat:
 
 @dataclass(frozen=True)
 class PushFormat(MessageFormat):
-    """A channel's events, each a message of `Connect`; comings and goings only where they were asked for."""
+    """Writes a channel's events as messages of `Connect`; joins and leaves only with `join_leave`."""
 
     join_leave: bool
     publication: ClassVar[bytes] = _PUBLICATION
@@ -117,20 +117,20 @@ class PushFormat(MessageFormat):
         if isinstance(event, Publication):
             return super().write(event, channel)
         if not self.join_leave or isinstance(event, Counts):
-            return b""  # counts have no form: Presence tells
+            return b""  # the messages have no form for counts; Presence has the clients
         if isinstance(event, Rename):
             old = replace(event.info, name=event.old)
             return _change(_LEAVE, channel, old) + _change(_JOIN, channel, event.info)
         return _change(_JOIN if isinstance(event, Join) else _LEAVE, channel, event.info)
 
 
-#: The formats, made once: subscribers of equal ones share their bytes.
+#: The formats. Subscribers of the same format share the encoded bytes.
 MESSAGES = MessageFormat()
 PUSHES = {join_leave: PushFormat(join_leave) for join_leave in (False, True)}
 
 
 def backlog(format: MessageFormat, channel: str, publications: Sequence[Publication]) -> Iterator[bytes]:
-    """What a subscriber missed, a part at a time."""
+    """Yield the publications that a subscriber missed, encoded in parts of about `_SLICE` bytes."""
     name = _field(_FIRST, channel.encode())
     parts: list[bytes] = []
     size = 0

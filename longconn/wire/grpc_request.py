@@ -1,4 +1,4 @@
-"""The head of a request of gRPC (`doc/PROTOCOL-HTTP2.md`, "Requests"), read and checked."""
+"""Reads and checks the headers of a gRPC request (`doc/PROTOCOL-HTTP2.md` in grpc/grpc, "Requests")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from longconn.wire.grpc_status import StatusCode, StatusError
 
 @dataclass(frozen=True, slots=True)
 class GrpcRequest:
-    """What a call is for: `timeout` in seconds; `accepts_gzip` says whether an answer may be compressed."""
+    """The headers of one call: `timeout` in seconds, the encoding of its messages, and whether it accepts gzip."""
 
     path: str
     metadata: tuple[tuple[str, str | bytes], ...]
@@ -22,7 +22,10 @@ class GrpcRequest:
 
 
 class NotGRPC(LongConnError):
-    """An answer of HTTP alone, so that nobody takes it for a success: `status`, more `headers`, a text."""
+    """The request is not gRPC. The answer is plain HTTP, so that no client takes it for a success.
+
+    `status` is HTTP's, and `headers` are added to the answer.
+    """
 
     def __init__(self, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(text)
@@ -31,7 +34,7 @@ class NotGRPC(LongConnError):
 
 
 def read_request(headers: Iterable[tuple[bytes, bytes]]) -> GrpcRequest:
-    """Raises NotGRPC for what is none of gRPC's, StatusError for what is and cannot be served."""
+    """Return the request. Raises NotGRPC, or StatusError for a gRPC request that cannot be served."""
     headers = list(headers)
     found = dict(headers)
     if found.get(b":method") != b"POST":

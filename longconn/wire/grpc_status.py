@@ -1,6 +1,6 @@
-"""How a call of gRPC ends: its statuses, and the one table of our reasons for them.
+"""The statuses of gRPC calls, and the table from longconn's numbered reasons to these statuses.
 
-`doc/statuscodes.md` in grpc/grpc has the codes, `doc/http-grpc-status-mapping.md` those of HTTP.
+`doc/statuscodes.md` in grpc/grpc describes the codes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class StatusCode(enum.IntEnum):
-    """How a call ended (`doc/statuscodes.md`)."""
+    """A status code (`doc/statuscodes.md`)."""
 
     OK = 0
     CANCELLED = 1
@@ -38,7 +38,7 @@ class StatusCode(enum.IntEnum):
 
 
 class StatusError(LongConnError):
-    """A call ends with `code` and `message`; `metadata` is sent with its trailers."""
+    """A call ends with `code` and `message`; `metadata` is sent in its trailers."""
 
     def __init__(self, code: StatusCode, message: str = "", metadata: Metadata = ()) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class StatusError(LongConnError):
         self.metadata = tuple(metadata)
 
 
-#: The trailing metadata that holds the number of a reason or a disconnect.
+#: The name of the trailing metadata that has the number of a reason or a disconnect.
 NUMBER = "longconn-code"
 
 #: The status of a refused command.
@@ -73,7 +73,7 @@ REASONS: dict[Reason, StatusCode] = {
     errors.BAD_DATA: StatusCode.INVALID_ARGUMENT,
 }
 
-#: The status of a client that is closed. UNAVAILABLE says "come back", as numbers below 3500 do.
+#: The status of a client that is disconnected. UNAVAILABLE tells the client to reconnect, as numbers below 3500 do.
 DISCONNECTS: dict[Disconnect, StatusCode] = {
     disconnects.CLOSED: StatusCode.OK,
     disconnects.SHUTDOWN: StatusCode.UNAVAILABLE,
@@ -95,12 +95,15 @@ DISCONNECTS: dict[Disconnect, StatusCode] = {
 
 
 def status_of_error(error: CommandError) -> StatusError:
-    """A refused command as the end of a call, its number in the trailers."""
+    """Return the status of a call whose command was refused, with the number of the reason."""
     return StatusError(REASONS[error.reason], str(error), ((NUMBER, str(error.reason.code)),))
 
 
 def status_of_disconnect(disconnect: Disconnect) -> StatusError:
-    """A closed client as the end of a call; applications' own numbers are UNAVAILABLE or ABORTED."""
+    """Return the status of a call whose client is disconnected, with the number of the disconnect.
+
+    Numbers of applications are UNAVAILABLE if the client may reconnect, else ABORTED.
+    """
     code = DISCONNECTS.get(disconnect)
     if code is None:
         code = StatusCode.UNAVAILABLE if disconnect.reconnect else StatusCode.ABORTED

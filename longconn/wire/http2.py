@@ -1,7 +1,7 @@
-"""HTTP/2 frames as bytes (RFC 9113): what the `h2` library does not do, or not fast enough.
+"""HTTP/2 frames as bytes (RFC 9113): what the `h2` library does not do, or does too slowly.
 
-What comes in is cut into whole frames here, so that a limit is known before a frame is kept, and `h2`
-gets them one by one. What goes out as DATA, GOAWAY, PING and WINDOW_UPDATE is written here.
+`FrameReader` cuts inbound bytes into whole frames before `h2` sees them, so that limits apply before a frame is kept.
+The functions write frames of DATA, GOAWAY, PING, SETTINGS and WINDOW_UPDATE, and header blocks.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Final
 
 from longconn.core.errors import LongConnError
 
-#: What a client says first (section 3.4).
+#: The first bytes that a client sends (section 3.4).
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: Bytes of a frame's header (section 4.1).
 FRAME_HEADER_SIZE: Final = 9
-#: What a frame may carry unless a SETTINGS frame says otherwise (section 4.2); we never do.
+#: Bytes of a frame's payload, unless SETTINGS allow more (section 4.2). longconn never allows more.
 MAX_FRAME_SIZE: Final = 16_384
-#: A window, of a connection or a stream, unless told otherwise (section 6.9.2).
+#: The flow-control window of a connection or a stream at its start (section 6.9.2).
 DEFAULT_WINDOW: Final = 65_535
-#: The largest identifier of a stream, and the largest window.
+#: The largest number of a stream (section 5.1.1), and the largest flow-control window (section 6.9.1).
 MAX_STREAM_ID: Final = 2**31 - 1
+MAX_WINDOW: Final = 2**31 - 1
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 ACK: Final = 0x1
@@ -31,7 +32,7 @@ END_HEADERS: Final = 0x4
 
 
 class ErrorCode(enum.IntEnum):
-    """Section 7."""
+    """The error codes of RST_STREAM and GOAWAY (section 7)."""
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
@@ -50,7 +51,7 @@ class ErrorCode(enum.IntEnum):
 
 
 class HTTP2Error(LongConnError):
-    """The peer broke a rule or a limit: the connection ends with GOAWAY, `code` and the text."""
+    """The peer broke a rule or is over a limit. The connection ends with a GOAWAY that has `code` and the text."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)
@@ -62,40 +63,39 @@ _unpack = struct.Struct(">IBI").unpack_from
 
 
 def frame_header(length: int, kind: int, flags: int, stream: int) -> bytes:
-    """The header of a frame (section 4.1)."""
+    """Return the header of a frame (section 4.1)."""
     return _pack(length << 8 | kind, flags, stream)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A whole frame."""
+    """Return a whole frame."""
     return _pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def goaway(last: int, code: ErrorCode, debug: str = "") -> bytes:
-    """Section 6.8; `debug` is for people."""
+    """Return a GOAWAY frame (section 6.8). `last` is the last stream that is served; `debug` is a text for people."""
     return frame(GOAWAY, 0, 0, struct.pack(">II", last, code) + debug.encode())
 
 
 def ping(payload: bytes, ack: bool = False) -> bytes:
-    """Section 6.7; `payload` has eight bytes."""
+    """Return a PING frame (section 6.7). `payload` has eight bytes."""
     return frame(PING, ACK if ack else 0, 0, payload)
 
 
 def window_update(stream: int, amount: int) -> bytes:
-    """Section 6.9; stream 0 is the connection."""
+    """Return a WINDOW_UPDATE frame (section 6.9). Stream 0 is the connection."""
     return frame(WINDOW_UPDATE, 0, stream, amount.to_bytes(4, "big"))
 
 
 def settings(values: dict[int, int]) -> bytes:
-    """Section 6.5."""
+    """Return a SETTINGS frame (section 6.5)."""
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *each) for each in values.items()))
 
 
 def encode_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A header block without any state (RFC 7541, section 6.2.2: literals without indexing).
+    """Return a header block that changes no state (RFC 7541, section 6.2.2: literals without indexing).
 
-    Nothing of it is remembered by either side, so equal headers are equal bytes, for every
-    connection; that saves more than compressing would.
+    Equal headers are equal bytes on every connection. That saves more time than compression saves bytes.
     """
     parts: list[bytes] = []
     for name, value in headers:
@@ -104,7 +104,7 @@ def encode_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _length(number: int) -> bytes:
-    """An integer with a prefix of seven bits, no Huffman code (RFC 7541, section 5.1)."""
+    """Return an integer with a prefix of seven bits, for a string without Huffman code (RFC 7541, section 5.1)."""
     if number < 127:
         return bytes((number,))
     parts = bytearray((127,))
@@ -117,59 +117,55 @@ def _length(number: int) -> bytes:
 
 
 def without_ignored(kind: int, frame: bytes) -> bytes:
-    """A frame without what is to be ignored (sections 6.5.2 and 6.9).
+    """Return a frame without the parts that a receiver has to ignore (sections 6.5.2 and 6.9).
 
-    The library keeps settings that nobody knows for as long as the connection lasts, and it would have them all.
+    The `h2` library would keep unknown settings for as long as the connection lasts.
     """
-    length = len(frame) - FRAME_HEADER_SIZE
-    if kind == SETTINGS and not length % 6:
-        parts = [
-            frame[at : at + 6]
-            for at in range(FRAME_HEADER_SIZE, len(frame), 6)
-            if 1 <= frame[at] << 8 | frame[at + 1] <= 6
-        ]
-        payload = b"".join(parts)
-        return len(payload).to_bytes(3, "big") + frame[3:FRAME_HEADER_SIZE] + payload
-    if kind == WINDOW_UPDATE and length == 4 and frame[FRAME_HEADER_SIZE] & 0x80:
-        return frame[:FRAME_HEADER_SIZE] + bytes((frame[FRAME_HEADER_SIZE] & 0x7F,)) + frame[FRAME_HEADER_SIZE + 1 :]
+    payload = frame[FRAME_HEADER_SIZE:]
+    if kind == SETTINGS and not len(payload) % 6:
+        entries = [payload[at : at + 6] for at in range(0, len(payload), 6)]
+        known = b"".join([each for each in entries if 1 <= each[0] << 8 | each[1] <= 6])
+        return len(known).to_bytes(3, "big") + frame[3:FRAME_HEADER_SIZE] + known
+    if kind == WINDOW_UPDATE and len(payload) == 4 and payload[0] & 0x80:  # a reserved bit
+        return frame[:FRAME_HEADER_SIZE] + bytes((payload[0] & 0x7F,)) + payload[1:]
     return frame
 
 
 class FrameReader:
-    """Cuts what comes in into whole frames. At most one frame, of `MAX_FRAME_SIZE` bytes, waits for its end.
+    """Cuts inbound bytes into whole frames. At most one incomplete frame, of `MAX_FRAME_SIZE` bytes, is kept.
 
-    A block of headers has at most `max_block` bytes, over all its CONTINUATION frames, and at most
-    `_MAX_CONTINUATIONS` of these. Iterating raises HTTP2Error for what is over a limit; it may be left,
-    and goes on where it was.
+    A header block has at most `max_block` bytes, with all its CONTINUATION frames, and at most `_MAX_CONTINUATIONS` of
+    these. Iterating raises HTTP2Error for what is over a limit. The iteration may be left and begun again: it goes on
+    where it was.
     """
 
     _MAX_CONTINUATIONS: Final = 32
 
     def __init__(self, max_block: int) -> None:
-        #: a block of headers has begun: nothing but its rest may come (section 4.3)
+        #: whether a header block has begun: only its CONTINUATION frames may follow (section 4.3)
         self.in_block = False
         self._max_block = max_block
         self._data = b""
         self._at = 0
-        self._begun = False
-        self._block = 0
+        self._preface_read = False
+        self._block_size = 0
         self._continuations = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-        """Something came."""
+        """Add bytes that came. Returns an iterator as `iter` does."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
         return iter(self)
 
     def __iter__(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yields kind, flags, stream and the whole frame as bytes; the preface is one of kind -1."""
-        if not self._begun:
-            known = self._data[: len(PREFACE)]
-            if not PREFACE.startswith(known):
+        """Yield type, flags, stream and the bytes of each whole frame. The preface comes first, with the type -1."""
+        if not self._preface_read:
+            start = self._data[: len(PREFACE)]
+            if not PREFACE.startswith(start):
                 raise HTTP2Error(ErrorCode.PROTOCOL_ERROR, "not the preface of HTTP/2")
-            if len(known) < len(PREFACE):
+            if len(start) < len(PREFACE):
                 return
-            self._begun = True
+            self._preface_read = True
             self._at = len(PREFACE)
             yield -1, 0, 0, PREFACE
         while len(self._data) - self._at >= FRAME_HEADER_SIZE:
@@ -182,17 +178,17 @@ class FrameReader:
             if after > len(self._data):
                 return
             if kind in (HEADERS, CONTINUATION):
-                self._count(kind, length)
+                self._count_block(kind, length)
                 self.in_block = not flags & END_HEADERS
             self._at = after
             yield kind, flags, stream & MAX_STREAM_ID, self._data[at:after]
 
-    def _count(self, kind: int, length: int) -> None:
-        """A block of headers has begun, or goes on."""
+    def _count_block(self, kind: int, length: int) -> None:
+        """Count a frame of a header block."""
         if kind == HEADERS:
-            self._block = self._continuations = 0
+            self._block_size = self._continuations = 0
         else:
             self._continuations += 1
-        self._block += length
-        if self._block > self._max_block or self._continuations > self._MAX_CONTINUATIONS:
+        self._block_size += length
+        if self._block_size > self._max_block or self._continuations > self._MAX_CONTINUATIONS:
             raise HTTP2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many headers")
