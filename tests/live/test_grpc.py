@@ -45,7 +45,7 @@ WANTED: dict[str, Any] = {
 
 
 class Program(ProcessProtocol):
-    """A client in a process of its own; `ready` fires when it says so, `result` has its last line."""
+    """A client in a process of its own. `ready` fires when it prints that it is; `result` has its last line."""
 
     transport: Any
 
@@ -241,7 +241,7 @@ class ClientTests(Tests):
         self.assertLess(grown, 30 * 1024)
 
     def readers(self) -> list[Any]:
-        """The outlets of all but the one with most in its queue."""
+        """The outlets of all calls except the one with the longest queue."""
         outlets = [each.outlet for each in self.hub.clients.values()]
         return sorted(outlets, key=lambda each: each.queued)[:-1]
 

@@ -1,4 +1,4 @@
-"""The services over real sockets, by grpcio's own client: one channel for it and for all other protocols."""
+"""The services over real sockets with grpcio's client, in one channel with all other protocols."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def texts(messages: list[Any]) -> list[str]:
 
 
 def spoken(lines: Sequence[Any]) -> list[str]:
-    """Chat lines, without comings, goings and answers."""
+    """Chat lines, without joins, leaves and answers."""
     return [each for each in lines if not each.startswith(("*", "pong"))]
 
 
@@ -52,7 +52,7 @@ class GrpcCase(Case):
 
 
 class CrossingTests(GrpcCase):
-    async def test_what_each_says_all_the_others_read_in_one_order(self) -> None:
+    async def test_all_protocols_read_one_order(self) -> None:
         self.serve()
         nc, web = await self.line_client(), await self.websocket_client("/ws?name=mia")
         events = await self.stream("/channels/lobby/events")
@@ -152,7 +152,7 @@ class ConversationTests(GrpcCase):
         self.assertEqual((answer.subscribed.was_recovering, answer.subscribed.recovered), (True, False))
         self.assertEqual([each.publication.offset for each in kept], list(range(12, 62)))
 
-    async def test_who_does_not_read_is_slow_and_others_go_on(self) -> None:
+    async def test_a_client_that_does_not_read_is_disconnected_and_others_are_not(self) -> None:
         self.serve(send_queue=300_000, history_size=0)
         stock, other = self.stock(), self.stock()
         witness = self.subscribe(other)
@@ -226,7 +226,7 @@ class StandardTests(GrpcCase):
         self.assertEqual(set(services), {path.split("/")[1] for path in self.service._grpc.services})
 
         def learn() -> Any:
-            """All of a service, by a program that knows nothing of it."""
+            """Describe a service by reflection alone."""
             found = DescriptorPool(database).FindServiceByName("longconn.v1.LongConn")
             return sorted((each.name, each.input_type.full_name) for each in found.methods)
 
@@ -234,7 +234,7 @@ class StandardTests(GrpcCase):
         own = pb.DESCRIPTOR.services_by_name["LongConn"].methods
         self.assertEqual(methods, sorted((each.name, each.input_type.full_name) for each in own))
 
-    async def test_health_tells_of_a_shutdown(self) -> None:
+    async def test_health_at_a_shutdown(self) -> None:
         self.serve(shutdown_delay=1.0)
         stock = self.stock()
         health = health_pb2_grpc.HealthStub(stock.channel)

@@ -1,4 +1,4 @@
-"""gRPC as bytes: messages, metadata, timeouts, texts, statuses."""
+"""gRPC's wire format: messages, metadata, timeouts, texts, statuses."""
 
 import gzip
 from typing import Any
@@ -32,7 +32,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(frame(b"hello"), b"\0\0\0\0\5hello")
         self.assertEqual(frame(b""), b"\0\0\0\0\0")
 
-    def test_in_pieces_and_many(self) -> None:
+    def test_messages_in_pieces_and_several_at_once(self) -> None:
         reader = MessageReader(100)
         for each in frame(b"one") + frame(b""):
             reader.feed(bytes((each,)))
@@ -41,7 +41,7 @@ class MessageTests(SynchronousTestCase):
         reader.feed(frame(b"two")[7:])
         self.assertEqual([reader.take(), reader.take(), len(reader)], [b"two", None, 0])
 
-    def test_compression_where_it_is_worth_it(self) -> None:
+    def test_only_messages_that_get_smaller_are_compressed(self) -> None:
         text = b"hello " * 100
         data = frame(text, gzip=True)
         self.assertEqual((data[0], gzip.decompress(data[5:])), (1, text))
@@ -65,7 +65,7 @@ class MessageTests(SynchronousTestCase):
             else:
                 self.assertIs(self.refusal(reader), StatusCode.RESOURCE_EXHAUSTED)
 
-    def test_what_is_malformed(self) -> None:
+    def test_malformed_messages(self) -> None:
         good = gzip.compress(b"hello")
         cases: list[tuple[str, int, bytes]] = [
             ("gzip", 2, good), ("identity", 1, good), ("gzip", 1, b"hello"), ("gzip", 1, b""), ("gzip", 1, good[:-3]),
@@ -89,13 +89,13 @@ class TextTests(SynchronousTestCase):
             self.assertEqual(percent_encoded(text), data)
         self.assertEqual(percent_encoded("\ud800"), b"?")
 
-    def test_metadata_there_and_back(self) -> None:
+    def test_metadata_that_is_written_is_read_again(self) -> None:
         metadata = (("a", "b c"), ("a", "~"), ("x.y_z-0", ""), ("raw-bin", b"\0\xff\xfe"), ("raw-bin", b""))
         written = write_metadata(metadata)
         self.assertIn((b"raw-bin", b"AP/+"), written)
         self.assertEqual(read_metadata(written), metadata)
 
-    def test_metadata_that_is_read(self) -> None:
+    def test_metadata_that_does_not_conform_is_left_out(self) -> None:
         headers = [
             (b":path", b"/"), (b"te", b"trailers"), (b"content-type", b"x"), (b"grpc-timeout", b"1S"),
             (b"grpc-x", b"x"), (b"host", b"x"), (b"user-agent", b"me"), (b"a", b" padded\t"),
@@ -109,7 +109,7 @@ class TextTests(SynchronousTestCase):
         for bad in (b"!", b"A", b"AA AA", b"\xff"):
             self.assertIs(self.assertRaises(StatusError, read_metadata, [(b"a-bin", bad)]).code, StatusCode.INTERNAL)
 
-    def test_metadata_that_may_not_be_written(self) -> None:
+    def test_metadata_that_is_not_allowed(self) -> None:
         values: tuple[Any, ...] = (
             ("grpc-status", "0"), ("te", "x"), (":status", "200"), ("content-type", "x"), ("A", "b"), ("", "b"),
             ("a b", "c"), ("a", "\n"), ("a", "ä"), ("a", b"b"), ("a-bin", "b"), ("a", 1),
@@ -130,11 +130,11 @@ class RequestTests(SynchronousTestCase):
         found = self.read(grpc_accept_encoding=b"gzipped")
         self.assertEqual((found.timeout, found.encoding, found.accepts_gzip), (None, "identity", False))
 
-    def test_what_is_no_request_of_grpc(self) -> None:
+    def test_requests_that_are_not_grpc(self) -> None:
         for more, status in (({"content_type": b"text/html"}, 415), ({":method": b"GET"}, 405)):
             self.assertEqual(self.assertRaises(NotGRPC, self.read, **more).status, status)
 
-    def test_what_cannot_be_served(self) -> None:
+    def test_requests_that_cannot_be_served(self) -> None:
         for more, code in (
             ({"grpc_encoding": b"br"}, StatusCode.UNIMPLEMENTED),
             ({"content_type": b"application/grpc+json"}, StatusCode.UNIMPLEMENTED),
@@ -150,7 +150,7 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual(set(grpc_status.REASONS), reasons)
         self.assertEqual(set(grpc_status.DISCONNECTS), set(DISCONNECTS.values()))
 
-    def test_clients_are_told_to_come_back_by_the_status_that_libraries_retry(self) -> None:
+    def test_disconnects_with_advice_to_reconnect_are_unavailable(self) -> None:
         for each in (SHUTDOWN, Disconnect(4000, "", "x")):
             self.assertIs(status_of_disconnect(each).code, StatusCode.UNAVAILABLE)
         self.assertIs(status_of_disconnect(Disconnect(4500, "", "x")).code, StatusCode.ABORTED)

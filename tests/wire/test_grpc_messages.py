@@ -1,4 +1,4 @@
-"""Messages that are put together by hand, against the library's."""
+"""The hand-written encoder of messages, compared with the protobuf library."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def publication(data: Data, offset: int = 1, info: Info = ADA, channel: str = "l
 
 
 def made(each: Publication) -> pb.Publication:
-    """The same by the library."""
+    """The same message, by the library."""
     return pb.Publication(
         channel=each.channel, offset=each.offset, epoch=each.epoch, data=each.data.json.decode(), name=each.info.name,
         client=each.info.client, user=each.info.user, time=each.time,
@@ -35,7 +35,7 @@ def frames(data: bytes, kind: type[Any]) -> list[Any]:
 
 class PublicationTests(SynchronousTestCase):
     def check(self, each: Publication) -> None:
-        """To the byte, and as both messages."""
+        """Compare the bytes, for a message of Subscribe and one of Connect."""
         for format, message in (
             (MESSAGES, pb.SubscribeResponse(publication=made(each))),
             (PUSHES[False], pb.ConnectResponse(publication=made(each))),
@@ -57,7 +57,7 @@ class PublicationTests(SynchronousTestCase):
         for written in ("{}", "null", "0", '{"a": [1, 2.5, 12345678901234567890123]}', '"ü\\u0000"', '"😀"'):
             self.check(publication(Data.of_json(written)))
 
-    def test_who(self) -> None:
+    def test_publisher(self) -> None:
         for info in (Info(""), Info("127.0.0.1:50000", "c"), Info("名字", "c", "ü"), Info("[::1]:1", user="u")):
             self.check(publication(Data.of_text("x"), info=info))
 
@@ -65,7 +65,7 @@ class PublicationTests(SynchronousTestCase):
         for channel in ("a", "ü:x", "c" * 255):
             self.check(publication(Data.of_text("x"), channel=channel))
 
-    def test_half_a_character_in_the_name_of_a_user(self) -> None:
+    def test_a_lone_surrogate_in_the_name_of_a_user(self) -> None:
         (found,) = frames(
             MESSAGES.encode("c", [publication(Data.of_text("x"), info=Info("n", user="\ud800"))]), pb.SubscribeResponse
         )
@@ -77,7 +77,7 @@ class PublicationTests(SynchronousTestCase):
         found = frames(MESSAGES.encode("lobby", batch), pb.SubscribeResponse)
         self.assertEqual([each.publication.offset for each in found], list(range(1, 400)))
 
-    def test_a_backlog_comes_in_parts(self) -> None:
+    def test_a_backlog_is_encoded_in_parts(self) -> None:
         batch = [publication(Data.of_text("x" * 1000), each) for each in range(1, 200)]
         parts = list(backlog(MESSAGES, "lobby", batch))
         self.assertEqual(b"".join(parts), MESSAGES.encode("lobby", batch))
@@ -89,7 +89,7 @@ class ChangeTests(SynchronousTestCase):
     def events(self, join_leave: bool, *events: Event) -> list[Message]:
         return frames(PUSHES[join_leave].encode("lobby", events), pb.ConnectResponse)
 
-    def test_comings_and_goings(self) -> None:
+    def test_joins_and_leaves(self) -> None:
         info = pb.ClientInfo(name="ada", client="id-1", user="user-1", conn_info='{"a":1}', chan_info='{"b":2}')
         old = pb.ClientInfo(name="eve", client="id-1", user="user-1", conn_info='{"a":1}', chan_info='{"b":2}')
         join = pb.ConnectResponse(join=pb.Join(channel="lobby", info=info))
@@ -98,9 +98,9 @@ class ChangeTests(SynchronousTestCase):
         found = self.events(True, Join(ADA), Leave(ADA), Rename("eve", ADA), Counts(3, 4))
         self.assertEqual(found, [join, leave, renamed, join])
 
-    def test_only_for_who_asked(self) -> None:
+    def test_joins_and_leaves_only_where_the_format_has_them(self) -> None:
         self.assertEqual(self.events(False, Join(ADA), Leave(ADA), Rename("eve", ADA), Counts(3, 4)), [])
         self.assertEqual(MESSAGES.encode("lobby", (Join(ADA), Leave(ADA))), b"")
 
-    def test_formats_are_told_apart(self) -> None:
+    def test_different_formats_are_not_equal(self) -> None:
         self.assertEqual(len({MESSAGES, PUSHES[False], PUSHES[True]}), 3)

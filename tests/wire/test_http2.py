@@ -1,4 +1,4 @@
-"""FrameReader of HTTP/2."""
+"""Frames of HTTP/2: written, and read."""
 
 from hpack import Decoder
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +17,7 @@ class WritingTests(SynchronousTestCase):
         self.assertEqual(http2.window_update(3, 1000), b"\0\0\4\x08\0\0\0\0\3\0\0\3\xe8")
         self.assertEqual(http2.settings({3: 1}), b"\0\0\6\4\0\0\0\0\0\0\3\0\0\0\1")
 
-    def test_headers_are_read_by_others(self) -> None:
+    def test_header_blocks_are_read_by_hpack_and_fill_no_table(self) -> None:
         headers = [
             (b":status", b"200"),
             (b"a", b""),
@@ -38,7 +38,7 @@ class ReadingTests(SynchronousTestCase):
         list(reader.feed(http2.PREFACE))
         return reader
 
-    def test_at_every_cut(self) -> None:
+    def test_frames_cut_at_every_byte(self) -> None:
         frames = [http2.ping(b"12345678"), http2.frame(http2.DATA, 1, 3, b"hello"), http2.settings({})]
         data = http2.PREFACE + b"".join(frames)
         whole = list(FrameReader(1000).feed(data))
@@ -48,7 +48,7 @@ class ReadingTests(SynchronousTestCase):
             reader = FrameReader(1000)
             self.assertEqual([*reader.feed(data[:cut]), *reader.feed(data[cut:])], whole)
 
-    def test_reading_may_be_left_and_goes_on(self) -> None:
+    def test_an_iteration_that_is_left_goes_on(self) -> None:
         frames = [http2.ping(b"%08d" % number) for number in range(5)]
         reader = FrameReader(1000)
         first = next(reader.feed(http2.PREFACE + frames[0] + frames[1][:9]))
@@ -59,7 +59,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual([each[3] for each in reader.feed(frames[3] + frames[4][:1])], frames[2:4])
         self.assertEqual([each[3] for each in reader.feed(frames[4][1:])], frames[4:])
 
-    def test_a_block_of_headers(self) -> None:
+    def test_a_header_block(self) -> None:
         reader = self.begun()
         told = []
         data = http2.frame(http2.HEADERS, 0, 1, b"") + http2.ping(bytes(8)) + http2.frame(http2.CONTINUATION, 4, 1, b"")
@@ -67,7 +67,7 @@ class ReadingTests(SynchronousTestCase):
             told.append(reader.in_block)
         self.assertEqual(told, [True, True, False])
 
-    def test_what_is_to_be_ignored(self) -> None:
+    def test_parts_that_are_ignored(self) -> None:
         known = http2.settings({1: 0, 4: 2**31, 6: 7})
         self.assertEqual(http2.without_ignored(http2.SETTINGS, known), known)
         more = http2.settings({0: 1, 1: 0, 8: 1, 0x104: 9, 4: 2**31, 7: 1, 6: 7, 0xFFFF: 1})
@@ -81,18 +81,18 @@ class ReadingTests(SynchronousTestCase):
         ((_, _, stream, _),) = self.begun().feed(http2.frame_header(0, http2.DATA, 0, 0x80000003))
         self.assertEqual(stream, 3)
 
-    def test_no_preface(self) -> None:
+    def test_a_wrong_preface(self) -> None:
         self.assertEqual(self.error(FrameReader(1000), b"GET"), ErrorCode.PROTOCOL_ERROR)
         self.assertEqual(self.error(FrameReader(1000), http2.PREFACE[:-1] + b"x"), ErrorCode.PROTOCOL_ERROR)
 
-    def test_sizes(self) -> None:
+    def test_sizes_of_frames(self) -> None:
         largest = http2.frame(http2.DATA, 0, 1, bytes(http2.MAX_FRAME_SIZE))
         self.assertEqual(len(list(self.begun().feed(largest))), 1)
         self.assertEqual(
             self.error(self.begun(), http2.frame_header(http2.MAX_FRAME_SIZE + 1, 0, 0, 1)), ErrorCode.FRAME_SIZE_ERROR
         )
 
-    def test_blocks_of_headers(self) -> None:
+    def test_limits_of_header_blocks(self) -> None:
         reader = self.begun()
         first, more = http2.frame(http2.HEADERS, 0, 1, bytes(600)), http2.frame(http2.CONTINUATION, 4, 1, bytes(400))
         for _ in range(3):

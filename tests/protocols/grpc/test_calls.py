@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 class RequestTests(Case):
     def refused(self, *headers: tuple[str, str]) -> dict[str, str]:
-        """The only headers of the answer to a request of which no call is made."""
+        """The headers of the answer to a request that is refused without a call."""
         peer = self.peer()
         stream = peer.begin("/t/Echo", *headers)
         self.assertEqual(self.calls, [])
@@ -30,7 +30,7 @@ class RequestTests(Case):
         self.calls.clear()
         return peer.headers(stream)
 
-    def test_what_is_not_grpc_is_answered_as_http(self) -> None:
+    def test_a_request_that_is_not_grpc_is_answered_as_http(self) -> None:
         for method in ("GET", "PUT", "OPTIONS", "HEAD"):
             found = self.refused((":method", method))
             self.assertEqual((found[":status"], found["allow"]), ("405", "POST"))
@@ -39,7 +39,7 @@ class RequestTests(Case):
             self.assertEqual(found[":status"], "415", kind)
             self.assertNotIn("grpc-status", found)
 
-    def test_kinds_of_content(self) -> None:
+    def test_content_types(self) -> None:
         for kind in (
             "application/grpc",
             "application/grpc+proto",
@@ -52,17 +52,17 @@ class RequestTests(Case):
         self.calls.clear()
         self.assertEqual(self.refused(("content-type", "application/grpc+json"))["grpc-status"], "12")
 
-    def test_methods_that_are_not_there(self) -> None:
+    def test_unknown_methods(self) -> None:
         for path in ("/t/Nothing", "/", "*", "/t/Echo/", "/T/echo"):
             found = self.refused((":path", path))
             self.assertEqual((found[":status"], found["grpc-status"]), ("200", "12"))
             self.assertIn(path, found["grpc-message"])
 
-    def test_encodings_that_are_not_there(self) -> None:
+    def test_unknown_encodings(self) -> None:
         found = self.refused(("grpc-encoding", "snappy"))
         self.assertEqual((found["grpc-status"], found["grpc-accept-encoding"]), ("12", "identity,gzip"))
 
-    def test_timeouts_that_are_none(self) -> None:
+    def test_malformed_timeouts(self) -> None:
         for timeout in ("1", "S", "-1S", "123456789S", "1 S", "1s", "1.5S"):
             self.assertEqual(self.refused(("grpc-timeout", timeout))["grpc-status"], "13", timeout)
 
@@ -107,7 +107,7 @@ class StatusTests(Case):
         stream = peer.call("/t/Echo", b"")
         self.assertEqual((peer.messages(stream), peer.trailers(stream)), ([b""], {"grpc-status": "0"}))
 
-    def test_what_a_handler_raises(self) -> None:
+    def test_exceptions_of_a_handler(self) -> None:
         async def status(call: GrpcCall) -> None:
             raise StatusError(StatusCode.ABORTED, "50 % ä\n", [("why", "so")])
 
@@ -125,7 +125,7 @@ class StatusTests(Case):
         self.assertEqual(peer.status(stream), (7, "permission denied: publish x"))
         self.assertEqual(peer.trailers(stream)["longconn-code"], "103")
 
-    def test_a_bug_is_logged_and_not_told(self) -> None:
+    def test_an_unexpected_exception_is_logged_and_hidden_from_the_client(self) -> None:
         async def bug(call: GrpcCall) -> None:
             raise KeyError("secret")
 
@@ -136,7 +136,7 @@ class StatusTests(Case):
         self.assertEqual(peer.trailers(stream)["grpc-status"], "2")
         self.assertNotIn("secret", str(peer.trailers(stream)))
 
-    def test_metadata_that_is_reserved_is_a_bug(self) -> None:
+    def test_reserved_metadata_is_an_error_of_the_handler(self) -> None:
         async def bug(call: GrpcCall) -> None:
             call.trailing.append(("grpc-status", "0"))
 
@@ -153,8 +153,8 @@ class StatusTests(Case):
         peer, stream = self.end(start)
         self.assertEqual((peer.headers(stream)["a"], peer.status(stream)), ("b", (0, "")))
 
-    def test_a_status_before_the_client_has_said_all(self) -> None:
-        """The stream is given back ("Early Server Closure"), and what comes is not minded."""
+    def test_a_status_before_the_client_half_closes(self) -> None:
+        """The stream is reset ("Early Server Closure"), and later DATA is ignored."""
 
         async def hasty(call: GrpcCall) -> None:
             raise StatusError(StatusCode.NOT_FOUND)
@@ -180,7 +180,7 @@ class CompressionTests(Case):
         self.assertLess(len(peer.data(stream)), 300)
         self.assertEqual(peer.data(stream).count(b"small"), 1)
 
-    def test_who_only_takes_it_is_sent_none(self) -> None:
+    def test_a_client_that_only_accepts_gzip_is_sent_none(self) -> None:
         peer = self.peer()
         stream = peer.call("/t/Echo", b"hello " * 100, headers=(("grpc-accept-encoding", "gzip"),))
         self.assertNotIn("grpc-encoding", peer.headers(stream))
@@ -194,7 +194,7 @@ class CompressionTests(Case):
         assert status is not None
         return status[0]
 
-    def test_what_is_malformed(self) -> None:
+    def test_malformed_gzip(self) -> None:
         good = gzip.compress(b"hello")
         self.assertEqual(self.bad(good), 0)
         self.assertEqual(self.bad(b"hello"), 13)
@@ -204,14 +204,14 @@ class CompressionTests(Case):
         self.assertEqual(self.bad(good, "identity"), 13)
         self.assertEqual(self.bad(b"x", flag=2), 13)
 
-    def test_a_bomb(self) -> None:
+    def test_a_decompression_bomb(self) -> None:
         self.assertEqual(self.bad(gzip.compress(bytes(4 * MIB))), 0)
         self.assertEqual(self.bad(gzip.compress(bytes(4 * MIB + 1))), 8)
         self.assertEqual(self.bad(gzip.compress(bytes(100 * MIB), 9)), 8)
 
 
 class ReceivingTests(Case):
-    def test_messages_in_pieces_and_many_at_once(self) -> None:
+    def test_messages_in_pieces_and_several_at_once(self) -> None:
         peer = self.peer()
         stream = peer.begin("/t/Both")
         for each in frame(b"one") + frame(b""):
@@ -221,7 +221,7 @@ class ReceivingTests(Case):
         peer.send(stream, b"x", end=True)
         self.assertEqual((peer.messages(stream)[-1], peer.status(stream)), (b"x" * 100_000, (0, "")))
 
-    def test_a_message_that_is_not_whole(self) -> None:
+    def test_an_incomplete_message(self) -> None:
         for size in (1, 5, 9):
             peer = self.peer()
             stream = peer.begin("/t/Both")
@@ -257,7 +257,7 @@ class ReceivingTests(Case):
         self.assertEqual(len(peer.messages(stream)[0]), 4 * MIB)
 
     def fill(self, peer: Peer, stream: int) -> int:
-        """Send messages as far as the window of the stream lets us; how many bytes that were."""
+        """Send messages until the window of the stream is used up. Returns the bytes that were sent."""
         sent = 0
         while (room := peer.h2.local_flow_control_window(stream)) > 0:
             peer.send(stream, frame(b"x" * 95)[: min(room, 100)])
@@ -292,7 +292,7 @@ class ReceivingTests(Case):
         peer.send(stream, frame(b"x" * 95)[sent % 100 :], end=True)
         self.assertEqual((len(read), peer.status(stream)), (656, (0, "")))
 
-    def test_what_is_kept_in_all_is_bounded(self) -> None:
+    def test_incomplete_messages_of_all_calls_are_bounded(self) -> None:
         self.serve(max_body_total=1 * MIB)
         peer = self.peer()
         streams = [peer.begin("/t/Echo") for _ in range(20)]
@@ -348,7 +348,7 @@ class SendingTests(Case):
         self.assertEqual((peer.status(stream), peer.trailers(stream)["longconn-code"]), ((8, "slow"), "3008"))
         self.assertEqual((self.calls[0].cancelled, self.calls[0].outlet.queued), (True, 0))
 
-    def test_one_answer_may_be_larger_than_the_queue(self) -> None:
+    def test_one_message_may_be_larger_than_the_queue(self) -> None:
         self.serve(send_queue=1000)
 
         async def large(call: GrpcCall) -> None:
@@ -396,7 +396,7 @@ class SendingTests(Case):
         self.server.settle()
         self.assertEqual((self.hub.guests, len(self.hub.clients)), (0, 0))
 
-    def test_what_waits_is_sent_before_the_end(self) -> None:
+    def test_messages_that_wait_are_sent_before_the_status(self) -> None:
         self.services["/t/Member"] = self.member
         peer = self.peer(window=4)
         stream = peer.begin("/t/Member")
@@ -480,7 +480,7 @@ class SendingTests(Case):
         for stream in streams:
             self.assertEqual(peer.messages(stream), [b"x" * 9_995] * 4)
 
-    def test_little_is_taken_from_calls_before_the_connection_takes_it(self) -> None:
+    def test_a_full_connection_takes_little_from_its_calls(self) -> None:
         asked = 0
 
         def source() -> Any:
@@ -587,14 +587,14 @@ class EndTests(Case):
         self.server.advance(2)
         self.assertEqual((peer.data(stream), peer.status(stream), peer.resets(stream)), (b"\0\0\0", None, [8]))
 
-    def test_it_ends_by_itself(self) -> None:
+    def test_a_handler_that_returns(self) -> None:
         peer = self.peer()
         peer.call("/t/This", b"", headers=(("grpc-timeout", "1S"),))
         self.assertEqual((self.heard, self.calls[0].cancelled), (["end"], False))
         self.server.advance(5)
         self.assertEqual(self.heard, ["end"])
 
-    def test_a_handler_that_goes_on_after_the_end_does_no_harm(self) -> None:
+    def test_a_handler_that_continues_after_the_end(self) -> None:
         gate: Deferred[None] = Deferred()
         done: list[str] = []
 
@@ -623,7 +623,7 @@ class EndTests(Case):
 
 
 class TimeTests(Case):
-    def test_pings_and_a_peer_that_is_dead(self) -> None:
+    def test_a_peer_that_does_not_answer_pings(self) -> None:
         self.serve(ping_interval=20, pong_timeout=5)
         peer, dead = self.peer(), self.peer()
         stream = dead.begin("/t/Stall")
@@ -637,7 +637,7 @@ class TimeTests(Case):
         self.assertEqual(len(peer.of(events.PingReceived)), 2)
         self.works(peer)
 
-    def test_who_is_heard_is_not_pinged(self) -> None:
+    def test_a_peer_that_sends_is_not_pinged(self) -> None:
         self.serve(ping_interval=20)
         peer = self.peer()
         for _ in range(30):
@@ -645,7 +645,7 @@ class TimeTests(Case):
             self.works(peer)
         self.assertEqual(peer.of(events.PingReceived), [])
 
-    def test_idle(self) -> None:
+    def test_an_idle_connection_is_closed(self) -> None:
         self.serve(idle_timeout=100)
         peer, busy = self.peer(), self.peer()
         busy.begin("/t/Stall")
@@ -681,7 +681,7 @@ class ShutdownTests(Case):
         self.server.settle()
         self.assertTrue(peer.connection.closed)
 
-    def test_a_call_that_is_on_its_way_is_served_and_a_later_one_is_refused(self) -> None:
+    def test_a_call_in_flight_is_served_and_a_later_one_is_refused(self) -> None:
         peer = self.peer()
         peer.begin("/t/Stall")
         data = peer.connection.on_data
@@ -699,7 +699,7 @@ class ShutdownTests(Case):
         self.assertEqual(peer.messages(on_its_way), [b"hello"])
         self.assertEqual(peer.resets(peer.begin("/t/Both")), [7])
 
-    def test_without_an_answer_it_goes_on_after_a_while(self) -> None:
+    def test_the_second_goaway_without_an_answer_to_the_ping(self) -> None:
         peer = self.peer()
         stream = peer.begin("/t/Stall")
         peer.connection.on_data = None
@@ -710,7 +710,7 @@ class ShutdownTests(Case):
         self.assertTrue(peer.connection.closed)
         self.assertEqual(stream, 1)
 
-    def test_calls_that_are_no_clients_have_a_moment_after_the_last_client(self) -> None:
+    def test_calls_that_are_not_clients_end_half_a_second_after_the_last_client(self) -> None:
         async def member(call: GrpcCall) -> None:
             call.outlet.client = self.hub.connect(call.outlet, "grpc", call.host, call.address)
             await call.wait()

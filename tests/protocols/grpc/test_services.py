@@ -1,4 +1,4 @@
-"""Calls without a client: Publish, Presence, History; the greeting, health and reflection."""
+"""Calls that are not clients: Publish, Presence, History; the greeting, health and reflection."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ class PublishTests(Case):
         self.assertEqual(found.data, '{"b":1.50,"a":"\\u00fc","a":0}')
         self.assertEqual((found.name, found.client, found.user), ("192.0.2.1:40000", "", ""))
 
-    def test_what_cannot_be_published(self) -> None:
+    def test_publishes_that_are_refused(self) -> None:
         invalid = StatusCode.INVALID_ARGUMENT
         self.assertEqual(self.refused(text=None), (invalid, "bad request: publish without data or text"))
         self.assertEqual(self.refused(text=None, data="hello"), (invalid, "not valid: JSON"))
@@ -79,7 +79,7 @@ class PublishTests(Case):
         self.server.advance(0.5)
         self.publish("lobby", "x")
 
-    def test_what_is_no_request(self) -> None:
+    def test_requests_that_do_not_parse(self) -> None:
         call = self.call("Publish")
         call.send_bytes(b"\xff\xff")
         call.half_close()
@@ -104,26 +104,26 @@ class TokenTests(Case):
         (found,) = self.answer("History", request, pb.HistoryResponse, token="bo").publications
         self.assertEqual((found.user, found.data), ("bo", '"x"'))
 
-    def test_what_a_token_says_of_a_channel(self) -> None:
+    def test_channels_that_a_token_grants(self) -> None:
         request = pb.HistoryRequest(channel="secret:ada")
         self.assertEqual(self.refusal("History", request, token="bo")[0], StatusCode.PERMISSION_DENIED)
         self.answer("History", request, pb.HistoryResponse, token="ada")
 
-    def test_bad_ones(self) -> None:
+    def test_bad_tokens(self) -> None:
         unauthenticated = StatusCode.UNAUTHENTICATED
         self.assertEqual(self.refused("a", "forged"), (unauthenticated, "invalid token"))
         self.assertEqual(self.refused("a", "old"), (unauthenticated, "token expired"))
         self.serve()
         self.assertEqual(self.refused("a", "ada"), (unauthenticated, "invalid token"))
 
-    def test_another_scheme(self) -> None:
+    def test_another_authorization_scheme(self) -> None:
         call = FakeCall(self.hub, "", [("authorization", "Basic YTpi")], "192.0.2.1:1")
         call.send(pb.PresenceRequest(channel="a"))
         call.half_close()
         call.run(self.services["/longconn.v1.LongConn/Presence"])
         self.assertEqual(call.ended, (StatusCode.UNAUTHENTICATED, "unauthorized"))
 
-    def test_without_one_where_it_is_needed(self) -> None:
+    def test_without_a_token_where_one_is_required(self) -> None:
         self.serve(Keys(), token_hmac_secret_key="x")
         self.assertEqual(self.refused("a"), (StatusCode.UNAUTHENTICATED, "unauthorized"))
         self.publish("a", "x", token="bo")
@@ -135,7 +135,7 @@ class TokenTests(Case):
 
 
 class PresenceTests(Case):
-    def test_who_is_there(self) -> None:
+    def test_subscribers(self) -> None:
         ann = self.server.line_client()
         ann.say("/nick ann")
         ann.read()
@@ -144,10 +144,10 @@ class PresenceTests(Case):
         self.assertEqual([each.name for each in found.clients], ["ann", "bo"])
         self.assertEqual({each.client for each in found.clients}, set(self.hub.clients))
 
-    def test_nobody(self) -> None:
+    def test_an_empty_channel(self) -> None:
         self.assertEqual(self.answer("Presence", pb.PresenceRequest(channel="x"), pb.PresenceResponse).clients, [])
 
-    def test_off(self) -> None:
+    def test_presence_turned_off(self) -> None:
         self.serve(namespaces=Namespaces(named=NAMED))
         self.assertEqual(
             self.refusal("Presence", pb.PresenceRequest(channel="still:a")),
@@ -162,7 +162,7 @@ class HistoryTests(Case):
     def offsets(self, **fields: Any) -> list[int]:
         return [each.offset for each in self.history(**fields).publications]
 
-    def test_all_some_and_since(self) -> None:
+    def test_all_with_a_limit_and_since_a_position(self) -> None:
         self.serve(history_size=4)
         for each in range(1, 7):
             position = self.publish("lobby", str(each))
@@ -175,7 +175,7 @@ class HistoryTests(Case):
         self.assertEqual(self.offsets(since=since, limit=1), [4])
         self.assertEqual(self.offsets(since=pb.Position(offset=5)), [6])
 
-    def test_what_is_lost_is_told(self) -> None:
+    def test_a_lost_position_is_not_recovered(self) -> None:
         self.serve(history_size=2)
         for _ in range(5):
             epoch = self.publish("lobby", "x").epoch
@@ -184,7 +184,7 @@ class HistoryTests(Case):
             self.assertFalse(found.recovered)
             self.assertEqual([each.offset for each in found.publications], [4, 5])
 
-    def test_where_nothing_is(self) -> None:
+    def test_a_channel_without_history(self) -> None:
         found = self.history()
         self.assertEqual((found.publications, found.position.offset, found.recovered), ([], 0, True))
         self.assertTrue(found.position.epoch)
@@ -216,7 +216,7 @@ class HealthTests(Case):
         self.hub.ready = False
         self.assertEqual([self.check(each) for each in services], [2, 2, 2, 2])
 
-    def test_unknown(self) -> None:
+    def test_an_unknown_service(self) -> None:
         for each in ("nothing", "longconn.v1", "longconn.v1.LongConn/Publish"):
             found = self.refusal(self.path + "Check", self.request(each))
             self.assertEqual(found, (StatusCode.NOT_FOUND, "unknown service"))
@@ -238,7 +238,7 @@ class HealthTests(Case):
 
 class ReflectionTests(Case):
     def ask(self, version: str, **what: Any) -> Any:
-        """The one response to a request."""
+        """The only response to a request."""
         request = message(f"grpc.reflection.{version}.ServerReflectionRequest")(host="here", **what)
         found = self.answer(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
@@ -273,7 +273,7 @@ class ReflectionTests(Case):
             )
 
     def test_every_method_is_described(self) -> None:
-        """As it is served, and nothing else."""
+        """The descriptors have exactly the methods that are served."""
         described = set()
         for name in {path.split("/")[1] for path in self.services}:
             (*_, file) = reversed(self.files(file_containing_symbol=name))
@@ -305,7 +305,7 @@ class ReflectionTests(Case):
         ):
             self.assertEqual(self.files(file_containing_symbol=symbol)[0].name, name)
 
-    def test_what_is_not_here(self) -> None:
+    def test_unknown_files_and_symbols(self) -> None:
         for what in (
             {"file_by_filename": "nothing.proto"},
             {"file_containing_symbol": "longconn.v1.Nothing"},
@@ -323,7 +323,7 @@ class ReflectionTests(Case):
         self.assertEqual(found.all_extension_numbers_response.base_type_name, "longconn.v1.Position")
         self.assertEqual(found.all_extension_numbers_response.extension_number, [])
 
-    def test_many_questions_in_one_call(self) -> None:
+    def test_several_requests_in_one_call(self) -> None:
         request = message("grpc.reflection.v1.ServerReflectionRequest")
         call = self.call("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
         questions: list[Message] = [request(host=str(each), list_services="") for each in range(5)]
@@ -334,7 +334,7 @@ class ReflectionTests(Case):
 
 
 class PoolTests(Case):
-    def test_what_is_not_ours_is_not_in_the_default_pool(self) -> None:
-        """Where grpcio's own modules want to be."""
+    def test_standard_messages_are_not_in_the_default_pool(self) -> None:
+        """grpcio's own modules register theirs there."""
         for name in ("grpc.health.v1.HealthCheckRequest", "helloworld.HelloRequest"):
             self.assertIsNot(message(name).DESCRIPTOR.file.pool, descriptor_pool.Default())

@@ -1,4 +1,4 @@
-"""LongConn.Subscribe: a channel as a stream, whose caller is a client."""
+"""LongConn.Subscribe: one channel as a stream. The call is a client of the hub."""
 
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.namespaces import ChannelOptions, Namespaces
@@ -15,7 +15,7 @@ NAMED = {
 
 
 class LiveTests(Case):
-    def test_what_others_say(self) -> None:
+    def test_publications_of_others(self) -> None:
         call = self.subscribe("lobby")
         answer = subscribed(call)
         self.assertEqual((answer.channel, answer.position.offset), ("lobby", 0))
@@ -54,14 +54,14 @@ class LiveTests(Case):
         subscribed_and_three = call.read_all(pb.SubscribeResponse)
         self.assertEqual([each.publication.data for each in subscribed_and_three[1:]], ['"a"', '"b"', '"c"'])
 
-    def test_comings_and_goings_are_not_told(self) -> None:
+    def test_joins_and_leaves_are_not_sent(self) -> None:
         call = self.subscribe("lobby")
         subscribed(call)
         ann = self.server.line_client()
         ann.say("/nick ann", "")
         self.assertEqual(call.read_frames(), [])
 
-    def test_what_is_not_kept_has_no_offset(self) -> None:
+    def test_publications_without_history_have_no_offset(self) -> None:
         call = self.subscribe("lobby")
         subscribed(call)
         self.hub.api.publish("lobby", Data.of_text("x"), lambda position: None, skip_history=True)
@@ -69,7 +69,7 @@ class LiveTests(Case):
 
 
 class RecoveryTests(Case):
-    def test_what_was_missed_comes_first(self) -> None:
+    def test_missed_publications_come_first(self) -> None:
         call = self.subscribe("lobby")
         start = subscribed(call).position
         for each in range(200):
@@ -100,7 +100,7 @@ class RecoveryTests(Case):
         answer = subscribed(call)
         self.assertEqual((answer.position, answer.recovered), (position, True))
 
-    def test_a_loss_is_told(self) -> None:
+    def test_a_lost_position_is_not_recovered(self) -> None:
         self.serve(history_size=3)
         for each in range(10):
             epoch = self.publish("lobby", str(each)).epoch
@@ -111,7 +111,7 @@ class RecoveryTests(Case):
             self.assertEqual(first.subscribed.position, pb.Position(epoch=epoch, offset=7))
             self.assertEqual([each.publication.offset for each in rest], [8, 9, 10])
 
-    def test_without_the_right_to_it(self) -> None:
+    def test_a_position_without_the_right_to_history(self) -> None:
         self.serve(namespaces=Namespaces(named=NAMED))
         self.publish("forgetful:a", "x")
         position = self.publish("forgetful:a", "y")
@@ -135,7 +135,7 @@ class RecoveryTests(Case):
 
 
 class ClientTests(Case):
-    def test_it_is_a_client(self) -> None:
+    def test_the_call_is_a_client(self) -> None:
         call = self.subscribe("lobby", channel_name="bo")
         (client,) = self.hub.clients.values()
         self.assertEqual((client.protocol, client.name, client.address), ("grpc", "bo", "192.0.2.1:40000"))
@@ -148,7 +148,7 @@ class ClientTests(Case):
         chat.say("/who")
         self.assertEqual(chat.read(), ["* 1 in lobby: ann"])
 
-    def test_chat_is_not_told_of_it(self) -> None:
+    def test_the_call_is_not_announced_to_chat_clients(self) -> None:
         chat = self.server.line_client()
         chat.say("/nick ann")
         chat.read()
@@ -175,7 +175,7 @@ class ClientTests(Case):
         found = self.refusal("Subscribe", pb.SubscribeRequest(channel="a", name="BO"))
         self.assertEqual(found, (StatusCode.ALREADY_EXISTS, "the name BO is taken"))
 
-    def test_why_it_is_closed(self) -> None:
+    def test_a_disconnect_is_the_status(self) -> None:
         call = self.subscribe("lobby")
         (client,) = self.hub.clients.values()
         client.close(SHUTDOWN)
@@ -186,7 +186,7 @@ class TokenTests(Case):
     def setUp(self) -> None:
         self.serve(Keys(), namespaces=Namespaces(named=NAMED))
 
-    def test_the_user_and_what_tokens_say(self) -> None:
+    def test_the_user_and_the_info_of_a_token(self) -> None:
         call = self.subscribe("secret:ada", token="ada")
         subscribed(call)
         (found,) = self.answer(
@@ -194,25 +194,25 @@ class TokenTests(Case):
         ).clients
         self.assertEqual((found.user, found.conn_info, found.chan_info), ("ada", '{"role":"x"}', '{"seat":1}'))
 
-    def test_a_token_of_the_channel(self) -> None:
+    def test_a_subscription_token(self) -> None:
         call = self.subscribe("secret:a", channel_token="secret:a")
         self.assertEqual(subscribed(call).data, '{"x":1}')
         found = self.refusal("Subscribe", pb.SubscribeRequest(channel="secret:a", token="secret:b"))
         self.assertEqual(found, (StatusCode.UNAUTHENTICATED, "invalid token"))
 
-    def test_it_ends_with_its_token(self) -> None:
+    def test_the_call_ends_when_its_token_expires(self) -> None:
         call = self.subscribe("lobby", token="brief")
         self.server.advance(BRIEF - 1)
         self.assertIsNone(call.ended)
         self.server.advance(2)
         self.assertEqual(call.ended, (StatusCode.UNAUTHENTICATED, "connection expired"))
 
-    def test_it_ends_with_the_token_of_the_channel(self) -> None:
+    def test_the_call_ends_when_its_subscription_token_expires(self) -> None:
         call = self.subscribe("lobby", channel_token="brief")
         self.server.advance(BRIEF + 1)
         self.assertEqual(call.ended, (StatusCode.UNAUTHENTICATED, "subscription expired"))
 
-    def test_what_the_server_does(self) -> None:
+    def test_actions_of_the_server_api(self) -> None:
         call, other = self.subscribe("lobby", token="brief"), self.subscribe("other", token="brief")
         results: list[object] = []
         self.hub.api.refresh(Target("brief"), expires_at=self.clock.seconds() + 100)
@@ -227,7 +227,7 @@ class TokenTests(Case):
 
 
 class OrderTests(Case):
-    def test_the_same_for_all(self) -> None:
+    def test_all_calls_see_one_order(self) -> None:
         one, two = self.subscribe("lobby"), self.subscribe("lobby")
         subscribed(one), subscribed(two)
         chat = self.server.line_client()
