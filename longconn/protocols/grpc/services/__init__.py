@@ -1,4 +1,4 @@
-"""What is served over gRPC, by path.
+"""The methods that are served over gRPC, by path.
 
 channels    LongConn.Publish, Presence, History    greeter      the tutorials' Greeter
 subscribe   LongConn.Subscribe                     health       grpc.health.v1
@@ -18,7 +18,7 @@ from longconn.protocols.grpc.services.subscribe import subscribe
 
 
 def services(hub: Hub) -> Services:
-    """All of them. Health and reflection know also what is added to these later."""
+    """Return all of longconn's methods. Health and reflection also cover methods that are added to the result."""
     found = Services(
         {
             "/longconn.v1.LongConn/Publish": publish,

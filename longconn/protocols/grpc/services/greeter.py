@@ -1,4 +1,4 @@
-"""The greeting of every tutorial."""
+"""helloworld.Greeter, the service of gRPC's tutorials."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ _Reply = message("helloworld.HelloReply")
 
 
 async def say_hello(call: GrpcCall) -> None:
-    """`Hello NAME!`."""
+    """Answer `Hello NAME!`."""
     request = parse(_Request, await call.read_one())
     call.write(_Reply(message=f"Hello {request.name}!").SerializeToString())

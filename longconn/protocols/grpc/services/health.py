@@ -1,4 +1,4 @@
-"""grpc.health.v1: whether the hub is ready (`doc/health-checking.md` in grpc/grpc)."""
+"""grpc.health.v1: whether the server is ready (`doc/health-checking.md` in grpc/grpc)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _Response = message("grpc.health.v1.HealthCheckResponse")
 
 
 class Health:
-    """The state of each service is that of the hub: while it is draining they are all NOT_SERVING."""
+    """All services have the state of the hub: NOT_SERVING from the start of a shutdown on."""
 
     def __init__(self, hub: Hub, services: Services) -> None:
         self._hub = hub
         self._services = services
 
     async def check(self, call: GrpcCall) -> None:
-        """The state now. Raises StatusError(NOT_FOUND) for an unknown service."""
+        """Answer with the state now. Raises StatusError(NOT_FOUND) for an unknown service."""
         service = parse(_Request, await call.read_one()).service
         if not self._known(service):
             raise StatusError(StatusCode.NOT_FOUND, "unknown service")
         call.write(self._state(service))
 
     async def watch(self, call: GrpcCall) -> None:
-        """The state now, and whenever it changes."""
+        """Answer with the state now, and again whenever it changes."""
         service = parse(_Request, await call.read_one()).service
 
         def tell() -> None:

@@ -1,4 +1,4 @@
-"""Between messages of protobuf and what the core has."""
+"""Converts between protobuf messages and the objects of the core."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def parse(kind: type[_M], data: bytes) -> _M:
-    """A request. Raises StatusError(INTERNAL) for what is none (`doc/statuscodes.md` in grpc/grpc)."""
+    """Return a message of the type `kind`. Raises StatusError(INTERNAL) if `data` is none (`doc/statuscodes.md`)."""
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -58,7 +58,7 @@ def data_of(request: pb.PublishRequest, limit: int) -> Data:
 
 
 def since_of(request: pb.SubscribeRequest | pb.HistoryRequest) -> Position | None:
-    """The position that something is asked for since."""
+    """Return the position in a request; None without one."""
     return Position(request.since.epoch, request.since.offset) if request.HasField("since") else None
 
 
@@ -70,7 +70,7 @@ def position_message(position: Position) -> pb.Position:
 
 
 def start_of(history: History, since: Position | None) -> Position:
-    """Where that starts which follows the answer of a subscribe."""
+    """Return the position before the first publication that follows the answer to a subscribe."""
     if history.recovered:
         return Position(history.position.epoch, since.offset) if since is not None else history.position
     kept = history.publications
@@ -78,7 +78,7 @@ def start_of(history: History, since: Position | None) -> Position:
 
 
 def subscribed_message(channel: str, history: History, since: Position | None, data: bytes) -> pb.Subscribed:
-    """The answer of a subscribe."""
+    """Return the answer to a subscribe."""
     return pb.Subscribed(
         channel=channel,
         position=position_message(start_of(history, since)),
@@ -124,5 +124,5 @@ def history_message(history: History) -> pb.HistoryResponse:
 
 
 def _encodable(text: str) -> str:
-    """A text from a token, where JSON can spell half a character."""
+    """Return a text that UTF-8 can encode: the JSON of a token may contain lone surrogates."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""grpc.reflection: what is served, described by itself (`doc/server-reflection.md` in grpc/grpc)."""
+"""grpc.reflection: descriptors of the services and their messages (`doc/server-reflection.md` in grpc/grpc)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longconn.wire.grpc_status import StatusCode
 
 
 class Reflection:
-    """One version of the service; the messages of both are the same but for their package."""
+    """One version of the service. The versions differ in the package of their messages only."""
 
     def __init__(self, version: str, services: Services) -> None:
         self._services = services
@@ -22,7 +22,7 @@ class Reflection:
         self._response = message(f"grpc.reflection.{version}.ServerReflectionResponse")
 
     async def info(self, call: GrpcCall) -> None:
-        """Answers each request in turn."""
+        """Answer each request in turn."""
         while (data := await call.read()) is not None:
             request = parse(self._request, data)
             response = self._response(valid_host=request.host, original_request=request)
@@ -35,7 +35,7 @@ class Reflection:
             await call.drained()
 
     def _answer(self, request: Any, response: Any) -> None:
-        """Raises KeyError for what is not here."""
+        """Fill in the response. Raises KeyError for an unknown file, symbol or type."""
         kind = request.WhichOneof("message_request")
         if kind == "list_services":
             for name in sorted({path.split("/")[1] for path in self._services}):
@@ -45,7 +45,7 @@ class Reflection:
         elif kind == "file_containing_symbol":
             self._describe(_file_of(request.file_containing_symbol), response)
         elif kind == "all_extension_numbers_of_type":
-            # There are no extensions (proto3 has none but for options), only types that could have some.
+            # There are no extensions: proto3 has them for options only. The type itself must exist.
             POOL.FindMessageTypeByName(request.all_extension_numbers_of_type)
             response.all_extension_numbers_response.base_type_name = request.all_extension_numbers_of_type
         elif kind == "file_containing_extension":
@@ -60,10 +60,10 @@ class Reflection:
 
 
 def _file_of(symbol: str) -> FileDescriptor:
-    """Where something is defined. Raises KeyError."""
+    """Return the file that defines a symbol. Raises KeyError."""
     try:
         return POOL.FindFileContainingSymbol(symbol)
-    except KeyError:  # methods it may not know
+    except KeyError:  # some versions of the library do not find methods
         service = POOL.FindServiceByName(symbol.rpartition(".")[0])
         if symbol not in [each.full_name for each in service.methods]:
             raise

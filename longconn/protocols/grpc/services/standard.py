@@ -1,8 +1,8 @@
-"""Messages of the services that are not ours, in a descriptor pool of their own.
+"""Messages of the standard services (greeter, health, reflection), in a descriptor pool of their own.
 
-The default pool has one place for a name in the whole process, and whoever embeds us may use grpcio's
-own modules for health and reflection, which want it. The descriptors are in `longconn/protos`; those of our own
-service are there for reflection, since protoc leaves the JSON names out of what it puts into a module.
+The default pool has each name once in a process, and a program that embeds longconn may use grpcio's own modules for
+health and reflection, which register theirs there. The descriptors are in `longconn/protos`. Those of longconn's
+service are in the pool too, for reflection: protoc leaves the JSON names out of the descriptors in generated modules.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def _load() -> DescriptorPool:
     return pool
 
 
-#: the descriptors of all that is served
+#: the descriptors of all services
 POOL = _load()
 
 
 def message(name: str) -> Any:
-    """The class of messages of a full name."""
+    """Return the class of the message with this full name."""
     return GetMessageClass(POOL.FindMessageTypeByName(name))
