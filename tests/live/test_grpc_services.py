@@ -188,14 +188,14 @@ class StatusTests(GrpcCase):
             ("Presence", pb.PresenceRequest(channel="shut:a"), code.PERMISSION_DENIED, "103"),
             ("History", pb.HistoryRequest(channel="no:a"), code.NOT_FOUND, "102"),
         ):
-            error = await self.status_of_error(stock, method, request)
+            error = await self.refusal(stock, method, request)
             self.assertEqual((error.code(), dict(error.trailing_metadata())["longconn-code"]), (status, number))
         subscribe = self.subscribe(stock, "shut:a")
         self.assertEqual(await subscribe.end(), code.PERMISSION_DENIED)
         self.assertEqual(subscribe.details, "permission denied: subscribe to shut:a")
         for _ in range(2):
             await self.publish(stock, "x")
-        error = await self.status_of_error(stock, "Publish", pb.PublishRequest(channel="lobby", text="x"))
+        error = await self.refusal(stock, "Publish", pb.PublishRequest(channel="lobby", text="x"))
         self.assertEqual(error.code(), code.RESOURCE_EXHAUSTED)
 
     async def test_tokens(self) -> None:
@@ -203,7 +203,7 @@ class StatusTests(GrpcCase):
         stock = self.stock()
         ask = ("Publish", pb.PublishRequest(channel="lobby", text="x"))
         for token in ("", "x", jwt.encode({"sub": "ada", "exp": 1}, SECRET, "HS256")):
-            self.assertEqual((await self.status_of_error(stock, *ask, token)).code(), grpc.StatusCode.UNAUTHENTICATED)
+            self.assertEqual((await self.refusal(stock, *ask, token)).code(), grpc.StatusCode.UNAUTHENTICATED)
         token = jwt.encode({"sub": "ada"}, SECRET, "HS256")
         metadata = [("authorization", f"Bearer {token}")]
         await stock.ask(*ask, metadata)

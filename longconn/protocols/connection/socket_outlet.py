@@ -87,6 +87,11 @@ class SocketOutlet:
         """Bytes that wait, those of a backlog excepted."""
         return 0 if self._queue is None else self._queue.queued
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits here or in the transport, so that `write` sends at once."""
+        return self._queue is None
+
     # Writing.
 
     def write(self, data: bytes) -> None:

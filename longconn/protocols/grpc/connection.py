@@ -84,7 +84,7 @@ class GrpcConnection(Protocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
-        self._outlet = SocketOutlet(hub, transport, self._on_write_timeout)
+        self._outlet = SocketOutlet(hub, transport, self._on_close)
         self._connections.add(self)
         self._heard_at = self._unused_since = hub.clock.seconds()
         self._frames = FrameReader(settings.max_head)
@@ -264,8 +264,8 @@ class GrpcConnection(Protocol):
     def _send_goaway(self, code: ErrorCode, text: str) -> None:
         self._sender.append(http2.goaway(self._h2.highest_inbound_stream_id, code, text[:_MAX_REASON]))
 
-    def _on_write_timeout(self, disconnect: Disconnect) -> None:
-        """The outlet could send nothing for too long."""
+    def _on_close(self, disconnect: Disconnect) -> None:
+        """The outlet ends the connection, most likely because it could send nothing for too long."""
         log.warning("grpc connection from %s is disconnected (%d %s)", self._address, disconnect.code, disconnect.text)
         self._abort()
 

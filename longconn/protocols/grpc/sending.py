@@ -115,6 +115,11 @@ class Sender(Iterator[bytes]):
         # Without room the outlet already has this backlog, and asks when it can write more.
         if self.room and (self._parts or self._ready):
             self.room = 0
+            while self._outlet.idle:
+                data = next(self, None)
+                if data is None:
+                    return
+                self._outlet.write(data)
             self._outlet.write_backlog(self)
 
     def __next__(self) -> bytes:
