@@ -98,8 +98,8 @@ class GrpcConnection(Protocol):
             self._sender,
             ConnectionWindow(self._sender, self._budget, self._max_message),
             self._limits,
-            self._count_clients,
-            self._on_no_calls,
+            on_client=self._count_clients,
+            on_empty=self._on_no_calls,
         )
         self._shutdown = GracefulShutdown(hub, self._sender, self._streams, self._close_if_unused)
         self._sender.append(greeting)
