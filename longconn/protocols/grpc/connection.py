@@ -10,14 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from h2.exceptions import ProtocolError
-from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub, log
-from longconn.protocols.connection.peer import peer_of
-from longconn.protocols.connection.socket_outlet import SocketOutlet
+from longconn.protocols.connection.set_up import set_up
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.h2_adapter import describe_error, server_h2
 from longconn.protocols.grpc.limits import FrameLimits
@@ -79,12 +77,8 @@ class GrpcConnection(Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         hub, settings = self._hub, self._hub.settings
-        host, self._address = peer_of(transport, hub.numbers)
         hub.guests += 1
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
-        self._outlet = SocketOutlet(hub, transport, self._on_close)
+        self._outlet, host, self._address = set_up(hub, transport, self._on_close)
         self._connections.add(self)
         self._heard_at = self._unused_since = hub.clock.seconds()
         self._frames = FrameReader(settings.max_head)

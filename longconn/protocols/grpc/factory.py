@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
-from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.protocols.connection.set_up import AnyServerFactory, is_full
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.connection import GrpcConnection
 from longconn.protocols.grpc.receiving import ReceiveBudget
@@ -19,14 +17,9 @@ MAX_RECEIVE = 4 * 1024 * 1024
 #: Bytes of a publication's message beside its data.
 _ENVELOPE = 64 * 1024
 
-if TYPE_CHECKING:
-    _Factory = ServerFactory[GrpcConnection]
-else:  # Twisted before 26 has no type parameter at run time
-    _Factory = ServerFactory
-
 
 @implementer(IProtocolNegotiationFactory)
-class GrpcFactory(_Factory):
+class GrpcFactory(AnyServerFactory):
     """Serves gRPC to peers that speak HTTP/2 from the first byte (prior knowledge).
 
     `services` are all of longconn's unless given.
@@ -44,8 +37,7 @@ class GrpcFactory(_Factory):
         self.max_receive = max(MAX_RECEIVE, hub.settings.max_message + _ENVELOPE)
 
     def buildProtocol(self, addr: IAddress | None) -> GrpcConnection | None:
-        if self.hub.full:
-            log.info("connection from %s closed: too many connections", addr)
+        if is_full(self.hub, addr):
             return None
         return GrpcConnection(self.hub, self.services, self.budget, self.max_receive, self.connections)
 
