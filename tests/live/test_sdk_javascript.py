@@ -1,5 +1,6 @@
 """The released npm package `centrifuge`, unmodified, over each of its transports, against a server process."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -26,10 +27,16 @@ def installed() -> Path:
     files = {name: (FOLDER / name).read_bytes() for name in ("package.json", "client.js")}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longconn-tests"
     folder = cache / hashlib.sha256(b"\0".join(files.values())).hexdigest()[:16]
-    if folder.exists():
-        return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as made:
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at it
+        if not folder.exists():
+            _install(npm, files, folder)
+    return folder
+
+
+def _install(npm: str, files: dict[str, bytes], folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         for name, data in files.items():
             (Path(made) / name).write_bytes(data)
         command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
@@ -39,13 +46,8 @@ def installed() -> Path:
             raise SkipTest(f"npm install took more than {INSTALLING:g} s") from None
         if done.returncode:
             raise SkipTest("npm install: " + " ".join(done.stderr.split())[-200:])
-        try:
-            Path(made).rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster
-                raise
-        Path(made).mkdir(exist_ok=True)
-    return folder
+        Path(made).rename(folder)
+        Path(made).mkdir()  # which is then removed
 
 
 class JavaScriptTests(SDKBehaviour):
