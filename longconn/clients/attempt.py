@@ -11,7 +11,7 @@ from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn, OutcomeUnknown
 from longconn.clients.events import JSONObject
 from longconn.clients.recovery import GapError
-from longconn.clients.transports.base import TransportConfiguration, TransportFactory
+from longconn.clients.transports.base import TransportConfiguration, TransportFactory, TransportListener
 
 #: Seconds by which a ping of the server may be late.
 LATENESS = 10.0
@@ -48,7 +48,8 @@ class ConnectionAttempt:
         self._timeout = configuration.timeout
         self._calls = DelayedCalls(configuration.reactor)
         self._matcher = ReplyMatcher()
-        self._transport = factory(address, configuration, self)
+        listener = TransportListener(self._on_objects, self._on_transport_lost)
+        self._transport = factory(address, configuration, listener)
         self.connected = False
         # Why it ends. The transport may still be there for a while.
         self._error: ClientError | None = None
@@ -140,7 +141,7 @@ class ConnectionAttempt:
 
     # Receiving.
 
-    def on_objects(self, objects: Sequence[JSONObject]) -> None:
+    def _on_objects(self, objects: Sequence[JSONObject]) -> None:
         self._received_at = self._calls.seconds()
         for each in objects:
             if self._error is not None:
@@ -201,7 +202,7 @@ class ConnectionAttempt:
         self.connected = False
         self._calls.cancel_all()
 
-    def on_lost(self, error: ClientError, retry_after: float = 0.0) -> None:
+    def _on_transport_lost(self, error: ClientError, retry_after: float) -> None:
         if self._error is None:
             self._error = error
         self._calls.cancel_all()

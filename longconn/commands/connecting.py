@@ -53,18 +53,15 @@ async def open_client(
     return client
 
 
-def describe_state(state: State) -> str:
-    """A line about a change of the connection; "" if there is nothing to say."""
-    if state.state is ConnectionState.RECONNECTING:
-        return f"connection lost: {state.reason}; trying again in {state.retry_in:.0f} s"
-    return "connected again" if state.state is ConnectionState.CONNECTED else ""
-
-
 def say_state(console: Console, state: State) -> None:
-    """Write the line about a change of the connection to standard error."""
-    text = describe_state(state)
-    if text:
-        console.say(text).addErrback(lambda failure: failure.trap(OSError))
+    """Write a line about a lost or a new connection to standard error."""
+    if state.state is ConnectionState.RECONNECTING:
+        text = f"connection lost: {state.reason}; trying again in {state.retry_in:.0f} s"
+    elif state.state is ConnectionState.CONNECTED:
+        text = "connected again"
+    else:
+        return
+    console.say(text).addErrback(lambda failure: failure.trap(OSError))
 
 
 def describe_loss(lost: Lost) -> str:

@@ -16,17 +16,17 @@ from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.events import JSONObject
 
 
-class TransportListener(Protocol):
-    """Receives what comes over a transport."""
+@dataclass(frozen=True, slots=True)
+class TransportListener:
+    """The callbacks of a transport.
 
-    def on_objects(self, objects: Sequence[JSONObject]) -> None:
-        """Objects came, in order. An empty sequence only says that the server is alive."""
+    `on_objects` gets objects that came, in order; an empty sequence only shows that the server is alive. `on_lost` is
+    called once, as the last call, when the connection is gone or could not be made, also after `close` and `abort`. It
+    gets the reason, and the seconds that the server asks to wait before the next attempt, or 0.
+    """
 
-    def on_lost(self, error: ClientError, retry_after: float = 0.0) -> None:
-        """The connection is gone, or could not be made. Called once, as the last call; also after `close` and `abort`.
-
-        `retry_after`: seconds that the server asks to wait before the next attempt.
-        """
+    on_objects: Callable[[Sequence[JSONObject]], None]
+    on_lost: Callable[[ClientError, float], None]
 
 
 class Transport(Protocol):

@@ -67,8 +67,8 @@ class HTTPStreamTransport:
         self._asking: Deferred[Any] | None = None
         self._body: Any = None
         self._error: ClientError | None = None
-        # All connections are gone; and the listener knows it.
-        self._gone = self._told_listener = False
+        # All connections are gone; and `on_lost` was called.
+        self._gone = self._over = False
         self._retry_after = 0.0
         self._started = False
 
@@ -127,7 +127,7 @@ class HTTPStreamTransport:
     def _on_failure(self, failure: Failure) -> None:
         self._asking = None
         self.fail(explain(failure.value, self._address))
-        self._tell_listener()
+        self._finish()
 
     def on_lines(self, lines: list[bytes]) -> None:
         try:
@@ -167,12 +167,12 @@ class HTTPStreamTransport:
     def on_end(self, failure: Failure) -> None:
         self._body = None
         self.fail(explain(failure.value, self._address))
-        self._tell_listener()
+        self._finish()
 
     # The end.
 
     def fail(self, error: ClientError) -> None:
-        """Abort everything. The listener is told when all connections are gone."""
+        """Abort everything. `on_lost` is called when all connections are gone."""
         if self._error is not None:
             return
         self._error = error
@@ -183,13 +183,13 @@ class HTTPStreamTransport:
 
     def _on_gone(self, _: Any) -> None:
         self._gone = True
-        self._tell_listener()
+        self._finish()
 
-    def _tell_listener(self) -> None:
+    def _finish(self) -> None:
         """Call `on_lost` once, when the request, the response and all connections have ended."""
         error = self._error
-        if self._gone and self._asking is None and self._body is None and not self._told_listener and error is not None:
-            self._told_listener = True
+        if self._gone and self._asking is None and self._body is None and not self._over and error is not None:
+            self._over = True
             self._listener.on_lost(error, self._retry_after)
 
 

@@ -56,7 +56,7 @@ class SocketTransport:
         if not self._lost:
             self._lost = True
             self.transport = None
-            self.listener.on_lost(self._error or explain(failure.value, self.address))
+            self.listener.on_lost(self._error or explain(failure.value, self.address), 0.0)
 
     def fail(self, error: ClientError) -> None:
         """Abort the connection because of an error."""
