@@ -1,11 +1,10 @@
-"""What the hub asks of a broker, and what a broker tells the hub.
+"""The interface between the hub and a broker.
 
-A broker orders and keeps publications. Every answer comes by calling `done` once, with
-a result or a `CommandError`: within the call for the embedded broker, turns later for
-one over a network. What is published and announced, by whatever hub, comes back to each
-hub that subscribed to the channel through `Receiver`, in the channel's order; there is
-no shortcut for a hub's own. A channel's answers and publications may interleave freely:
-the hub joins them by offset.
+A broker orders and keeps publications. Every answer comes by calling `done` once, with a result or a
+`CommandError`: within the call for the embedded broker, turns later for one over a network. Publications and
+announcements of every hub come back through `Receiver` to each hub that subscribed to the channel, in the
+channel's order. There is no shortcut for a hub's own. Answers and publications of a channel may interleave
+freely: the hub joins them by offset.
 """
 
 from __future__ import annotations
@@ -23,35 +22,40 @@ Done = Callable[[_T | CommandError], None]
 class Receiver(Protocol):
     """The hub, as a broker sees it."""
 
-    def on_publication(self, publication: Publication) -> None: ...
+    def on_publication(self, publication: Publication) -> None:
+        """A publication came back."""
 
-    def on_announcement(self, channel: str, announcement: Announcement) -> None: ...
+    def on_announcement(self, channel: str, announcement: Announcement) -> None:
+        """A join, leave or rename came back."""
 
 
 class Broker(Protocol):
-    """Orders and keeps the publications of channels. Errors that pass are `temporary`."""
+    """Orders and keeps the publications of channels. Errors that are worth a retry are `temporary`."""
 
     def attach(self, receiver: Receiver) -> None:
-        """Tell `receiver` from now on what comes back. Called once."""
+        """Tell `receiver` what comes back, from now on. Called once."""
 
     def subscribe(self, channel: str, done: Done[None]) -> None:
-        """Let what is published in `channel` after `done` come back here."""
+        """Bring back what is published in `channel` after `done` is called."""
 
-    def unsubscribe(self, channel: str) -> None: ...
+    def unsubscribe(self, channel: str) -> None:
+        """Bring back nothing more of `channel`."""
 
     def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
-        """Give a publication its offset, keep it, bring it back; answers with its position.
+        """Give a publication its offset, keep it, and bring it back. The answer is its position.
 
-        Without `keep` it only comes back, with the offset 0; the position is Position("", 0).
+        Without `keep` it only comes back, with the offset 0, and the position is Position("", 0).
         """
 
     def announce(self, channel: str, announcement: Announcement) -> None:
-        """Bring back a join, leave or rename; it has no offset and is not kept. Best effort."""
+        """Bring back a join, leave or rename. It has no offset and is not kept; it may be lost."""
 
     def history(self, channel: str, since: Position | None, limit: int, reverse: bool, done: Done[History]) -> None:
-        """What is kept after `since` (all without), at most `limit` publications (0: none, only
-        the position; -1: all). Without `since`, a limit takes the newest, still in order.
-        An empty epoch of `since` is whatever the epoch is."""
+        """The publications after `since` in order, or with `reverse` those before it, the newest first.
+
+        Without `since` there is no such bound. At most `limit` publications (0: none, only the position; -1: all). An
+        empty epoch of `since` is any. A position that is lost gives what is kept, and `recovered` is False.
+        """
 
     def remove_history(self, channel: str, done: Done[None]) -> None:
         """Forget what is kept of a channel, but not where it stands."""

@@ -5,6 +5,7 @@ Its errors become `MalformedJSONError` and `WrongTypeError` here. Both are Value
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ _KINDS = {
     "array": "no array",
 }
 _WRONG_TYPE = re.compile(
-    r"Expected `(\w+)(?: \| null)?`(?: (?:>=|<=) (?P<bound>-?\d+))?.*?(?: - at `\$\.?(?P<path>.*)`)?"
+    r"Expected `(\w+)(?: \| null)?`(?: (?P<limit>[<>])= (?P<bound>-?\d+))?.*?(?: - at `\$\.?(?P<path>.*)`)?"
 )
 
 
@@ -69,11 +70,18 @@ def read(decoder: msgspec.json.Decoder[_T], text: bytes) -> _T:
         raise MalformedJSONError("not JSON") from None
 
 
+def write(value: object) -> bytes:
+    """A value as compact JSON in UTF-8; a lone surrogate, which has no form there, as `?`."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
 def _explained(message: str) -> str:
     match = _WRONG_TYPE.fullmatch(message)
     if match is None or match[1] not in _KINDS:
         return message
-    kind = f"no number from {match['bound']}" if match["bound"] else _KINDS[match[1]]
+    kind = _KINDS[match[1]]
+    if match["bound"]:
+        kind = f"no number {'from' if match['limit'] == '>' else 'up to'} {match['bound']}"
     return f"{match['path'] or 'the value'} is {kind}"
 
 

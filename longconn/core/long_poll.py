@@ -1,67 +1,56 @@
-"""Waiting once for what is published after a position, without being a client."""
+"""Waiting once for what comes after a position, without being a subscriber."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from longconn.core.broker import Done
+from longconn.core.broker import Broker, Done
+from longconn.core.channel import Channel
 from longconn.core.errors import CommandError
-from longconn.core.names import check_channel
 from longconn.core.publication import History, Position
-
-if TYPE_CHECKING:
-    from longconn.core.hub import Hub
+from longconn.core.timers import Wheel
 
 
 class LongPoll:
-    """Calls `done` once: when there is something after `since`, when `since` cannot be recovered, or at the time-out.
+    """Calls `done` once: when something comes after `since`, when that position is lost, or at the time-out.
 
-    Meanwhile it keeps the channel subscribed at the broker. When something is published it asks for history, so
-    that it sees what every client sees.
+    It watches the channel, and asks the broker for history again when something came. So it sees what a subscriber
+    sees. The door makes it; `stop` gives it up.
     """
 
-    def __init__(self, hub: Hub, channel: str, since: Position, done: Done[History]) -> None:
-        self.due = 0  # for the wheel
-        self._hub = hub
-        self._name = channel
+    def __init__(self, channel: Channel, broker: Broker, wheel: Wheel, since: Position, done: Done[History]) -> None:
+        #: the wheel's
+        self.due = 0
+        self._wheel = wheel
+        self._channel = channel
+        self._broker = broker
         self._since = since
         self._done: Done[History] | None = done
-        # Whether a request for history is under way, and whether something was published since it was made.
+        # Whether an answer of the broker is outstanding, and whether something came since it was asked for.
         self._asking = False
         self._news = False
 
-    def start(self, timeout: float, host: str = "") -> None:
-        """Wait for `timeout` seconds, or up to a second longer. Raises CommandError for a bad or refused channel."""
-        self._hub.visit(check_channel(self._name), host)
-        self._hub.wheel.set(self, timeout)
-        self._hub.channel(self._name).watch(self)
+    @property
+    def over(self) -> bool:
+        """Whether `done` was called, or the poll was given up."""
+        return self._done is None
 
-    def stop(self) -> None:
-        """Give up without an answer. May be called twice."""
-        self._hub.wheel.clear(self)
-        if self._done is not None:
-            self._done = None
-            channel = self._hub.channels.get(self._name)
-            if channel is not None:
-                channel.unwatch(self)
-
-    def expire(self) -> None:
-        """Answer with no publication, and the position that was given."""
-        self._finish(History([], self._since))
+    def start(self, timeout: float) -> None:
+        """Watch the channel for `timeout` seconds, or up to a second longer."""
+        self._wheel.set(self, timeout)
+        self._channel.watch(self)
 
     def on_due(self, now: float) -> None:
         """The time is over."""
         self.expire()
 
     def on_ready(self, error: CommandError | None) -> None:
-        """The channel is subscribed at the broker, or cannot be."""
+        """The channel's answer to `watch`."""
         if error is not None:
             self._finish(error)
         else:
             self._ask()
 
     def on_news(self) -> None:
-        """Something was published in the channel."""
+        """Something was published."""
         if self._asking:
             self._news = True
         else:
@@ -70,7 +59,7 @@ class LongPoll:
     def _ask(self) -> None:
         self._asking = True
         self._news = False
-        self._hub.broker.history(self._name, self._since, -1, False, self._on_history)
+        self._broker.history(self._channel.name, self._since, -1, False, self._on_history)
 
     def _on_history(self, result: History | CommandError) -> None:
         self._asking = False
@@ -80,6 +69,17 @@ class LongPoll:
             self._finish(result)
         elif self._news:
             self._ask()
+
+    def expire(self) -> None:
+        """Nothing came in time: answer with no publications, and the position that was asked from."""
+        self._finish(History([], self._since))
+
+    def stop(self) -> None:
+        """Give up without an answer. A second call has no effect."""
+        self._wheel.clear(self)
+        if self._done is not None:
+            self._done = None
+            self._channel.unwatch(self)
 
     def _finish(self, result: History | CommandError) -> None:
         done = self._done

@@ -122,17 +122,21 @@ class MemoryBroker:
         self._expire(self._clock.seconds())
         self._rest(channel, stream)
         kept = stream.publications
+        first = stream.offset - len(kept) + 1  # the oldest offset that is kept
+        start, end = 0, len(kept)
         recovered = True
-        wanted = list(kept) if limit else []
         if since is not None:
-            first = stream.offset - len(kept) + 1  # the oldest offset that is kept
-            recovered = since.epoch in ("", stream.epoch) and first - 1 <= since.offset <= stream.offset
-            if limit and recovered:
-                wanted = list(islice(kept, since.offset - first + 1, None))
+            same_epoch = since.epoch in ("", stream.epoch)
+            recovered = same_epoch and first - 1 <= since.offset <= stream.offset
+            if reverse and same_epoch:
+                end = max(0, min(end, since.offset - first))
+            elif recovered:
+                start = since.offset - first + 1
+        if limit >= 0:
+            start, end = (max(start, end - limit), end) if reverse else (start, min(end, start + limit))
+        wanted = list(islice(kept, start, end))
         if reverse:
             wanted.reverse()
-        if 0 < limit < len(wanted):
-            wanted = wanted[:limit] if since is not None or reverse else wanted[-limit:]
         done(History(wanted, Position(stream.epoch, stream.offset), recovered))
 
     def remove_history(self, channel: str, done: Done[None]) -> None:

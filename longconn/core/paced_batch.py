@@ -24,21 +24,19 @@ PAUSE = 0.01
 class PacedBatch(Generic[_T]):
     """Makes `calls`, pairs of a weight in bytes and a function, in order.
 
-    A call is made when the one before was answered; with `parallel`, without waiting for that. `wait` gets the
-    weight of the next call: 0 lets it be made, and any other number is the seconds after which it is asked again.
-    `on_result` gets the index and the result of each call, a CommandError if it was refused or failed; `on_end`
-    is called after the last.
+    A call is made when the one before was answered; with `parallel`, without waiting for that. A call that returns a
+    number other than 0 has done nothing, and is made again after that many seconds. `on_result` gets the index and
+    the result of each call, a CommandError if it was refused or failed; `on_end` is called after the last.
     """
 
     def __init__(
         self,
         clock: Clock,
-        calls: Iterable[tuple[int, Callable[[Done[_T]], None]]],
+        calls: Iterable[tuple[int, Callable[[Done[_T]], float | None]]],
         on_result: Callable[[int, _T | CommandError], None],
         on_end: Callable[[], None],
         *,
         parallel: bool = False,
-        wait: Callable[[int], float] = lambda weight: 0,
     ) -> None:
         self._clock = clock
         self._calls = iter(calls)
@@ -46,7 +44,6 @@ class PacedBatch(Generic[_T]):
         self._on_result = on_result
         self._on_end = on_end
         self._parallel = parallel
-        self._wait = wait
         self._made = self._answered = 0
         self._going = False
         self._over = False
@@ -60,14 +57,15 @@ class PacedBatch(Generic[_T]):
         while self._next is not None and (self._parallel or self._answered == self._made):
             weight, call = self._next
             full = count == TURN_CALLS or (size and size + weight > TURN_BYTES)
-            delay = PAUSE if full else self._wait(weight)
+            delay = PAUSE if full else self._make(call)
             if delay:
-                self._delayed = self._clock.callLater(delay, self.go)
+                if not self._over:
+                    self._delayed = self._clock.callLater(delay, self.go)
                 break
             count += 1
             size += weight
-            self._next = next(self._calls, None)
-            self._make(call)
+            if not self._over:
+                self._next = next(self._calls, None)
         self._going = False
         if self._next is None and self._answered == self._made and not self._over:
             self._over = True
@@ -81,7 +79,7 @@ class PacedBatch(Generic[_T]):
             self._delayed.cancel()
             self._delayed = None
 
-    def _make(self, call: Callable[[Done[_T]], None]) -> None:
+    def _make(self, call: Callable[[Done[_T]], float | None]) -> float | None:
         index = self._made
         self._made += 1
 
@@ -94,9 +92,14 @@ class PacedBatch(Generic[_T]):
                 self.go()
 
         try:
-            call(answered)
+            delay = call(answered)
         except CommandError as error:
             answered(error)
         except Exception:  # the other calls still have to be made and answered
             log.exception("a call of many failed")
             answered(CommandError(INTERNAL))
+        else:
+            if delay:
+                self._made -= 1
+            return delay
+        return None

@@ -1,22 +1,27 @@
-"""What travels through a channel: publications, and the comings and goings of clients."""
+"""The events of a channel: publications, joins, leaves and new names; and positions and history."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
-from longconn.core.errors import BAD_DATA, BAD_REQUEST, UNRECOVERABLE, CommandError
+import msgspec
 
+from longconn.core.errors import BAD_DATA, BAD_REQUEST, UNRECOVERABLE, CommandError
+from longconn.core.json_text import read
+
+_STRING = msgspec.json.Decoder(str)
+_VALUE = msgspec.json.Decoder(msgspec.Raw)
+_HAS_SPACE = re.compile(rb"[ \t\r\n]")
 # White space between the tokens of a JSON text; the first branch steps over strings.
-_INSIGNIFICANT = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\r\n]+')
+_INSIGNIFICANT = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\r\n]+')
 
 
 class Data:
-    """A JSON value as it was published: kept as it was written, never parsed and written anew.
+    """A JSON value as it was published: kept as it was written, without the white space between its tokens.
 
-    `text` is the string, if the value is a string (a chat line), else None. `json` is
-    the value as compact JSON in UTF-8, without a line end.
+    `text` is the string, if the value is a string (a chat line), else None. `json` is the value as compact JSON in
+    UTF-8. `size` in bytes is what counts against limits.
     """
 
     __slots__ = ("_json", "size", "text")
@@ -24,7 +29,6 @@ class Data:
     def __init__(self, text: str | None, encoded: bytes | None, size: int) -> None:
         self.text = text
         self._json = encoded
-        #: bytes: what counts against limits
         self.size = size
 
     @classmethod
@@ -38,41 +42,37 @@ class Data:
         return cls(text, None, size)
 
     @classmethod
-    def of_json(cls, raw: bytes | str) -> Data:
+    def of_json(cls, written: bytes | str) -> Data:
         """A JSON value from its text (RFC 8259, UTF-8).
 
-        Raises CommandError(BAD_DATA) if it is none, nests deeper than the parser goes, or is
-        a string that has no UTF-8 form.
+        Raises CommandError(BAD_DATA) if it is none, nests deeper than the parser goes, or has a string that has no
+        form in UTF-8.
         """
         try:
-            written = raw if isinstance(raw, str) else raw.decode()
-            # Numbers are only checked, so that long ones neither cost time nor lose digits.
-            value = json.loads(written, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
+            raw = (written.encode() if isinstance(written, str) else written).strip(b" \t\r\n")
+            if raw.startswith(b'"'):
+                return cls(read(_STRING, raw), None, len(raw))
+            read(_VALUE, raw)
+        except ValueError:  # UnicodeEncodeError too
             raise CommandError(BAD_DATA, what="JSON") from None
-        written = written.strip(" \t\r\n")
-        if written.startswith('"'):
-            return cls.of_text(value)
-        encoded = _INSIGNIFICANT.sub(r"\1", written).encode()
-        return cls(None, encoded, len(encoded))
+        if _HAS_SPACE.search(raw) is not None:
+            raw = _INSIGNIFICANT.sub(rb"\1", raw)
+        return cls(None, raw, len(raw))
 
     @property
     def json(self) -> bytes:
+        """The value as compact JSON in UTF-8."""
         if self._json is None:
-            self._json = json.dumps(self.text, ensure_ascii=False).encode()
+            self._json = msgspec.json.encode(self.text)
         return self._json
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """Who published, joined or left: the client's name, its id, its user.
+    """The publisher, or the client that joined or left: its name, its id, its user.
 
-    `conn_info` and `chan_info` are what tokens say of it, as JSON; empty for none. `chat` says that it is
-    somebody of the chat: its readers are told of its comings and goings, and everybody is told its name.
+    `conn_info` and `chan_info` are what tokens tell of it, as JSON; empty for none. `chat` says that it is a chat
+    client: chat readers are told of its joins and leaves, and every protocol is told its name.
     """
 
     name: str
@@ -105,14 +105,14 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Somebody came."""
+    """A client subscribed."""
 
     info: Info
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Somebody went."""
+    """A client left."""
 
     info: Info
 
@@ -127,7 +127,7 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """So many joins and leaves, where there are too many subscribers to name each."""
+    """The numbers of joins and leaves, where there are too many subscribers to name each."""
 
     joined: int
     left: int
@@ -139,30 +139,31 @@ Event = Publication | Join | Leave | Rename | Counts
 
 @dataclass(slots=True)
 class History:
-    """An answer about a channel's past.
+    """What is kept of a channel.
 
-    `publications` are in order (newest first if reversed); `position` is where the
-    channel stands now. `recovered` says that nothing is missing between the position
-    that was asked for and the first of them; without one it is True.
+    `publications` are in order, or the newest first if that was asked for; `position` is where the channel stands
+    now. `recovered` says that nothing is missing between the position that was asked for and the first of them;
+    without one it is True.
     """
 
     publications: list[Publication]
     position: Position
     recovered: bool = True
 
-    def page(self, since: Position | None, limit: int, reverse: bool) -> History | CommandError:
-        """Of a channel's whole history, what is asked for, as Centrifugo has it.
+    def since(self, since: Position | None, reverse: bool) -> History | CommandError:
+        """The broker's answer for `since` and `reverse`, as Centrifugo's protocol has it.
 
-        At most `limit` publications (-1: all) after `since`, or with `reverse` before it, the newest first. A
-        gap is no error, an epoch that is not this one is; an empty one is any.
+        There a lost position is no error, but an epoch that is not the channel's is UNRECOVERABLE.
         """
-        found = self.publications
-        if since is not None:
-            if since.epoch not in ("", self.position.epoch):
-                return CommandError(UNRECOVERABLE)
-            if reverse and not since.offset:
-                return CommandError(BAD_REQUEST, what="there is nothing before offset 0")
-            found = [each for each in found if (each.offset < since.offset if reverse else each.offset > since.offset)]
-        if reverse:
-            found = found[::-1]
-        return History(found[:limit] if limit >= 0 else found, self.position)
+        if since is None:
+            return self
+        if since.epoch not in ("", self.position.epoch):
+            return CommandError(UNRECOVERABLE)
+        if reverse and not since.offset:
+            return CommandError(BAD_REQUEST, what="there is nothing before offset 0")
+        found = [
+            each
+            for each in self.publications
+            if (each.offset < since.offset) is reverse and each.offset != since.offset
+        ]
+        return History(found, self.position)

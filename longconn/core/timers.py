@@ -132,11 +132,12 @@ class Buckets:
         self._burst = burst
         self._limit = limit
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._unlimited = Bucket(0, 0, 0)
 
-    def wait(self, key: str, now: float) -> float:
-        """Seconds until `key` may spend something: 0 if it may now."""
+    def bucket(self, key: str, now: float) -> Bucket:
+        """The bucket of `key`, which is full if it is new."""
         if not self._rate:
-            return 0.0
+            return self._unlimited
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = Bucket(self._rate, self._burst, now)
@@ -144,9 +145,4 @@ class Buckets:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
-        return bucket.wait(now)
-
-    def spend(self, key: str, amount: float) -> None:
-        """Count `amount` for `key`, after it was asked for its `wait`."""
-        if self._rate:
-            self._buckets[key].spend(amount)
+        return bucket

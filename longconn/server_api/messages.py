@@ -16,9 +16,10 @@ from msgspec import Meta, Raw, Struct
 
 from longconn.core import errors
 from longconn.core.errors import CommandError, Reason
+from longconn.core.json_text import write as dump
 from longconn.core.publication import Info, Position
 from longconn.server_api.operations import NodeInfo
-from longconn.wire.centrifugo import dump, fields
+from longconn.wire.centrifugo import fields
 
 _HIGHEST = 2**63 - 1
 _Unsigned = Annotated[int, Meta(ge=0, le=_HIGHEST)]

@@ -15,7 +15,6 @@ from msgspec.json import Decoder
 
 from longconn.core import json_text
 from longconn.core.broker import Done
-from longconn.core.client import check_size
 from longconn.core.disconnects import FORCE_DISCONNECT, Disconnect
 from longconn.core.errors import BAD_REQUEST, METHOD_NOT_FOUND, NOT_AVAILABLE, CommandError
 from longconn.core.hub import log
@@ -89,7 +88,7 @@ def _refuse_members(request: Struct, *names: str) -> None:
 def _publish(request: APIPublish, api: API, done: Done[bytes]) -> None:
     api.publish(
         request.channel or "",
-        _data(request, api),
+        _data(request),
         _written(done, position_result),
         request.skip_history is True,
         request.idempotency_key or "",
@@ -97,7 +96,7 @@ def _publish(request: APIPublish, api: API, done: Done[bytes]) -> None:
 
 
 def _broadcast(request: APIBroadcast, api: API, done: Done[bytes]) -> None:
-    data = _data(request, api)
+    data = _data(request)
     if not request.channels:
         raise CommandError(BAD_REQUEST, what="there are no channels")
 
@@ -108,14 +107,12 @@ def _broadcast(request: APIBroadcast, api: API, done: Done[bytes]) -> None:
     api.broadcast(request.channels, data, published, request.skip_history is True, request.idempotency_key or "")
 
 
-def _data(request: APIPublication, api: API) -> Data:
+def _data(request: APIPublication) -> Data:
     _refuse_members(request, "b64data", "tags", "delta", "version", "version_epoch")
     raw = bytes(request.data)
     if not raw:
         raise CommandError(BAD_REQUEST, what="there is no data")
-    data = Data.of_json(raw)
-    check_size(data.size, api.hub.settings.max_message)
-    return data
+    return Data.of_json(raw)
 
 
 # Connections.
@@ -172,11 +169,11 @@ def _json(raw: Raw) -> bytes:
 
 
 def _presence(request: APIChannel, api: API, done: Done[bytes]) -> None:
-    done(presence_result(api.presence(request.channel or "")))
+    api.presence(request.channel or "", _written(done, presence_result))
 
 
 def _presence_stats(request: APIChannel, api: API, done: Done[bytes]) -> None:
-    done(stats_result(api.presence(request.channel or "")))
+    api.presence(request.channel or "", _written(done, stats_result))
 
 
 def _history(request: APIHistory, api: API, done: Done[bytes]) -> None:

@@ -13,12 +13,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import longconn
 from longconn.core.broker import Done
-from longconn.core.client import Client
+from longconn.core.client import BACK_END, Client
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, Disconnect
 from longconn.core.errors import ALREADY_SUBSCRIBED, NOT_AVAILABLE, CommandError
 from longconn.core.names import check_channel
@@ -35,7 +34,6 @@ _T = TypeVar("_T")
 #: The code and reason that a client is sent when the server ends a subscription for good.
 UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON = 2000, "server unsubscribe"
 #: The publisher of what this API publishes: it has neither a name nor an id.
-SERVER = Info("")
 
 
 class ProgramSession(Protocol):
@@ -83,6 +81,7 @@ class API:
         self._once = IdempotencyCache(hub.clock)
         self._since = hub.clock.seconds()
         self._running: set[PacedBatch[Any]] = set()
+        hub.stop_watchers.add(self.stop)
         #: calls over the network since the start, by method, and the number of refused ones
         self.calls: Counter[str] = Counter()
         self.refused = 0
@@ -95,7 +94,7 @@ class API:
 
     def many(
         self,
-        calls: Sequence[tuple[int, Callable[[Done[_T]], None]]],
+        calls: Sequence[tuple[int, Callable[[Done[_T]], float | None]]],
         done: Callable[[list[_T | CommandError]], None],
         parallel: bool = False,
     ) -> None:
@@ -119,9 +118,12 @@ class API:
 
         With `skip_history` only clients that are subscribed now get the publication: it has no offset and is not kept.
         """
-        publish = partial(self.hub.publish, check_channel(channel), data, SERVER, host=None, keep=not skip_history)
+
+        def publish(done: Done[Position]) -> None:
+            self.hub.door.publish(BACK_END, channel, data, done, keep=not skip_history)
+
         if idempotency_key:
-            self._once.publish(channel, idempotency_key, lambda once: publish(once), done)
+            self._once.publish(channel, idempotency_key, publish, done)
         else:
             publish(done)
 
@@ -193,7 +195,7 @@ class API:
             session: ProgramSession | None = client.session
             if session is not None and session.connected:
                 if info:
-                    client.identify(client.user, info)
+                    self.hub.identify(client, client.user, info)
                 session.refresh_for_server(expires_at)
 
     def _clients(self, target: Target) -> Iterator[Client]:
@@ -216,25 +218,23 @@ class API:
 
     # Channels.
 
-    def presence(self, channel: str) -> list[Info]:
-        """The subscribers of a channel. Raises CommandError(NOT_AVAILABLE) if the channel has no presence."""
-        return self.hub.presence(channel)
+    def presence(self, channel: str, done: Done[list[Info]]) -> None:
+        """The subscribers of a channel. CommandError(NOT_AVAILABLE) if the channel has no presence."""
+        self.hub.door.presence(BACK_END, channel, done)
 
     def history(
         self, channel: str, done: Done[History], since: Position | None = None, limit: int = 0, reverse: bool = False
     ) -> None:
-        """A page of a channel's history: see `History.page`. CommandError(NOT_AVAILABLE) if nothing is kept."""
-        self._keeps(channel)
+        """A page of a channel's history: see `Broker.history`. CommandError(NOT_AVAILABLE) if nothing is kept."""
 
         def known(result: History | CommandError) -> None:
-            done(result if isinstance(result, CommandError) else result.page(since, limit, reverse))
+            done(result if isinstance(result, CommandError) else result.since(since, reverse))
 
-        self.hub.history(channel, known, None, -1 if limit else 0, host=None)
+        self.hub.door.history(BACK_END, channel, known, since, limit, reverse, needs_history=True)
 
     def remove_history(self, channel: str, done: Done[None]) -> None:
         """Forget a channel's history; its position stays. CommandError(NOT_AVAILABLE) if nothing is kept."""
-        self._keeps(channel)
-        self.hub.broker.remove_history(channel, done)
+        self.hub.door.remove_history(BACK_END, channel, done)
 
     def channels(self, pattern: str = "") -> dict[str, int]:
         """Channels with subscribers that match a pattern (all without one), each with its number of subscribers.
@@ -249,10 +249,6 @@ class API:
 
     def _check(self, channel: str) -> None:
         self.hub.namespaces.options(check_channel(channel))
-
-    def _keeps(self, channel: str) -> None:
-        if not self.hub.namespaces.options(check_channel(channel)).keeps:
-            raise CommandError(NOT_AVAILABLE, what="history")
 
     # This node.
 

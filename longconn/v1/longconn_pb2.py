@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alongconn/v1/longconn.proto\x12\x0blongconn.v1\")\n\x08Position\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x85\x01\n\x0bPublication\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0e\n\x06\x63lient\x18\x06 \x01(\t\x12\x0c\n\x04user\x18\x07 \x01(\t\x12\x0c\n\x04time\x18\x08 \x01(\x01\"^\n\nClientInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\x11\n\tconn_info\x18\x04 \x01(\t\x12\x11\n\tchan_info\x18\x05 \x01(\t\"Z\n\x0ePublishRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\tH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0c\n\x04name\x18\x04 \x01(\tB\t\n\x07\x63ontent\":\n\x0fPublishResponse\x12\'\n\x08position\x18\x01 \x01(\x0b\x32\x15.longconn.v1.Position\"z\n\x10SubscribeRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12$\n\x05since\x18\x02 \x01(\x0b\x32\x15.longconn.v1.Position\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x12\n\njoin_leave\x18\x05 \x01(\x08\"|\n\x11SubscribeResponse\x12-\n\nsubscribed\x18\x01 \x01(\x0b\x32\x17.longconn.v1.SubscribedH\x00\x12/\n\x0bpublication\x18\x02 \x01(\x0b\x32\x18.longconn.v1.PublicationH\x00\x42\x07\n\x05\x65vent\"\x7f\n\nSubscribed\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\'\n\x08position\x18\x02 \x01(\x0b\x32\x15.longconn.v1.Position\x12\x16\n\x0ewas_recovering\x18\x03 \x01(\x08\x12\x11\n\trecovered\x18\x04 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\t\"\"\n\x0fPresenceRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"<\n\x10PresenceResponse\x12(\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x17.longconn.v1.ClientInfo\"V\n\x0eHistoryRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12$\n\x05since\x18\x02 \x01(\x0b\x32\x15.longconn.v1.Position\x12\r\n\x05limit\x18\x03 \x01(\r\"}\n\x0fHistoryResponse\x12.\n\x0cpublications\x18\x01 \x03(\x0b\x32\x18.longconn.v1.Publication\x12\'\n\x08position\x18\x02 \x01(\x0b\x32\x15.longconn.v1.Position\x12\x11\n\trecovered\x18\x03 \x01(\x08\"\xff\x02\n\x0e\x43onnectRequest\x12\n\n\x02id\x18\x01 \x01(\r\x12.\n\x07\x63onnect\x18\x02 \x01(\x0b\x32\x1b.longconn.v1.ConnectCommandH\x00\x12\x32\n\tsubscribe\x18\x03 \x01(\x0b\x32\x1d.longconn.v1.SubscribeRequestH\x00\x12\x36\n\x0bunsubscribe\x18\x04 \x01(\x0b\x32\x1f.longconn.v1.UnsubscribeRequestH\x00\x12.\n\x07publish\x18\x05 \x01(\x0b\x32\x1b.longconn.v1.PublishRequestH\x00\x12\x30\n\x08presence\x18\x06 \x01(\x0b\x32\x1c.longconn.v1.PresenceRequestH\x00\x12.\n\x07history\x18\x07 \x01(\x0b\x32\x1b.longconn.v1.HistoryRequestH\x00\x12(\n\x04ping\x18\x08 \x01(\x0b\x32\x18.longconn.v1.PingRequestH\x00\x42\t\n\x07\x63ommand\"@\n\x0e\x43onnectCommand\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x11\n\theartbeat\x18\x03 \x01(\r\"%\n\x12UnsubscribeRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"\r\n\x0bPingRequest\"\xba\x04\n\x0f\x43onnectResponse\x12\n\n\x02id\x18\x01 \x01(\r\x12+\n\tconnected\x18\x02 \x01(\x0b\x32\x16.longconn.v1.ConnectedH\x00\x12-\n\nsubscribed\x18\x03 \x01(\x0b\x32\x17.longconn.v1.SubscribedH\x00\x12\x31\n\x0cunsubscribed\x18\x04 \x01(\x0b\x32\x19.longconn.v1.UnsubscribedH\x00\x12\x31\n\tpublished\x18\x05 \x01(\x0b\x32\x1c.longconn.v1.PublishResponseH\x00\x12\x31\n\x08presence\x18\x06 \x01(\x0b\x32\x1d.longconn.v1.PresenceResponseH\x00\x12/\n\x07history\x18\x07 \x01(\x0b\x32\x1c.longconn.v1.HistoryResponseH\x00\x12!\n\x04pong\x18\x08 \x01(\x0b\x32\x11.longconn.v1.PongH\x00\x12#\n\x05\x65rror\x18\t \x01(\x0b\x32\x12.longconn.v1.ErrorH\x00\x12/\n\x0bpublication\x18\n \x01(\x0b\x32\x18.longconn.v1.PublicationH\x00\x12!\n\x04join\x18\x0b \x01(\x0b\x32\x11.longconn.v1.JoinH\x00\x12#\n\x05leave\x18\x0c \x01(\x0b\x32\x12.longconn.v1.LeaveH\x00\x12+\n\theartbeat\x18\r \x01(\x0b\x32\x16.longconn.v1.HeartbeatH\x00\x42\x07\n\x05\x65vent\"6\n\tConnected\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03ttl\x18\x03 \x01(\r\"=\n\x0cUnsubscribed\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\">\n\x04Join\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.longconn.v1.ClientInfo\"?\n\x05Leave\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.longconn.v1.ClientInfo\"\x06\n\x04Pong\"\x0b\n\tHeartbeat\"9\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\ttemporary\x18\x03 \x01(\x08\x32\xf7\x02\n\x08LongConn\x12\x44\n\x07Publish\x12\x1b.longconn.v1.PublishRequest\x1a\x1c.longconn.v1.PublishResponse\x12L\n\tSubscribe\x12\x1d.longconn.v1.SubscribeRequest\x1a\x1e.longconn.v1.SubscribeResponse0\x01\x12H\n\x07\x43onnect\x12\x1b.longconn.v1.ConnectRequest\x1a\x1c.longconn.v1.ConnectResponse(\x01\x30\x01\x12G\n\x08Presence\x12\x1c.longconn.v1.PresenceRequest\x1a\x1d.longconn.v1.PresenceResponse\x12\x44\n\x07History\x12\x1b.longconn.v1.HistoryRequest\x1a\x1c.longconn.v1.HistoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alongconn/v1/longconn.proto\x12\x0blongconn.v1\")\n\x08Position\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x85\x01\n\x0bPublication\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0e\n\x06\x63lient\x18\x06 \x01(\t\x12\x0c\n\x04user\x18\x07 \x01(\t\x12\x0c\n\x04time\x18\x08 \x01(\x01\"^\n\nClientInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\x11\n\tconn_info\x18\x04 \x01(\t\x12\x11\n\tchan_info\x18\x05 \x01(\t\"Z\n\x0ePublishRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\tH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0c\n\x04name\x18\x04 \x01(\tB\t\n\x07\x63ontent\":\n\x0fPublishResponse\x12\'\n\x08position\x18\x01 \x01(\x0b\x32\x15.longconn.v1.Position\"z\n\x10SubscribeRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12$\n\x05since\x18\x02 \x01(\x0b\x32\x15.longconn.v1.Position\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x12\n\njoin_leave\x18\x05 \x01(\x08\"|\n\x11SubscribeResponse\x12-\n\nsubscribed\x18\x01 \x01(\x0b\x32\x17.longconn.v1.SubscribedH\x00\x12/\n\x0bpublication\x18\x02 \x01(\x0b\x32\x18.longconn.v1.PublicationH\x00\x42\x07\n\x05\x65vent\"\x7f\n\nSubscribed\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\'\n\x08position\x18\x02 \x01(\x0b\x32\x15.longconn.v1.Position\x12\x16\n\x0ewas_recovering\x18\x03 \x01(\x08\x12\x11\n\trecovered\x18\x04 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\t\"\"\n\x0fPresenceRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"<\n\x10PresenceResponse\x12(\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x17.longconn.v1.ClientInfo\"V\n\x0eHistoryRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12$\n\x05since\x18\x02 \x01(\x0b\x32\x15.longconn.v1.Position\x12\r\n\x05limit\x18\x03 \x01(\r\"}\n\x0fHistoryResponse\x12.\n\x0cpublications\x18\x01 \x03(\x0b\x32\x18.longconn.v1.Publication\x12\'\n\x08position\x18\x02 \x01(\x0b\x32\x15.longconn.v1.Position\x12\x11\n\trecovered\x18\x03 \x01(\x08\"\x8e\x04\n\x0e\x43onnectRequest\x12\n\n\x02id\x18\x01 \x01(\r\x12.\n\x07\x63onnect\x18\x02 \x01(\x0b\x32\x1b.longconn.v1.ConnectCommandH\x00\x12\x32\n\tsubscribe\x18\x03 \x01(\x0b\x32\x1d.longconn.v1.SubscribeRequestH\x00\x12\x36\n\x0bunsubscribe\x18\x04 \x01(\x0b\x32\x1f.longconn.v1.UnsubscribeRequestH\x00\x12.\n\x07publish\x18\x05 \x01(\x0b\x32\x1b.longconn.v1.PublishRequestH\x00\x12\x30\n\x08presence\x18\x06 \x01(\x0b\x32\x1c.longconn.v1.PresenceRequestH\x00\x12.\n\x07history\x18\x07 \x01(\x0b\x32\x1b.longconn.v1.HistoryRequestH\x00\x12(\n\x04ping\x18\x08 \x01(\x0b\x32\x18.longconn.v1.PingRequestH\x00\x12.\n\x07refresh\x18\t \x01(\x0b\x32\x1b.longconn.v1.RefreshRequestH\x00\x12\x35\n\x0bsub_refresh\x18\n \x01(\x0b\x32\x1e.longconn.v1.SubRefreshRequestH\x00\x12&\n\x03rpc\x18\x0b \x01(\x0b\x32\x17.longconn.v1.RPCRequestH\x00\x42\t\n\x07\x63ommand\"@\n\x0e\x43onnectCommand\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x11\n\theartbeat\x18\x03 \x01(\r\"%\n\x12UnsubscribeRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\"\r\n\x0bPingRequest\"\x1f\n\x0eRefreshRequest\x12\r\n\x05token\x18\x01 \x01(\t\"3\n\x11SubRefreshRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"*\n\nRPCRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\t\"\xc4\x05\n\x0f\x43onnectResponse\x12\n\n\x02id\x18\x01 \x01(\r\x12+\n\tconnected\x18\x02 \x01(\x0b\x32\x16.longconn.v1.ConnectedH\x00\x12-\n\nsubscribed\x18\x03 \x01(\x0b\x32\x17.longconn.v1.SubscribedH\x00\x12\x31\n\x0cunsubscribed\x18\x04 \x01(\x0b\x32\x19.longconn.v1.UnsubscribedH\x00\x12\x31\n\tpublished\x18\x05 \x01(\x0b\x32\x1c.longconn.v1.PublishResponseH\x00\x12\x31\n\x08presence\x18\x06 \x01(\x0b\x32\x1d.longconn.v1.PresenceResponseH\x00\x12/\n\x07history\x18\x07 \x01(\x0b\x32\x1c.longconn.v1.HistoryResponseH\x00\x12!\n\x04pong\x18\x08 \x01(\x0b\x32\x11.longconn.v1.PongH\x00\x12#\n\x05\x65rror\x18\t \x01(\x0b\x32\x12.longconn.v1.ErrorH\x00\x12/\n\x0bpublication\x18\n \x01(\x0b\x32\x18.longconn.v1.PublicationH\x00\x12!\n\x04join\x18\x0b \x01(\x0b\x32\x11.longconn.v1.JoinH\x00\x12#\n\x05leave\x18\x0c \x01(\x0b\x32\x12.longconn.v1.LeaveH\x00\x12+\n\theartbeat\x18\r \x01(\x0b\x32\x16.longconn.v1.HeartbeatH\x00\x12+\n\trefreshed\x18\x0e \x01(\x0b\x32\x16.longconn.v1.RefreshedH\x00\x12\x32\n\rsub_refreshed\x18\x0f \x01(\x0b\x32\x19.longconn.v1.SubRefreshedH\x00\x12\'\n\x03rpc\x18\x10 \x01(\x0b\x32\x18.longconn.v1.RPCResponseH\x00\x42\x07\n\x05\x65vent\"6\n\tConnected\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03ttl\x18\x03 \x01(\r\"=\n\x0cUnsubscribed\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\">\n\x04Join\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.longconn.v1.ClientInfo\"?\n\x05Leave\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.longconn.v1.ClientInfo\"\x06\n\x04Pong\"\x18\n\tRefreshed\x12\x0b\n\x03ttl\x18\x01 \x01(\r\"\x1b\n\x0cSubRefreshed\x12\x0b\n\x03ttl\x18\x01 \x01(\r\"\x1b\n\x0bRPCResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\t\"\x0b\n\tHeartbeat\"9\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\ttemporary\x18\x03 \x01(\x08\x32\xf7\x02\n\x08LongConn\x12\x44\n\x07Publish\x12\x1b.longconn.v1.PublishRequest\x1a\x1c.longconn.v1.PublishResponse\x12L\n\tSubscribe\x12\x1d.longconn.v1.SubscribeRequest\x1a\x1e.longconn.v1.SubscribeResponse0\x01\x12H\n\x07\x43onnect\x12\x1b.longconn.v1.ConnectRequest\x1a\x1c.longconn.v1.ConnectResponse(\x01\x30\x01\x12G\n\x08Presence\x12\x1c.longconn.v1.PresenceRequest\x1a\x1d.longconn.v1.PresenceResponse\x12\x44\n\x07History\x12\x1b.longconn.v1.HistoryRequest\x1a\x1c.longconn.v1.HistoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,29 +56,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HISTORYRESPONSE']._serialized_start=1035
   _globals['_HISTORYRESPONSE']._serialized_end=1160
   _globals['_CONNECTREQUEST']._serialized_start=1163
-  _globals['_CONNECTREQUEST']._serialized_end=1546
-  _globals['_CONNECTCOMMAND']._serialized_start=1548
-  _globals['_CONNECTCOMMAND']._serialized_end=1612
-  _globals['_UNSUBSCRIBEREQUEST']._serialized_start=1614
-  _globals['_UNSUBSCRIBEREQUEST']._serialized_end=1651
-  _globals['_PINGREQUEST']._serialized_start=1653
-  _globals['_PINGREQUEST']._serialized_end=1666
-  _globals['_CONNECTRESPONSE']._serialized_start=1669
-  _globals['_CONNECTRESPONSE']._serialized_end=2239
-  _globals['_CONNECTED']._serialized_start=2241
-  _globals['_CONNECTED']._serialized_end=2295
-  _globals['_UNSUBSCRIBED']._serialized_start=2297
-  _globals['_UNSUBSCRIBED']._serialized_end=2358
-  _globals['_JOIN']._serialized_start=2360
-  _globals['_JOIN']._serialized_end=2422
-  _globals['_LEAVE']._serialized_start=2424
-  _globals['_LEAVE']._serialized_end=2487
-  _globals['_PONG']._serialized_start=2489
-  _globals['_PONG']._serialized_end=2495
-  _globals['_HEARTBEAT']._serialized_start=2497
-  _globals['_HEARTBEAT']._serialized_end=2508
-  _globals['_ERROR']._serialized_start=2510
-  _globals['_ERROR']._serialized_end=2567
-  _globals['_LONGCONN']._serialized_start=2570
-  _globals['_LONGCONN']._serialized_end=2945
+  _globals['_CONNECTREQUEST']._serialized_end=1689
+  _globals['_CONNECTCOMMAND']._serialized_start=1691
+  _globals['_CONNECTCOMMAND']._serialized_end=1755
+  _globals['_UNSUBSCRIBEREQUEST']._serialized_start=1757
+  _globals['_UNSUBSCRIBEREQUEST']._serialized_end=1794
+  _globals['_PINGREQUEST']._serialized_start=1796
+  _globals['_PINGREQUEST']._serialized_end=1809
+  _globals['_REFRESHREQUEST']._serialized_start=1811
+  _globals['_REFRESHREQUEST']._serialized_end=1842
+  _globals['_SUBREFRESHREQUEST']._serialized_start=1844
+  _globals['_SUBREFRESHREQUEST']._serialized_end=1895
+  _globals['_RPCREQUEST']._serialized_start=1897
+  _globals['_RPCREQUEST']._serialized_end=1939
+  _globals['_CONNECTRESPONSE']._serialized_start=1942
+  _globals['_CONNECTRESPONSE']._serialized_end=2650
+  _globals['_CONNECTED']._serialized_start=2652
+  _globals['_CONNECTED']._serialized_end=2706
+  _globals['_UNSUBSCRIBED']._serialized_start=2708
+  _globals['_UNSUBSCRIBED']._serialized_end=2769
+  _globals['_JOIN']._serialized_start=2771
+  _globals['_JOIN']._serialized_end=2833
+  _globals['_LEAVE']._serialized_start=2835
+  _globals['_LEAVE']._serialized_end=2898
+  _globals['_PONG']._serialized_start=2900
+  _globals['_PONG']._serialized_end=2906
+  _globals['_REFRESHED']._serialized_start=2908
+  _globals['_REFRESHED']._serialized_end=2932
+  _globals['_SUBREFRESHED']._serialized_start=2934
+  _globals['_SUBREFRESHED']._serialized_end=2961
+  _globals['_RPCRESPONSE']._serialized_start=2963
+  _globals['_RPCRESPONSE']._serialized_end=2990
+  _globals['_HEARTBEAT']._serialized_start=2992
+  _globals['_HEARTBEAT']._serialized_end=3003
+  _globals['_ERROR']._serialized_start=3005
+  _globals['_ERROR']._serialized_end=3062
+  _globals['_LONGCONN']._serialized_start=3065
+  _globals['_LONGCONN']._serialized_end=3440
 # @@protoc_insertion_point(module_scope)

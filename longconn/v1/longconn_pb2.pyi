@@ -135,7 +135,7 @@ class HistoryResponse(_message.Message):
     def __init__(self, publications: _Optional[_Iterable[_Union[Publication, _Mapping]]] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., recovered: bool = ...) -> None: ...
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("id", "connect", "subscribe", "unsubscribe", "publish", "presence", "history", "ping")
+    __slots__ = ("id", "connect", "subscribe", "unsubscribe", "publish", "presence", "history", "ping", "refresh", "sub_refresh", "rpc")
     ID_FIELD_NUMBER: _ClassVar[int]
     CONNECT_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,9 @@ class ConnectRequest(_message.Message):
     PRESENCE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
+    REFRESH_FIELD_NUMBER: _ClassVar[int]
+    SUB_REFRESH_FIELD_NUMBER: _ClassVar[int]
+    RPC_FIELD_NUMBER: _ClassVar[int]
     id: int
     connect: ConnectCommand
     subscribe: SubscribeRequest
@@ -152,7 +155,10 @@ class ConnectRequest(_message.Message):
     presence: PresenceRequest
     history: HistoryRequest
     ping: PingRequest
-    def __init__(self, id: _Optional[int] = ..., connect: _Optional[_Union[ConnectCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeRequest, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeRequest, _Mapping]] = ..., publish: _Optional[_Union[PublishRequest, _Mapping]] = ..., presence: _Optional[_Union[PresenceRequest, _Mapping]] = ..., history: _Optional[_Union[HistoryRequest, _Mapping]] = ..., ping: _Optional[_Union[PingRequest, _Mapping]] = ...) -> None: ...
+    refresh: RefreshRequest
+    sub_refresh: SubRefreshRequest
+    rpc: RPCRequest
+    def __init__(self, id: _Optional[int] = ..., connect: _Optional[_Union[ConnectCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeRequest, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeRequest, _Mapping]] = ..., publish: _Optional[_Union[PublishRequest, _Mapping]] = ..., presence: _Optional[_Union[PresenceRequest, _Mapping]] = ..., history: _Optional[_Union[HistoryRequest, _Mapping]] = ..., ping: _Optional[_Union[PingRequest, _Mapping]] = ..., refresh: _Optional[_Union[RefreshRequest, _Mapping]] = ..., sub_refresh: _Optional[_Union[SubRefreshRequest, _Mapping]] = ..., rpc: _Optional[_Union[RPCRequest, _Mapping]] = ...) -> None: ...
 
 class ConnectCommand(_message.Message):
     __slots__ = ("name", "token", "heartbeat")
@@ -174,8 +180,30 @@ class PingRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class RefreshRequest(_message.Message):
+    __slots__ = ("token",)
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    def __init__(self, token: _Optional[str] = ...) -> None: ...
+
+class SubRefreshRequest(_message.Message):
+    __slots__ = ("channel", "token")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    channel: str
+    token: str
+    def __init__(self, channel: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
+
+class RPCRequest(_message.Message):
+    __slots__ = ("method", "data")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    data: str
+    def __init__(self, method: _Optional[str] = ..., data: _Optional[str] = ...) -> None: ...
+
 class ConnectResponse(_message.Message):
-    __slots__ = ("id", "connected", "subscribed", "unsubscribed", "published", "presence", "history", "pong", "error", "publication", "join", "leave", "heartbeat")
+    __slots__ = ("id", "connected", "subscribed", "unsubscribed", "published", "presence", "history", "pong", "error", "publication", "join", "leave", "heartbeat", "refreshed", "sub_refreshed", "rpc")
     ID_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBED_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +217,9 @@ class ConnectResponse(_message.Message):
     JOIN_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    REFRESHED_FIELD_NUMBER: _ClassVar[int]
+    SUB_REFRESHED_FIELD_NUMBER: _ClassVar[int]
+    RPC_FIELD_NUMBER: _ClassVar[int]
     id: int
     connected: Connected
     subscribed: Subscribed
@@ -202,7 +233,10 @@ class ConnectResponse(_message.Message):
     join: Join
     leave: Leave
     heartbeat: Heartbeat
-    def __init__(self, id: _Optional[int] = ..., connected: _Optional[_Union[Connected, _Mapping]] = ..., subscribed: _Optional[_Union[Subscribed, _Mapping]] = ..., unsubscribed: _Optional[_Union[Unsubscribed, _Mapping]] = ..., published: _Optional[_Union[PublishResponse, _Mapping]] = ..., presence: _Optional[_Union[PresenceResponse, _Mapping]] = ..., history: _Optional[_Union[HistoryResponse, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., publication: _Optional[_Union[Publication, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    refreshed: Refreshed
+    sub_refreshed: SubRefreshed
+    rpc: RPCResponse
+    def __init__(self, id: _Optional[int] = ..., connected: _Optional[_Union[Connected, _Mapping]] = ..., subscribed: _Optional[_Union[Subscribed, _Mapping]] = ..., unsubscribed: _Optional[_Union[Unsubscribed, _Mapping]] = ..., published: _Optional[_Union[PublishResponse, _Mapping]] = ..., presence: _Optional[_Union[PresenceResponse, _Mapping]] = ..., history: _Optional[_Union[HistoryResponse, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., publication: _Optional[_Union[Publication, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., refreshed: _Optional[_Union[Refreshed, _Mapping]] = ..., sub_refreshed: _Optional[_Union[SubRefreshed, _Mapping]] = ..., rpc: _Optional[_Union[RPCResponse, _Mapping]] = ...) -> None: ...
 
 class Connected(_message.Message):
     __slots__ = ("client", "name", "ttl")
@@ -243,6 +277,24 @@ class Leave(_message.Message):
 class Pong(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Refreshed(_message.Message):
+    __slots__ = ("ttl",)
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    ttl: int
+    def __init__(self, ttl: _Optional[int] = ...) -> None: ...
+
+class SubRefreshed(_message.Message):
+    __slots__ = ("ttl",)
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    ttl: int
+    def __init__(self, ttl: _Optional[int] = ...) -> None: ...
+
+class RPCResponse(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: str
+    def __init__(self, data: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()

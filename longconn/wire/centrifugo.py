@@ -10,134 +10,315 @@ definitions are `definitions/client.proto` in the public repository centrifugal/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import msgspec
+
+from longconn.core import commands
+from longconn.core.commands import Command, MalformedCommandError, Push, RefusedCommand, Result
 from longconn.core.disconnects import Disconnect
-from longconn.core.errors import BAD_DATA, BAD_REQUEST, CommandError
-from longconn.core.publication import Counts, Event, History, Info, Join, Leave, Publication, Rename
-from longconn.wire import json_spans as slices
+from longconn.core.errors import BAD_DATA, BAD_REQUEST, NOT_AVAILABLE, TOO_LARGE, CommandError
+from longconn.core.json_text import JSONError, LoneSurrogateError, WrongTypeError, read
+from longconn.core.json_text import write as dump
+from longconn.core.publication import Counts, Data, Event, History, Info, Join, Leave, Position, Publication, Rename
 from longconn.wire.sse import chunk, quoted
 from longconn.wire.websocket import frame as websocket_frame
 
-#: Names of commands, in the order in which a server takes the first that is there.
-METHODS = (
-    "connect", "subscribe", "unsubscribe", "publish", "presence", "presence_stats",
-    "history", "ping", "send", "rpc", "refresh", "sub_refresh",
-)  # fmt: skip
-
 PING = b"{}"
+#: A bit of a subscribe's `flag` (`subscriptionFlags` of the SDKs): an error is better than a loss.
+_REFUSES_LOSS = 2
+#: JSON values that are no value to the definitions' own decoders.
+_ZERO = (b"", b"null", b"0", b"false", b'""')
+_ABSENT = msgspec.Raw()
+
+# The definitions' messages. A member that is null is absent.
+
+_Text = str | None
+_Flag = bool | None
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None
 
 
-class MalformedError(ValueError):
-    """A frame is no command; the connection is closed for it."""
+class _Envelope(msgspec.Struct):
+    """A command: the first of these members that is there names it."""
+
+    id: int = 0
+    connect: msgspec.Raw = _ABSENT
+    subscribe: msgspec.Raw = _ABSENT
+    unsubscribe: msgspec.Raw = _ABSENT
+    publish: msgspec.Raw = _ABSENT
+    presence: msgspec.Raw = _ABSENT
+    presence_stats: msgspec.Raw = _ABSENT
+    history: msgspec.Raw = _ABSENT
+    ping: msgspec.Raw = _ABSENT
+    send: msgspec.Raw = _ABSENT
+    rpc: msgspec.Raw = _ABSENT
+    refresh: msgspec.Raw = _ABSENT
+    sub_refresh: msgspec.Raw = _ABSENT
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One command: its id (0 for `send` and pongs), its name ("" for a pong), its body, what was written, its bytes."""
-
-    id: int
-    method: str
-    body: dict[str, Any]
-    line: str
-    size: int
-
-    def raw(self, member: str) -> str | None:
-        """A member of the body as it was written, to be published unchanged; None if it is absent.
-
-        Raises CommandError(BAD_DATA) if it nests as deeply as the parser goes.
-        """
-        try:
-            outer = slices.member(self.line, 0, self.method)
-            return None if outer is None else slices.part(self.line, slices.member(self.line, outer[0], member))
-        except RecursionError:
-            raise CommandError(BAD_DATA, what="JSON") from None
+class _ConnectRequest(msgspec.Struct):
+    token: _Text = None
+    data: msgspec.Raw = _ABSENT
+    subs: dict[str, msgspec.Raw] | None = None
 
 
-def read_command(line: bytes) -> Command:
-    """One line of a frame. Raises MalformedError."""
+class _SubscribeRequest(msgspec.Struct):
+    channel: _Text = None
+    token: _Text = None
+    recover: _Flag = None
+    epoch: _Text = None
+    offset: _Number = None
+    join_leave: _Flag = None
+    flag: _Number = None
+    delta: msgspec.Raw = _ABSENT
+    tf: msgspec.Raw = _ABSENT
+    type: msgspec.Raw = _ABSENT
+    phase: msgspec.Raw = _ABSENT
+    cursor: msgspec.Raw = _ABSENT
+
+
+class _ChannelRequest(msgspec.Struct):
+    channel: _Text = None
+
+
+class _PublishRequest(msgspec.Struct):
+    channel: _Text = None
+    data: msgspec.Raw = _ABSENT
+    type: msgspec.Raw = _ABSENT
+    key: msgspec.Raw = _ABSENT
+    removed: msgspec.Raw = _ABSENT
+
+
+class _StreamPosition(msgspec.Struct):
+    offset: _Number = None
+    epoch: _Text = None
+
+
+class _HistoryRequest(msgspec.Struct):
+    channel: _Text = None
+    limit: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)] | None = None
+    since: _StreamPosition | None = None
+    reverse: _Flag = None
+
+
+class _TokenRequest(msgspec.Struct):
+    channel: _Text = None
+    token: _Text = None
+    type: msgspec.Raw = _ABSENT
+
+
+class _DataRequest(msgspec.Struct):
+    method: _Text = None
+    data: msgspec.Raw = _ABSENT
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_CONNECT = msgspec.json.Decoder(_ConnectRequest)
+_SUBSCRIBE = msgspec.json.Decoder(_SubscribeRequest)
+_CHANNEL = msgspec.json.Decoder(_ChannelRequest)
+_PUBLISH = msgspec.json.Decoder(_PublishRequest)
+_HISTORY = msgspec.json.Decoder(_HistoryRequest)
+_TOKEN = msgspec.json.Decoder(_TokenRequest)
+_DATA = msgspec.json.Decoder(_DataRequest)
+
+
+def read_command(line: bytes, max_message: int) -> Command | None:
+    """One line of a frame; None for a pong. Raises MalformedCommandError.
+
+    A command that can be named but not executed is a RefusedCommand: a member of a wrong type (BAD_REQUEST), more than
+    `max_message` bytes (TOO_LARGE).
+    """
+    lone_surrogate = False
     try:
-        written = line.decode()
-        value = slices.loads(written)
-    except (ValueError, RecursionError):
-        raise MalformedError("not JSON") from None
-    if not isinstance(value, dict):
-        raise MalformedError("not an object")
-    id = value.get("id", 0)
-    if type(id) is not int or not 0 <= id < 2**32:
-        raise MalformedError("an id is a number from 1")
-    for method in METHODS:
-        body = value.get(method)
-        if body is not None:
-            if not isinstance(body, dict):
-                raise MalformedError(f"the body of {method} is no object")
-            if not id and method != "send":
-                raise MalformedError("a command without an id")
-            return Command(id, method, body, written, len(line))
-    if id:
-        raise MalformedError("a command without a known body")
-    return Command(0, "", {}, written, len(line))
+        envelope = read(_ENVELOPE, line)
+    except LoneSurrogateError as error:
+        # The command is answered with an error of its own: no channel and no data can have such a string.
+        lone_surrogate = True
+        envelope = read(_ENVELOPE, error.repaired)
+    except WrongTypeError as error:
+        raise MalformedCommandError("an id is a number from 1" if "id" in str(error) else "not an object") from None
+    except JSONError as error:
+        raise MalformedCommandError(str(error)) from None
+    id = envelope.id
+    if not 0 <= id < 2**32:
+        raise MalformedCommandError("an id is a number from 1")
+    for method in _READERS:
+        body = bytes(getattr(envelope, method))
+        if body and body != b"null":
+            break
+    else:
+        if id:
+            raise MalformedCommandError("a command without a known body")
+        return None
+    if not body.startswith(b"{"):
+        raise MalformedCommandError(f"the body of {method} is no object")
+    if not id and method != "send":
+        raise MalformedCommandError("a command without an id")
+    try:
+        if len(line) > max_message:
+            raise CommandError(TOO_LARGE, limit=max_message)
+        if lone_surrogate and method in _WITH_DATA:
+            raise CommandError(BAD_DATA, what="text with a lone surrogate")
+        return _READERS[method](id, body)
+    except WrongTypeError as error:
+        return RefusedCommand(id, CommandError(BAD_REQUEST, what=str(error)), method)
+    except CommandError as error:
+        return RefusedCommand(id, error, method)
+
+
+def _read_connect(id: int, body: bytes) -> Command:
+    request = read(_CONNECT, body)
+    subs = {}
+    for channel, raw in (request.subs or {}).items():
+        written = bytes(raw)
+        subs[channel] = _subscribe(0, channel, read(_SUBSCRIBE, b"{}" if written == b"null" else written))
+    return commands.Connect(id, request.token or "", _chat_name(bytes(request.data)), subs)
+
+
+def _chat_name(data: bytes) -> str | None:
+    """The name in a connect's `data`, `{"chat": {"name"}}`; the rest of `data` is the application's."""
+    value = msgspec.json.decode(data) if b'"chat"' in data else None
+    chat = value.get("chat") if isinstance(value, dict) else None
+    name = chat.get("name") if isinstance(chat, dict) else None
+    if name is not None and not isinstance(name, str):
+        raise CommandError(BAD_REQUEST, what="name is no string")
+    return name
+
+
+def _read_subscribe(id: int, body: bytes) -> Command:
+    request = read(_SUBSCRIBE, body)
+    return _subscribe(id, request.channel or "", request)
+
+
+def _subscribe(id: int, channel: str, request: _SubscribeRequest) -> commands.Subscribe:
+    since = Position(request.epoch or "", request.offset or 0) if request.recover else None
+    unsupported = [name for name in ("delta", "tf", "type", "phase", "cursor") if _is_set(getattr(request, name))]
+    return commands.Subscribe(
+        id,
+        channel,
+        request.token or "",
+        since,
+        bool(request.join_leave),
+        bool((request.flag or 0) & _REFUSES_LOSS),
+        unsupported[0] if unsupported else "",
+    )
+
+
+def _is_set(raw: msgspec.Raw) -> bool:
+    return bytes(raw) not in _ZERO
+
+
+def _read_publish(id: int, body: bytes) -> Command:
+    request = read(_PUBLISH, body)
+    data = bytes(request.data)
+    if not data:
+        raise CommandError(BAD_REQUEST, what="publish without data")
+    if _is_set(request.type) or _is_set(request.key) or _is_set(request.removed):
+        raise CommandError(NOT_AVAILABLE, what="map publish")
+    return commands.Publish(id, request.channel or "", Data.of_json(data))
+
+
+def _read_history(id: int, body: bytes) -> Command:
+    request = read(_HISTORY, body)
+    since = request.since
+    position = None if since is None else Position(since.epoch or "", since.offset or 0)
+    return commands.ReadHistory(id, request.channel or "", position, request.limit or 0, bool(request.reverse))
+
+
+def _read_sub_refresh(id: int, body: bytes) -> Command:
+    request = read(_TOKEN, body)
+    if _is_set(request.type):
+        raise CommandError(NOT_AVAILABLE, what="shared poll")
+    return commands.SubRefresh(id, request.channel or "", request.token or "")
+
+
+def _read_rpc(id: int, body: bytes) -> Command:
+    request = read(_DATA, body)
+    return commands.RPC(id, request.method or "", bytes(request.data))
+
+
+#: In the order in which a server takes the first that is there.
+_READERS: dict[str, Callable[[int, bytes], Command]] = {
+    "connect": _read_connect,
+    "subscribe": _read_subscribe,
+    "unsubscribe": lambda id, body: commands.Unsubscribe(id, read(_CHANNEL, body).channel or ""),
+    "publish": _read_publish,
+    "presence": lambda id, body: commands.Presence(id, read(_CHANNEL, body).channel or ""),
+    "presence_stats": lambda id, body: commands.PresenceStats(id, read(_CHANNEL, body).channel or ""),
+    "history": _read_history,
+    "ping": lambda id, body: commands.Ping(id),
+    "send": lambda id, body: commands.Send(bytes(read(_DATA, body).data)),
+    "rpc": _read_rpc,
+    "refresh": lambda id, body: commands.Refresh(id, read(_TOKEN, body).token or ""),
+    "sub_refresh": _read_sub_refresh,
+}
+#: Commands whose data reach others.
+_WITH_DATA = ("publish", "send", "rpc")
 
 
 def starts_connect(line: bytes) -> bool:
-    """Whether a first line of a TCP connection asks for this protocol: an object with `connect`."""
+    """Whether the first line of a TCP connection asks for this protocol: an object with `connect`."""
     if not line.lstrip().startswith(b"{") or b'"connect"' not in line:
         return False
     try:
-        return read_command(line.strip()).method == "connect"
-    except MalformedError:
+        envelope = read(_ENVELOPE, line.strip())
+    except JSONError:
         return False
+    return envelope.id > 0 and bytes(envelope.connect).startswith(b"{")
 
 
-# Members of a body. One that is null is absent, as in the definitions' own decoders; each of these raises
-# CommandError(BAD_REQUEST) for a value of another kind.
+class CentrifugoJSON:
+    """The codec of a session (`longconn.core.session.Codec`): an item is a line, a message an object.
 
+    `frame` joins objects as the carrier wants them: `text_frame`, `lines`, `stream_lines`, `events`, `stream_events`.
+    """
 
-def text(body: dict[str, Any], name: str) -> str:
-    """A string; empty without one."""
-    value = body.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise CommandError(BAD_REQUEST, what=f"{name} is no string")
-    return value
+    ping = PING
+    expiry_grace = 25.0
+    closes_on_mismatch = True
 
+    def __init__(self, frame: Frame, max_message: int) -> None:
+        self._frame = frame
+        self._max_message = max_message
 
-def number(body: dict[str, Any], name: str, low: int = 0) -> int:
-    """A whole number; 0 without one."""
-    value = body.get(name)
-    if value is None:
-        return 0
-    if type(value) is not int or not low <= value < 2**63:
-        raise CommandError(BAD_REQUEST, what=f"{name} is no number from {low}")
-    return value
+    def read(self, line: bytes) -> Command | None:
+        """A command, or None for a pong or an empty line. Raises MalformedCommandError."""
+        return read_command(line, self._max_message) if line else None
 
+    def reply(self, id: int, result: Result) -> bytes:
+        """The reply to a command."""
+        kind = type(result)
+        if kind is commands.PublishResult:
+            return b'{"id":%d,"publish":{}}' % id
+        method, write = _RESULTS[kind]
+        return b'{"id":%d,"%b":%b}' % (id, method, write(result))
 
-def flag(body: dict[str, Any], name: str) -> bool:
-    """A boolean; false without one."""
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise CommandError(BAD_REQUEST, what=f"{name} is neither true nor false")
-    return value is True
+    def refusal(self, id: int, error: CommandError) -> bytes:
+        """The reply to a refused command."""
+        return error_reply(id, error)
 
+    def push(self, push: Push) -> bytes:
+        """A push about the session."""
+        if isinstance(push, commands.SubscribePush):
+            return channel_push(quoted(push.result.channel), "subscribe", subscribe_result(push.result))
+        if isinstance(push, commands.UnsubscribePush):
+            return channel_push(quoted(push.channel), "unsubscribe", fields(code=push.code, reason=push.reason))
+        if isinstance(push, commands.RefreshPush):
+            return b'{"push":{"refresh":%b}}' % fields(**_expiry(push.ttl))
+        return disconnect_push(push.disconnect)
 
-def inner(body: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """An object; None without one."""
-    value = body.get(name)
-    if value is not None and not isinstance(value, dict):
-        raise CommandError(BAD_REQUEST, what=f"{name} is no object")
-    return value
+    def frame(self, messages: Sequence[bytes]) -> bytes:
+        """Objects as the carrier wants them."""
+        return self._frame(messages)
+
+    def format(self, join_leave: bool) -> CentrifugoFormat:
+        """The wire format of a channel's events."""
+        return CentrifugoFormat(self._frame, join_leave)
 
 
 # Replies.
-
-
-def reply(id: int, method: str, result: bytes = b"{}") -> bytes:
-    """A reply with its result, an object as JSON."""
-    return b'{"id":%d,"%b":%b}' % (id, method.encode(), result)
 
 
 def error_reply(id: int, error: CommandError) -> bytes:
@@ -146,11 +327,6 @@ def error_reply(id: int, error: CommandError) -> bytes:
     if error.reason.temporary:
         value["temporary"] = True
     return b'{"id":%d,"error":%b}' % (id, dump(value))
-
-
-def dump(value: object) -> bytes:
-    """A value as JSON; half a character, which has no form in UTF-8, as `?`."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def fields(**values: Any) -> bytes:
@@ -183,33 +359,44 @@ def publications_json(publications: Iterable[Publication]) -> bytes:
     return b"[" + b",".join([publication_json(each) for each in publications]) + b"]"
 
 
-def subscribe_result(
-    history: History,
-    *,
-    recovering: bool,
-    recoverable: bool,
-    positioned: bool,
-    data: bytes = b"",
-    expires: bool = False,
-    ttl: int = 0,
-) -> bytes:
-    """SubscribeResult: what was missed comes with it, in order."""
+def _expiry(ttl: int | None) -> dict[str, Any]:
+    return {} if ttl is None else {"expires": True, "ttl": ttl}
+
+
+def subscribe_result(result: commands.SubscribeResult) -> bytes:
+    """SubscribeResult. What was missed comes with it, in order, but never a part of it: that could pass for all."""
+    recovering = result.since is not None
+    history, positioned = result.history, result.positioned
+    recovered = recovering and history.recovered
     return fields(
-        recoverable=recoverable,
+        recoverable=result.recoverable,
         positioned=positioned,
         epoch=history.position.epoch if positioned else "",
         offset=history.position.offset if positioned else 0,
-        publications=publications_json(history.publications) if recovering and history.publications else b"",
+        publications=publications_json(history.publications) if recovered and history.publications else b"",
         was_recovering=recovering,
-        recovered=recovering and history.recovered,
-        expires=expires,
-        ttl=ttl,
-        data=data,
+        recovered=recovered,
+        **_expiry(result.ttl),
+        data=result.data,
+    )
+
+
+def _connect_result(result: commands.ConnectResult) -> bytes:
+    members = [quoted(each.channel) + b":" + subscribe_result(each) for each in result.subs]
+    return fields(
+        client=result.client,
+        version=result.version,
+        subs=b"{" + b",".join(members) + b"}" if members else b"",
+        ping=result.ping,
+        pong=result.pong,
+        session=result.session,
+        node=result.node,
+        **_expiry(result.ttl),
     )
 
 
 def history_result(history: History) -> bytes:
-    """HistoryResult. Where something is counted or listed, zero is told, too: SDKs hand it on as it came."""
+    """HistoryResult. Zeros of lists and counts are written too, because SDKs hand them on as they come."""
     return b'{"publications":%b,"epoch":%b,"offset":%d}' % (
         publications_json(history.publications),
         dump(history.position.epoch),
@@ -218,14 +405,35 @@ def history_result(history: History) -> bytes:
 
 
 def presence_result(infos: Iterable[Info]) -> bytes:
+    """PresenceResult."""
     members = [quoted(each.client) + b":" + info_json(each) for each in infos]
     return b'{"presence":{' + b",".join(members) + b"}}"
+
+
+_RESULTS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
+    commands.ConnectResult: (b"connect", _connect_result),
+    commands.SubscribeResult: (b"subscribe", subscribe_result),
+    commands.UnsubscribeResult: (b"unsubscribe", lambda result: b"{}"),
+    commands.PresenceResult: (b"presence", lambda result: presence_result(result.infos)),
+    commands.PresenceStatsResult: (
+        b"presence_stats",
+        lambda result: b'{"num_clients":%d,"num_users":%d}' % (result.clients, result.users),
+    ),
+    commands.HistoryResult: (b"history", lambda result: history_result(result.history)),
+    commands.RefreshResult: (
+        b"refresh",
+        lambda result: fields(client=result.client, version=result.version, **_expiry(result.ttl)),
+    ),
+    commands.SubRefreshResult: (b"sub_refresh", lambda result: fields(**_expiry(result.ttl))),
+    commands.PingResult: (b"ping", lambda result: b"{}"),
+    commands.RPCResult: (b"rpc", lambda result: fields(data=result.data)),
+}
 
 
 # Pushes.
 
 
-def push(channel: bytes, kind: str, value: bytes) -> bytes:
+def channel_push(channel: bytes, kind: str, value: bytes) -> bytes:
     """A push about a channel, whose name is a JSON string already."""
     return b'{"push":{"channel":%b,"%b":%b}}' % (channel, kind.encode(), value)
 
@@ -276,7 +484,7 @@ class CentrifugoFormat:
         pushes: list[bytes] = []
         for each in events:
             if isinstance(each, Publication):
-                pushes.append(push(name, "pub", publication_json(each)))
+                pushes.append(channel_push(name, "pub", publication_json(each)))
             elif self.join_leave:
                 pushes.extend(_presence_pushes(name, each))
         return self.frame(pushes) if pushes else b""
@@ -285,12 +493,12 @@ class CentrifugoFormat:
 def _presence_pushes(channel: bytes, event: Event) -> list[bytes]:
     if isinstance(event, Join | Leave):
         kind = "join" if isinstance(event, Join) else "leave"
-        return [push(channel, kind, fields(info=info_json(event.info)))]
+        return [channel_push(channel, kind, fields(info=info_json(event.info)))]
     if isinstance(event, Rename):
         old = replace(event.info, name=event.old)
         return [
-            push(channel, "leave", fields(info=info_json(old))),
-            push(channel, "join", fields(info=info_json(event.info))),
+            channel_push(channel, "leave", fields(info=info_json(old))),
+            channel_push(channel, "join", fields(info=info_json(event.info))),
         ]
     if isinstance(event, Counts):
         return []  # the protocol has no form for it: presence_stats tells

@@ -463,7 +463,7 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         session = next(iter(self.server.hub.sessions.values()))
         queue = session.outlet._queue
         waiting = 0 if queue is None else queue.queued + len(queue._begun)
-        return sum(map(len, session._replies._replies)) + waiting
+        return sum(map(len, session._replies._messages)) + waiting
 
     def test_many_backlogs_at_once_are_no_reason_to_call_it_slow(self) -> None:
         self.serve(history_size=100, send_queue=200_000, publish_bytes=0)

@@ -93,7 +93,7 @@ class Case(SynchronousTestCase):
 
     def subscriber(self, name: str | None = None, channel: str = "room", **options: Any) -> Client:
         client = self.connect(name, announced=options.pop("announced", True))
-        client.subscribe(channel, options.pop("format", self.words), self.answers.append, **options)
+        self.hub.door.subscribe(client, channel, options.pop("format", self.words), self.answers.append, **options)
         return client
 
     def publish(self, text: str, channel: str = "room", info: Info = ADA) -> Any:
@@ -110,8 +110,16 @@ class Case(SynchronousTestCase):
         self.clock.turn()
 
     def refused(self, key: str, call: Callable[..., Any], *arguments: Any) -> CommandError:
-        """The CommandError that the call raises, whose reason has this key."""
-        error = self.assertRaises(CommandError, call, *arguments)
+        """The CommandError that the call raises or answers, whose reason has this key."""
+        before = len(self.answers)
+        try:
+            call(*arguments)
+        except CommandError as raised:
+            error = raised
+        else:
+            (error,) = self.answers[before:]
+            del self.answers[before:]
+        assert isinstance(error, CommandError), error
         self.assertEqual(error.reason.key, key)
         return error
 

@@ -112,7 +112,7 @@ class NewcomerTests(Case):
     def test_who_leaves_within_the_turn_is_sent_what_came_until_then(self) -> None:
         ada, bo = self.subscriber("ada", announced=False), self.subscriber("bo", announced=False)
         self.publish("a")
-        bo.unsubscribe("room")
+        self.hub.door.unsubscribe(bo, "room")
         self.publish("b")
         self.turn()
         self.assertEqual([self.read(each) for each in (ada, bo)], ["a b", "a"])
@@ -122,7 +122,7 @@ class NewcomerTests(Case):
         self.publish("a")
         bo = self.subscriber("bo", announced=False)
         self.publish("b")
-        bo.unsubscribe("room")
+        self.hub.door.unsubscribe(bo, "room")
         self.turn()
         self.assertEqual(self.read(bo), "b")
 
@@ -130,9 +130,9 @@ class NewcomerTests(Case):
         self.subscriber("ada", announced=False)
         bo = self.subscriber("bo", announced=False)
         self.publish("a")
-        bo.unsubscribe("room")
+        self.hub.door.unsubscribe(bo, "room")
         self.publish("b")
-        bo.subscribe("room", self.words, self.answers.append)
+        self.hub.door.subscribe(bo, "room", self.words, self.answers.append)
         self.publish("c")
         self.turn()
         self.assertEqual(self.read(bo), "a c")
@@ -172,7 +172,7 @@ class LateAnswerTests(Case):
         for number in range(0, 12, 2):
             self.publish(str(number))
             if number == 4:
-                client.subscribe("room", self.words, self.answers.append, since)
+                self.hub.door.subscribe(client, "room", self.words, self.answers.append, since)
             self.publish(str(number + 1))
             self.turn()
         self.clock.settle()
@@ -212,7 +212,7 @@ class LateAnswerTests(Case):
         self.assertEqual(self.answers.pop().reason.key, "internal")
         self.assertEqual((self.hub.channels, client.subscriptions), ({}, {}))
         broker.failures = 0
-        client.subscribe("room", self.words, self.answers.append)
+        self.hub.door.subscribe(client, "room", self.words, self.answers.append)
         self.clock.settle()
         self.publish("a")
         self.clock.settle()
@@ -256,8 +256,8 @@ class AnnouncementTests(Case):
         bo = self.subscriber("bo", announced=False)
         self.turn()
         self.assertEqual(self.read(ada), "")
-        bo.announce()
-        bo.announce()
+        self.hub.door.announce_client(bo)
+        self.hub.door.announce_client(bo)
         self.turn()
         self.assertEqual((self.read(ada), self.read(bo)), ("+bo", ""))
 
@@ -273,15 +273,15 @@ class AnnouncementTests(Case):
         self.turn()
         for each in (ada, bo, cy):
             self.read(each)
-        bo.rename("bob")
-        bo.rename("bob")
+        self.hub.rename(bo, "bob")
+        self.hub.rename(bo, "bob")
         self.turn()
         self.assertEqual([self.read(each) for each in (ada, bo, cy)], ["bo>bob", "bo>bob", ""])
 
     def test_joins_come_before_what_the_joiner_says_and_leaves_after(self) -> None:
         ada, bo = self.subscriber("ada"), self.subscriber("bo")
-        bo.publish("room", *self.words_of("hello"))
-        bo.unsubscribe("room")
+        self.hub.door.publish(bo, "room", *self.words_of("hello"))
+        self.hub.door.unsubscribe(bo, "room")
         self.turn()
         self.assertEqual(self.read(ada), "+bo hello -bo")
 

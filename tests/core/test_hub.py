@@ -3,7 +3,9 @@
 import logging
 from typing import Any
 
+from longconn.core.client import Caller
 from longconn.core.disconnects import SLOW
+from longconn.core.errors import CommandError
 from longconn.core.publication import Data, Info
 from longconn.core.settings import CHANNEL_BURST
 from tests.core.common import ADA, Case, Outlet
@@ -68,7 +70,7 @@ class NameTests(Case):
 
     def test_a_name_is_free_again_when_its_owner_leaves_or_takes_another(self) -> None:
         ada = self.connect("ada")
-        ada.rename("eve")
+        self.hub.rename(ada, "eve")
         bo = self.connect("ada")
         bo.gone()
         self.connect("ada")
@@ -76,21 +78,21 @@ class NameTests(Case):
 
     def test_an_owner_may_respell_its_name(self) -> None:
         ada = self.connect("ada")
-        ada.rename("ADA")
+        self.hub.rename(ada, "ADA")
         self.assertEqual(ada.name, "ADA")
         self.refused("name_taken", self.connect, "ada")
 
     def test_a_refused_name_changes_nothing(self) -> None:
         self.connect("bo")
         ada = self.connect("ada")
-        self.refused("name_taken", ada.rename, "bo")
-        self.refused("bad_name", ada.rename, "127.0.0.1")
+        self.refused("name_taken", self.hub.rename, ada, "bo")
+        self.refused("bad_name", self.hub.rename, ada, "127.0.0.1")
         self.assertEqual(ada.name, "ada")
         self.refused("name_taken", self.connect, "ada")
 
     def test_what_is_published_after_has_the_new_name(self) -> None:
         ada = self.connect("ada")
-        ada.rename("eve")
+        self.hub.rename(ada, "eve")
         self.assertEqual(ada.info, Info("eve", ada.id, ""))
 
 
@@ -99,66 +101,73 @@ class ChannelTests(Case):
         ada = self.connect()
         done = self.answers.append
         for call in (
-            lambda: ada.subscribe("a b", self.words, done),
-            lambda: ada.publish("a b", Data.of_text("x"), done),
+            lambda: self.hub.door.subscribe(ada, "a b", self.words, done),
+            lambda: self.hub.door.publish(ada, "a b", Data.of_text("x"), done),
             lambda: self.hub.history("a b", done),
             lambda: self.hub.presence("a b"),
+            lambda: self.hub.door.presence(ada, "a b", done),
         ):
             self.refused("bad_channel", call)
         self.assertEqual((self.answers, self.hub.channels), ([], {}))
 
     def test_twice_in_one_channel_and_out_of_one_that_one_is_not_in(self) -> None:
         ada = self.subscriber("ada")
-        self.refused("already_subscribed", ada.subscribe, "room", self.words, self.answers.append)
-        self.refused("not_subscribed", ada.unsubscribe, "other")
-        ada.unsubscribe("room")
-        self.refused("not_subscribed", ada.unsubscribe, "room")
+        self.refused("already_subscribed", self.hub.door.subscribe, ada, "room", self.words, self.answers.append)
+        self.assertFalse(self.hub.door.unsubscribe(ada, "other"))
+        self.assertTrue(self.hub.door.unsubscribe(ada, "room"))
+        self.assertFalse(self.hub.door.unsubscribe(ada, "room"))
 
     def test_the_limit_of_one_client(self) -> None:
         self.make(max_subscriptions=3)
         ada = self.connect()
         for channel in "abc":
-            ada.subscribe(channel, self.words, self.answers.append)
-        self.refused("limit_exceeded", ada.subscribe, "d", self.words, self.answers.append)
-        ada.unsubscribe("a")
-        ada.subscribe("d", self.words, self.answers.append)
+            self.hub.door.subscribe(ada, channel, self.words, self.answers.append)
+        self.refused("limit_exceeded", self.hub.door.subscribe, ada, "d", self.words, self.answers.append)
+        self.hub.door.unsubscribe(ada, "a")
+        self.hub.door.subscribe(ada, "d", self.words, self.answers.append)
 
     def test_the_limit_of_channels(self) -> None:
         self.make(max_channels=3)
         ada = self.connect()
         for channel in "abc":
-            ada.subscribe(channel, self.words, self.answers.append)
-        self.refused("limit_exceeded", ada.subscribe, "d", self.words, self.answers.append)
+            self.hub.door.subscribe(ada, channel, self.words, self.answers.append)
+        self.refused("limit_exceeded", self.hub.door.subscribe, ada, "d", self.words, self.answers.append)
         bo = self.connect()
-        bo.subscribe("a", self.words, self.answers.append)
+        self.hub.door.subscribe(bo, "a", self.words, self.answers.append)
+
+    def names(self, channel: str, host: str) -> None:
+        """Name a channel, as a request from an address does."""
+        self.hub.door.history(self.hub.request(host, host), channel, self.answers.append)
 
     def test_an_address_makes_no_more_channels_than_its_rate(self) -> None:
         for number in range(CHANNEL_BURST):
-            self.hub.visit(f"room-{number}", "192.0.2.7")
-        self.refused("too_many_requests", self.hub.visit, "new", "192.0.2.7")
-        self.hub.visit("room-0", "192.0.2.7")  # no new one
-        self.hub.visit("new", "192.0.2.8")
+            self.names(f"room-{number}", "192.0.2.7")
+        self.refused("too_many_requests", self.names, "new", "192.0.2.7")
+        self.names("room-0", "192.0.2.7")  # no new one
+        self.names("new", "192.0.2.8")
         self.clock.advance(0.1)
-        self.hub.visit("newer", "192.0.2.7")
-        self.refused("too_many_requests", self.hub.visit, "newest", "192.0.2.7")
+        self.names("newer", "192.0.2.7")
+        self.refused("too_many_requests", self.names, "newest", "192.0.2.7")
+        self.assertEqual([each for each in self.answers if isinstance(each, CommandError)], [])
 
     def test_the_rate_can_be_off(self) -> None:
         self.make(channel_rate=0)
         for number in range(1_000):
-            self.hub.visit(f"room-{number}", "192.0.2.7")
+            self.names(f"room-{number}", "192.0.2.7")
+        self.assertEqual([each for each in self.answers if isinstance(each, CommandError)], [])
 
     def test_channels_met_are_not_remembered_without_a_bound(self) -> None:
         self.make(channel_rate=0, max_channels=10)
         for number in range(1_000):
-            self.hub.visit(f"room-{number}", "192.0.2.7")
-        self.assertLessEqual(len(self.hub._known), 10)
+            self.names(f"room-{number}", "192.0.2.7")
+        self.assertLessEqual(len(self.hub.door._known), 10)
 
     def test_presence_is_who_is_subscribed_now(self) -> None:
         ada, bo = self.subscriber("ada"), self.subscriber("bo", announced=False)
         self.assertEqual([each.name for each in self.hub.presence("room")], ["ada", "bo"])
         self.assertEqual(self.hub.presence("other"), [])
         ada.gone()
-        bo.unsubscribe("room")
+        self.hub.door.unsubscribe(bo, "room")
         self.assertEqual(self.hub.presence("room"), [])
 
     def test_an_empty_channel_leaves_nothing_on_the_hub(self) -> None:
@@ -170,7 +179,7 @@ class ChannelTests(Case):
         self.hub.on_publication = came.append  # type: ignore[method-assign]
         ada = self.subscriber("ada")
         self.publish("a")
-        ada.unsubscribe("room")
+        self.hub.door.unsubscribe(ada, "room")
         self.publish("b")
         self.subscriber("bo").gone()
         self.publish("c")
@@ -178,28 +187,45 @@ class ChannelTests(Case):
 
 
 class RateTests(Case):
+    def publishes(self, caller: Caller, size: int = 1) -> float:
+        return self.hub.door.publish(caller, "room", Data.of_text("x" * size), self.answers.append)
+
     def test_a_client_publishes_a_burst_and_then_at_its_rate(self) -> None:
         self.make(publish_rate=10, publish_burst=3)
         ada = self.connect()
-        for _ in range(3):
-            self.assertEqual(ada.allowance(), 0)
-            ada.publish("room", Data.of_text("x"), self.answers.append)
-        self.assertAlmostEqual(ada.allowance(), 0.1)
-        self.assertEqual(self.connect().allowance(), 0)
+        self.assertEqual([self.publishes(ada) for _ in range(3)], [0, 0, 0])
+        self.assertAlmostEqual(self.publishes(ada), 0.1)
+        self.assertEqual(len(self.answers), 3)
+        self.assertEqual(self.publishes(self.connect()), 0)
 
     def test_bytes_count_too(self) -> None:
         self.make(publish_bytes=1_000)
         ada = self.connect()
-        self.assertEqual(ada.allowance(), 0)
-        ada.publish("room", Data.of_text("x" * 3_000), self.answers.append)
-        self.assertAlmostEqual(ada.allowance(), 1.001)
+        self.assertEqual(self.publishes(ada, 3_000), 0)
+        self.assertAlmostEqual(self.publishes(ada), 1.001)
 
-    def test_who_posts_is_counted_by_address(self) -> None:
+    def test_a_refused_publication_counts(self) -> None:
+        self.make(publish_rate=10, publish_burst=1)
+        ada = self.connect()
+        self.refused("bad_channel", self.hub.door.publish, ada, "a b", Data.of_text("x"), self.answers.append)
+        self.assertAlmostEqual(self.publishes(ada), 0.1)
+
+    def test_requests_are_counted_by_address_and_refused(self) -> None:
         self.make(publish_rate=10, publish_burst=2, publish_bytes=1_000)
-        self.assertEqual([self.hub.post_wait("a", 1), self.hub.post_wait("a", 1)], [0, 0])
-        self.assertGreater(self.hub.post_wait("a", 1), 0)
-        self.assertEqual(self.hub.post_wait("b", 5_000), 0)
-        self.assertGreater(self.hub.post_wait("b", 1), 2)
+        for _ in range(2):
+            self.assertEqual(self.publishes(self.hub.request("a", "a:1")), 0)
+        error = self.refused("too_many_requests", self.publishes, self.hub.request("a", "a:2"))
+        self.assertAlmostEqual(error.values["retry_after"], 0.1)
+        self.publishes(self.hub.request("b", "b:1"), 5_000)
+        error = self.refused("too_many_requests", self.publishes, self.hub.request("b", "b:1"))
+        self.assertAlmostEqual(error.values["retry_after"], 3.001)
+
+    def test_a_request_that_waits_is_told_for_how_long(self) -> None:
+        self.make(publish_rate=10, publish_burst=1)
+        bulk = self.hub.request("a", "a:1", waits=True)
+        self.assertEqual(self.publishes(bulk), 0)
+        self.assertAlmostEqual(self.publishes(bulk), 0.1)
+        self.assertEqual(len(self.answers), 1)
 
 
 class WaitingTests(Case):

@@ -10,7 +10,7 @@ from longconn.core.json_text import JSONError, LoneSurrogateError, MalformedJSON
 
 class Body(msgspec.Struct):
     channel: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=-1)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=-1, le=9)] | None = None
     reverse: bool | None = None
     data: msgspec.Raw = msgspec.Raw()
     subs: dict[str, msgspec.Raw] | None = None
@@ -44,6 +44,7 @@ class ReadTests(SynchronousTestCase):
             (b'{"limit":1.5}', "limit is no whole number"),
             (b'{"limit":true}', "limit is no whole number"),
             (b'{"limit":-2}', "limit is no number from -1"),
+            (b'{"limit":10}', "limit is no number up to 9"),
             (b'{"reverse":0}', "reverse is neither true nor false"),
             (b'{"subs":[]}', "subs is no object"),
             (b'{"names":{}}', "names is no array"),

@@ -96,21 +96,23 @@ class OrderTests(BrokerCase):
 
 
 class HistoryTests(BrokerCase):
-    def test_all_in_order_or_the_newest_or_reversed(self) -> None:
+    def test_the_oldest_in_order_or_the_newest_first(self) -> None:
         for text in "abcde":
             self.say(text)
         self.assertEqual(self.texts(), list("abcde"))
-        self.assertEqual(self.texts(limit=2), list("de"))
+        self.assertEqual(self.texts(limit=2), list("ab"))
         self.assertEqual(self.texts(limit=9), list("abcde"))
         self.assertEqual(self.texts(limit=0), [])
         self.assertEqual(self.texts(reverse=True), list("edcba"))
         self.assertEqual(self.texts(limit=2, reverse=True), list("ed"))
 
-    def test_since_a_position_the_oldest_first(self) -> None:
+    def test_after_a_position_in_order_or_before_it_the_newest_first(self) -> None:
         positions = [self.say(text) for text in "abcde"]
         self.assertEqual(self.texts(positions[1]), list("cde"))
         self.assertEqual(self.texts(positions[1], 2), list("cd"))
-        self.assertEqual(self.texts(positions[1], 2, True), list("ed"))
+        self.assertEqual(self.texts(positions[3], -1, True), list("cba"))
+        self.assertEqual(self.texts(positions[3], 2, True), list("cb"))
+        self.assertEqual(self.texts(positions[0], 2, True), [])
         self.assertEqual(self.texts(positions[4]), [])
         self.assertEqual(self.texts(Position(positions[0].epoch, 0)), list("abcde"))
         for since in positions:

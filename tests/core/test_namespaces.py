@@ -1,5 +1,6 @@
 """Options by namespace, the rights that follow from them, and what the core does by them."""
 
+from functools import partial
 from itertools import product
 
 from longconn.core.errors import CommandError
@@ -16,6 +17,7 @@ from longconn.core.namespaces import (
 )
 from longconn.core.publication import Data, Position
 from longconn.core.settings import Settings
+from longconn.core.tokens import Granted
 from tests.core.common import ADA, Case, position
 
 SUBSCRIBE, PUBLISH, PRESENCE, HISTORY = Action.SUBSCRIBE, Action.PUBLISH, Action.PRESENCE, Action.HISTORY
@@ -95,7 +97,7 @@ class RightTests(Case):
             for action in (PRESENCE, HISTORY):
                 self.assertIs(allowed(action, "room", options, user, subscribed), reads)
             self.assertTrue(allowed(PUBLISH, "room", options, user, subscribed))
-        self.assertTrue(allowed(HISTORY, "room", options, granted=True))
+        self.assertTrue(allowed(HISTORY, "room", options, granted=Granted()))
 
     def test_recovery_is_a_right_to_what_is_kept(self) -> None:
         closed = {"allow_history_for_client": False, "allow_history_for_subscriber": False}
@@ -138,7 +140,7 @@ class UserChannelTests(Case):
         self.assertFalse(allowed(SUBSCRIBE, "a", options, "42"))
 
     def test_a_token_lets_others_in(self) -> None:
-        self.assertTrue(allowed(SUBSCRIBE, "a#42", LIMITED, "43", granted=True))
+        self.assertTrue(allowed(SUBSCRIBE, "a#42", LIMITED, "43", granted=Granted()))
         for action in (PUBLISH, PRESENCE, HISTORY):
             self.assertTrue(allowed(action, "a#42", LIMITED, "43", subscribed=True))
 
@@ -162,12 +164,12 @@ class HubTests(Case):
 
     def test_unknown_channels_are_refused_by_hub_and_client(self) -> None:
         self.use()
-        client = self.connect()
+        client, door = self.connect(), self.hub.door
         for call, arguments in (
-            (client.subscribe, (self.words, self.answers.append)),
-            (client.publish, (Data.of_text("a"), self.answers.append)),
-            (client.history, (self.answers.append,)),
-            (client.presence, ()),
+            (partial(door.subscribe, client), (self.words, self.answers.append)),
+            (partial(door.publish, client), (Data.of_text("a"), self.answers.append)),
+            (partial(door.history, client), (self.answers.append,)),
+            (partial(door.presence, client), (self.answers.append,)),
             (self.hub.publish, (Data.of_text("a"), ADA, self.answers.append)),
             (self.hub.history, (self.answers.append,)),
             (self.hub.presence, ()),
@@ -178,30 +180,30 @@ class HubTests(Case):
     def test_a_client_needs_the_right_and_the_hub_does_not(self) -> None:
         self.use(allow_publish_for_anonymous=False, allow_history_for_client=False, allow_history_for_subscriber=False)
         client = self.subscriber(channel="x:a")
-        self.refused("permission_denied", client.publish, "x:a", Data.of_text("a"), self.answers.append)
-        self.refused("permission_denied", client.history, "x:a", self.answers.append)
+        self.refused("permission_denied", self.hub.door.publish, client, "x:a", Data.of_text("a"), self.answers.append)
+        self.refused("permission_denied", self.hub.door.history, client, "x:a", self.answers.append)
         self.assertIsNotNone(self.publish("b", "x:a"))
         self.hub.history("x:a", self.answers.append)
         self.assertEqual([each.data.text for each in self.answers[-1].publications], ["b"])
-        client.identify("42", b"")
-        client.publish("x:a", Data.of_text("c"), self.answers.append)
+        self.hub.identify(client, "42", b"")
+        self.hub.door.publish(client, "x:a", Data.of_text("c"), self.answers.append)
         self.assertEqual(position(self.answers[-1]).offset, 2)
 
     def test_publishing_for_subscribers(self) -> None:
         self.use(allow_publish_for_client=False)
         client = self.connect()
-        self.refused("permission_denied", client.publish, "x:a", Data.of_text("a"), self.answers.append)
-        client.subscribe("x:a", self.words, self.answers.append)
-        client.publish("x:a", Data.of_text("a"), self.answers.append)
-        client.unsubscribe("x:a")
-        self.refused("permission_denied", client.publish, "x:a", Data.of_text("a"), self.answers.append)
+        self.refused("permission_denied", self.hub.door.publish, client, "x:a", Data.of_text("a"), self.answers.append)
+        self.hub.door.subscribe(client, "x:a", self.words, self.answers.append)
+        self.hub.door.publish(client, "x:a", Data.of_text("a"), self.answers.append)
+        self.hub.door.unsubscribe(client, "x:a")
+        self.refused("permission_denied", self.hub.door.publish, client, "x:a", Data.of_text("a"), self.answers.append)
 
     def test_a_refused_subscribe_leaves_nothing_behind(self) -> None:
         self.use(allow_subscribe_for_client=False)
         client = self.connect()
-        self.refused("permission_denied", client.subscribe, "x:a", self.words, self.answers.append)
+        self.refused("permission_denied", self.hub.door.subscribe, client, "x:a", self.words, self.answers.append)
         self.assertEqual((client.subscriptions, self.hub.channels), ({}, {}))
-        client.subscribe("x:a", self.words, self.answers.append, granted=True)
+        self.hub.door.subscribe(client, "x:a", self.words, self.answers.append, granted=Granted())
         self.assertIn("x:a", client.subscriptions)
 
     def test_presence_that_is_off_is_not_available(self) -> None:
@@ -214,7 +216,7 @@ class HubTests(Case):
         self.use(join_leave=False)
         ada = self.subscriber("ada", "x:a")
         bo = self.subscriber("bo", "x:a")
-        bo.rename("bob")
+        self.hub.rename(bo, "bob")
         bo.gone()
         self.turn()
         self.assertEqual(self.read(ada), "")

@@ -92,7 +92,8 @@ class ChatTests(Case):
     def test_channels_lists_those_that_the_asker_may_join(self) -> None:
         self.in_channel("news:a")
         user = self.in_channel("news:b")
-        next(each for each in self.server.hub.clients.values() if each.address == user.address).identify("42", b"")
+        hub = self.server.hub
+        hub.identify(next(each for each in hub.clients.values() if each.address == user.address), "42")
         user.say("/join mine:a#42")
         self.assertEqual(self.said(user, "/channels"), ["* channels: mine:a#42 (1), news:a (1)"])
         client = self.server.line_client()

@@ -159,9 +159,10 @@ class BucketTests(Case):
 
 def take(buckets: Buckets, key: str, now: float) -> float:
     """Spend one, if it may."""
-    wait = buckets.wait(key, now)
+    bucket = buckets.bucket(key, now)
+    wait = bucket.wait(now)
     if not wait:
-        buckets.spend(key, 1)
+        bucket.spend(1)
     return wait
 
 

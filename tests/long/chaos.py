@@ -106,7 +106,7 @@ class Chaos:
         inner: Any = self.broker.inner if self.broker is not None else self.hub.broker
         publish = inner.publish
 
-        def noting(channel: str, data: Data, info: Info, done: Any, *options: Any) -> None:
+        def noting(channel: str, data: Data, info: Info, done: Any, *options: Any, **named: Any) -> None:
             def noted(result: Any) -> None:
                 said = self.truth[channel]
                 said.append(data.text or "")
@@ -115,7 +115,7 @@ class Chaos:
                     raise Wrong(f"offset {result.offset} for the publication number {len(said)} of {channel}")
                 done(result)
 
-            publish(channel, data, info, noted, *options)
+            publish(channel, data, info, noted, *options, **named)
 
         inner.publish = noting
 

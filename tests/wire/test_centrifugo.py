@@ -5,14 +5,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from longconn.core import commands
 from longconn.core.disconnects import FORCE_DISCONNECT, SHUTDOWN
 from longconn.core.errors import ALREADY_SUBSCRIBED, INTERNAL, CommandError
 from longconn.core.publication import Counts, Data, Event, History, Info, Join, Leave, Position, Publication, Rename
-from longconn.wire import centrifugo as structured
 from longconn.wire.centrifugo import (
-    METHODS,
     CentrifugoFormat,
-    MalformedError,
+    CentrifugoJSON,
+    channel_push,
     disconnect_push,
     error_reply,
     fields,
@@ -20,9 +20,7 @@ from longconn.wire.centrifugo import (
     lines,
     presence_result,
     publication_json,
-    push,
     read_command,
-    reply,
     starts_connect,
     stream_events,
     stream_lines,
@@ -36,27 +34,51 @@ SAID = Publication("room", "ep", 7, Data.of_text("hé\n"), ANN, 1_700_000_000.25
 VALUE = Publication("room", "ep", 8, Data.of_json(b'{"a": 1.50}'), USER, 1_700_000_001.0)
 
 
+MAX_MESSAGE = 65_536
+METHODS = (
+    "connect", "subscribe", "unsubscribe", "publish", "presence", "presence_stats",
+    "history", "ping", "send", "rpc", "refresh", "sub_refresh",
+)  # fmt: skip
+
+
+def read(line: bytes | str) -> Any:
+    return read_command(line if isinstance(line, bytes) else line.encode(), MAX_MESSAGE)
+
+
 class CommandTests(SynchronousTestCase):
     def test_every_command_is_read(self) -> None:
+        kinds = set()
         for method in METHODS:
-            command = read_command(b'{"id":7,"%b":{"channel":"c"}}' % method.encode())
-            self.assertEqual((command.id, command.method, command.body), (7, method, {"channel": "c"}))
+            command = read(b'{"id":7,"%b":{"channel":"c","data":1,"token":"t"}}' % method.encode())
+            self.assertEqual(command.id, 0 if method == "send" else 7)
+            self.assertEqual(getattr(command, "channel", "c"), "c")
+            kinds.add(type(command))
+        self.assertEqual(len(kinds), len(METHODS))
 
-    def test_a_pong_is_a_command_without_a_name(self) -> None:
+    def test_members_of_a_subscribe(self) -> None:
+        body = b'{"channel":"c","token":"t","recover":true,"epoch":"e","offset":5,"join_leave":true,"flag":3}'
+        self.assertEqual(
+            read(b'{"id":1,"subscribe":%b}' % body),
+            commands.Subscribe(1, "c", "t", Position("e", 5), join_leave=True, refuses_loss=True),
+        )
+        nulls = b'{"channel":"c","token":null,"recover":null,"epoch":null,"offset":null,"flag":null,"delta":null}'
+        self.assertEqual(read(b'{"id":1,"subscribe":%b}' % nulls), commands.Subscribe(1, "c"))
+        self.assertEqual(read(b'{"id":1,"subscribe":{"channel":"c","tf":{}}}').unsupported, "tf")
+
+    def test_members_of_a_connect(self) -> None:
+        command = read(b'{"id":1,"connect":{"token":"t","data":{"chat":{"name":"mia"}},"subs":{"a":null,"b":{}}}}')
+        self.assertEqual((command.token, command.name, list(command.subs)), ("t", "mia", ["a", "b"]))
+
+    def test_a_pong_is_no_command(self) -> None:
         for pong in (b"{}", b" { } ", b'{"unknown":1}', b'{"id":0}', b'{"ping":null}'):
-            self.assertEqual(read_command(pong).method, "")
-
-    def test_send_needs_no_id(self) -> None:
-        command = read_command(b'{"send":{"data":1}}')
-        self.assertEqual((command.id, command.method), (0, "send"))
+            self.assertIsNone(read(pong))
 
     def test_the_first_of_several_bodies_counts_as_in_the_definitions(self) -> None:
-        self.assertEqual(read_command(b'{"id":1,"publish":{},"subscribe":{}}').method, "subscribe")
-        self.assertEqual(read_command(b'{"id":1,"subscribe":null,"publish":{}}').method, "publish")
+        self.assertIsInstance(read(b'{"id":1,"publish":{},"subscribe":{}}'), commands.Subscribe)
+        self.assertIsInstance(read(b'{"id":1,"subscribe":null,"publish":{"data":1}}'), commands.Publish)
 
     def test_unknown_members_and_white_space_are_ignored(self) -> None:
-        command = read_command(b' { "id" : 2 , "new" : [1] , "ping" : { "x" : 1 } }\r')
-        self.assertEqual((command.id, command.method), (2, "ping"))
+        self.assertEqual(read(b' { "id" : 2 , "new" : [1] , "ping" : { "x" : 1 } }\r'), commands.Ping(2))
 
     def test_what_is_no_command(self) -> None:
         nested = b'{"id":1,"publish":{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
@@ -69,7 +91,7 @@ class CommandTests(SynchronousTestCase):
             b'\xff{"id":1}': "not JSON",
             b'{"id":1,"ping":{}}\x00': "not JSON",
             nested: "not JSON",
-            b"[" * (1 << 20): "not JSON",
+            b"[" * (1 << 20): "not an object",
             b"[]": "not an object",
             b"1": "not an object",
             b"null": "not an object",
@@ -89,65 +111,73 @@ class CommandTests(SynchronousTestCase):
             b'{"id":1,"dance":{}}': "a command without a known body",
         }
         for line, why in bad.items():
-            with self.assertRaises(MalformedError, msg=line[:60]) as caught:
-                read_command(line)
+            with self.assertRaises(commands.MalformedCommandError, msg=line[:60]) as caught:
+                read(line)
             self.assertEqual(str(caught.exception), why, line[:60])
 
     def test_the_largest_id(self) -> None:
-        self.assertEqual(read_command(b'{"id":4294967295,"ping":{}}').id, 2**32 - 1)
+        self.assertEqual(read(b'{"id":4294967295,"ping":{}}').id, 2**32 - 1)
 
-    def test_a_number_without_an_end_is_data_like_any(self) -> None:
-        digits = b"1" * 10_000
-        command = read_command(b'{"id":1,"publish":{"data":%b}}' % digits)
-        self.assertEqual(command.raw("data"), digits.decode())
+    def refused(self, line: bytes | str) -> CommandError:
+        command = read(line)
+        self.assertIsInstance(command, commands.RefusedCommand, line)
+        self.assertEqual(command.id, 1)
+        error: CommandError = command.error
+        return error
 
-    def raw(self, line: bytes | str) -> str | None:
-        return read_command(line if isinstance(line, bytes) else line.encode()).raw("data")
+    def test_a_command_of_more_bytes_than_a_message_may_have(self) -> None:
+        line = b'{"id":1,"presence":{"channel":"%b"}}'
+        room = MAX_MESSAGE - len(line % b"")
+        self.assertIsInstance(read(line % (b"x" * room)), commands.Presence)
+        self.assertEqual(self.refused(line % (b"x" * (room + 1))).reason.key, "too_large")
+
+    def test_half_of_a_surrogate_pair_is_an_error_of_its_command(self) -> None:
+        self.assertEqual(self.refused(rb'{"id":1,"publish":{"channel":"c","data":["\ud800"]}}').reason.key, "bad_data")
+        self.assertEqual(read(rb'{"id":1,"presence":{"channel":"\ud800"}}').channel, "\0")
+
+    def data(self, line: bytes | str) -> str:
+        return str(read(line).data.json.decode())
 
     def test_data_is_kept_as_it_was_written(self) -> None:
         for data in (
             "1.50", "-0", "1E400", "1e+2", "0.1000", "12345678901234567890123", "null", "true", '""', '"}"',
-            '"\\u00e9\\n\\""', '{"b": 1, "a": [1 ,2.0 , {"a":{}}]}', "[]", '"é\u2028"', '{"a":1,"a":2}',
+            "1" * 10_000, '{"b":1,"a":[1,2.0,{"a":{}}]}', "[]", '"é\u2028"', '{"a":1,"a":2}',
         ):  # fmt: skip
             with self.subTest(data=data):
-                self.assertEqual(self.raw(f'{{"id":1,"publish":{{"channel":"c","data":{data}}}}}'), data)
-                self.assertEqual(self.raw(f'{{"publish" : {{ "data" : {data} , "channel" : "c" }}, "id":1 }}'), data)
-        whole = Data.of_json(self.raw('{"id":1,"publish":{"data": {"a": 1.50, "b": "x  y"} }}') or "")
-        self.assertEqual(whole.json, b'{"a":1.50,"b":"x  y"}')
+                self.assertEqual(self.data(f'{{"id":1,"publish":{{"channel":"c","data":{data}}}}}'), data)
+                self.assertEqual(self.data(f'{{"publish" : {{ "data" : {data} , "channel" : "c" }}, "id":1 }}'), data)
+        self.assertEqual(self.data('{"id":1,"publish":{"data": {"a": 1.50, "b": "x  y"} }}'), '{"a":1.50,"b":"x  y"}')
 
     def test_it_is_found_whatever_stands_around_it(self) -> None:
-        for line, expected in (
-            ('{"x":{"publish":{"data":0}},"id":1,"publish":{"x":{"data":0},"data":2}}', "2"),
-            ('{"id":1,"publish":{"data":2},"x":{"data":3}}', "2"),
-            ('{"id":1,"data":5,"publish":{"data":2}}', "2"),
-            ('{"id":1,"pub\\u006cish":{"d\\u0061ta":2}}', "2"),
-            ('{"x":"\\"publish\\":{","id":1,"publish":{"y":"\\\\","data":2}}', "2"),
-            # Of a repeated member the last counts, as for the parser.
-            ('{"id":1,"publish":{"data":1},"publish":{"data":2}}', "2"),
-            ('{"id":1,"publish":{"data":1,"data":2}}', "2"),
-            ('{"id":1,"publish":{}}', None),
-            ('{"id":1,"publish":{"x":{"data":1}}}', None),
-            ('\t{\n"id"\r:1,"publish" :{  "data"  :  2  }  }  ', "2"),
+        for line in (
+            '{"x":{"publish":{"data":0}},"id":1,"publish":{"x":{"data":0},"data":2}}',
+            '{"id":1,"publish":{"data":2},"x":{"data":3}}',
+            '{"id":1,"data":5,"publish":{"data":2}}',
+            '{"id":1,"pub\\u006cish":{"d\\u0061ta":2}}',
+            '{"x":"\\"publish\\":{","id":1,"publish":{"y":"\\\\","data":2}}',
+            # Of a repeated member the last counts.
+            '{"id":1,"publish":{"data":1},"publish":{"data":2}}',
+            '{"id":1,"publish":{"data":1,"data":2}}',
+            '\t{\n"id"\r:1,"publish" :{  "data"  :  2  }  }  ',
         ):
-            self.assertEqual(self.raw(line), expected, line)
+            self.assertEqual(self.data(line), "2", line)
+        for line in ('{"id":1,"publish":{}}', '{"id":1,"publish":{"x":{"data":1}}}'):
+            self.assertEqual(self.refused(line).reason.key, "bad_request")
 
     def test_however_deep_it_is_either_no_command_or_has_its_data(self) -> None:
-        """The parser's limit depends on how deep the program is: nothing else may be raised at the border."""
-        read, refused = [], 0
+        """The parser's limit depends on the depth of the program's stack: nothing else may be raised near it."""
+        outcomes = set()
         for depth in (*range(0, 2_000, 7), *range(880, 1_000)):
             nested = "[" * depth + "1" + "]" * depth
             try:
-                command = read_command(f'{{"id":1,"publish":{{"data":{nested}}}}}'.encode())
-                self.assertEqual(self._deeper(command, 20), nested)
-            except (MalformedError, CommandError):
-                refused += 1
-            else:
-                read.append(depth)
-        self.assertEqual(read[:70], list(range(0, 490, 7)))
-        self.assertGreater(refused, 100)
-
-    def _deeper(self, command: structured.Command, levels: int) -> str | None:
-        return self._deeper(command, levels - 1) if levels else command.raw("data")
+                command = read(f'{{"id":1,"publish":{{"data":{nested}}}}}')
+            except commands.MalformedCommandError:
+                outcomes.add("malformed")
+                continue
+            outcomes.add(type(command).__name__)
+            if isinstance(command, commands.Publish):
+                self.assertEqual(command.data.json.decode(), nested)
+        self.assertLessEqual({"Publish", "malformed"}, outcomes)
 
     def test_a_first_line_asks_for_this_protocol_by_connect(self) -> None:
         for line in (
@@ -165,16 +195,31 @@ class CommandTests(SynchronousTestCase):
 
 class ReplyTests(SynchronousTestCase):
     def test_a_reply_and_a_refusal(self) -> None:
-        self.assertEqual(reply(3, "publish"), b'{"id":3,"publish":{}}')
-        self.assertEqual(reply(3, "rpc", b'{"data":1}'), b'{"id":3,"rpc":{"data":1}}')
+        codec = CentrifugoJSON(lines, MAX_MESSAGE)
+        self.assertEqual(codec.reply(3, commands.PublishResult(Position("ep", 1))), b'{"id":3,"publish":{}}')
+        self.assertEqual(codec.reply(3, commands.RPCResult(b"1")), b'{"id":3,"rpc":{"data":1}}')
         self.assertEqual(
-            json.loads(error_reply(4, CommandError(ALREADY_SUBSCRIBED, channel='c"é'))),
+            codec.reply(3, commands.PresenceStatsResult(2, 0)),
+            b'{"id":3,"presence_stats":{"num_clients":2,"num_users":0}}',
+        )
+        self.assertEqual(
+            json.loads(codec.refusal(4, CommandError(ALREADY_SUBSCRIBED, channel='c"é'))),
             {"id": 4, "error": {"code": 105, "message": 'already in c"é'}},
         )
         self.assertEqual(
             json.loads(error_reply(4, CommandError(INTERNAL)))["error"],
             {"code": 100, "message": "internal error; try again", "temporary": True},
         )
+
+    def test_pushes_of_the_session(self) -> None:
+        codec = CentrifugoJSON(lines, MAX_MESSAGE)
+        self.assertEqual(
+            codec.push(commands.UnsubscribePush("c", 2501, "x")),
+            b'{"push":{"channel":"c","unsubscribe":{"code":2501,"reason":"x"}}}',
+        )
+        self.assertEqual(codec.push(commands.RefreshPush(7)), b'{"push":{"refresh":{"expires":true,"ttl":7}}}')
+        self.assertEqual(codec.push(commands.RefreshPush(None)), b'{"push":{"refresh":{}}}')
+        self.assertEqual(codec.push(commands.DisconnectPush(SHUTDOWN)), disconnect_push(SHUTDOWN))
 
     def test_a_refusal_can_name_what_has_no_utf8(self) -> None:
         """JSON can spell half a character; what echoes it must still be text."""
@@ -206,10 +251,11 @@ class ReplyTests(SynchronousTestCase):
         unkept = Publication("room", "ep", 0, Data.of_text("x"), ANN, 0.0)
         self.assertNotIn(b"offset", publication_json(unkept))
 
-    def result(self, **arguments: Any) -> Any:
-        values: dict[str, Any] = {"recovering": False, "recoverable": True, "positioned": True}
-        history = History([SAID, VALUE], Position("ep", 8), arguments.pop("recovered", True))
-        return json.loads(subscribe_result(history, **(values | arguments)))
+    def result(self, **values: Any) -> Any:
+        since = Position("ep", 6) if values.pop("recovering", False) else None
+        history = History([SAID, VALUE], Position("ep", 8), values.pop("recovered", True))
+        known: dict[str, Any] = {"recoverable": True, "positioned": True, "data": b"", "ttl": None}
+        return json.loads(subscribe_result(commands.SubscribeResult("c", history, since, **(known | values))))
 
     def test_the_result_of_a_subscribe(self) -> None:
         stands = {"recoverable": True, "positioned": True, "epoch": "ep", "offset": 8}
@@ -217,9 +263,9 @@ class ReplyTests(SynchronousTestCase):
         recovered = self.result(recovering=True)
         self.assertEqual([each["offset"] for each in recovered.pop("publications")], [7, 8])
         self.assertEqual(recovered, stands | {"was_recovering": True, "recovered": True})
-        self.assertEqual(self.result(expires=True, ttl=30), stands | {"expires": True, "ttl": 30})
+        self.assertEqual(self.result(ttl=30), stands | {"expires": True, "ttl": 30})
         lost = self.result(recovering=True, recovered=False)
-        self.assertEqual((lost["was_recovering"], "recovered" in lost), (True, False))
+        self.assertEqual((lost["was_recovering"], "recovered" in lost, "publications" in lost), (True, False, False))
         self.assertEqual(self.result(recoverable=False, positioned=False), {})
         self.assertEqual(self.result(recoverable=False), {"positioned": True, "epoch": "ep", "offset": 8})
 
@@ -233,7 +279,7 @@ class ReplyTests(SynchronousTestCase):
 
 class PushTests(SynchronousTestCase):
     def test_a_push(self) -> None:
-        self.assertEqual(push(b'"c\\""', "pub", b"{}"), b'{"push":{"channel":"c\\"","pub":{}}}')
+        self.assertEqual(channel_push(b'"c\\""', "pub", b"{}"), b'{"push":{"channel":"c\\"","pub":{}}}')
 
     def test_a_disconnect_advises_whether_to_come_back(self) -> None:
         self.assertEqual(

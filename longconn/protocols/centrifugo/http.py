@@ -15,13 +15,13 @@ from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
 from longconn.core.json_text import JSONError
 from longconn.core.publication import Data
-from longconn.protocols.centrifugo.session import Session
+from longconn.core.session import Session
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
 from longconn.protocols.http.response import StreamingResponse
 from longconn.protocols.http.routes import Route
-from longconn.wire.centrifugo import Frame, disconnect_push, events, lines, stream_events, stream_lines
+from longconn.wire.centrifugo import CentrifugoJSON, Frame, disconnect_push, events, lines, stream_events, stream_lines
 
 #: What SDKs send Protobuf as.
 _PROTOBUF = "application/octet-stream"
@@ -46,7 +46,9 @@ class DownStream:
         """Start a session with its first commands. Raises CommandError where there is no room."""
         exchange = self._exchange
         try:
-            self._session = Session(exchange.hub, self._response.outlet, self, exchange.host, exchange.address)
+            hub, outlet = exchange.hub, self._response.outlet
+            codec = CentrifugoJSON(self.frame, hub.settings.max_message)
+            self._session = Session(hub, outlet, codec, self, self.protocol, exchange.host, exchange.address)
         except CommandError:
             self._response.give_up()
             raise

@@ -8,17 +8,15 @@ from twisted.python.failure import Failure
 from longconn.core.disconnects import BAD_REQUEST, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
-from longconn.protocols.centrifugo.session import Session
+from longconn.core.session import Session
 from longconn.protocols.connection.set_up import PausableReading, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
-from longconn.wire.centrifugo import Frame, disconnect_push, error_reply, lines
+from longconn.wire.centrifugo import CentrifugoJSON, disconnect_push, error_reply, lines
 
 
 class CentrifugoTCP(PausableReading, Protocol):
     """One client. The chat protocol hands its connection over when the first line asks for this one."""
 
-    frame: Frame = staticmethod(lines)
-    protocol = "tcp"
     _outlet: SocketOutlet
     _session: Session | None = None
 
@@ -29,7 +27,8 @@ class CentrifugoTCP(PausableReading, Protocol):
     def connectionMade(self) -> None:
         self._outlet, host, address = set_up(self._hub, self.transport, self._on_close)
         try:
-            self._session = Session(self._hub, self._outlet, self, host, address)
+            codec = CentrifugoJSON(lines, self._hub.settings.max_message)
+            self._session = Session(self._hub, self._outlet, codec, self, "tcp", host, address)
         except CommandError as error:
             log.info("connection from %s refused: %s", address, error)
             self._outlet.finish(lines((error_reply(0, error),)), self._outlet.lose)

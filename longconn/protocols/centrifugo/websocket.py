@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from longconn.core.disconnects import Disconnect
-from longconn.protocols.centrifugo.session import Session
+from longconn.core.session import Session
 from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, WebSocketConnection
-from longconn.wire.centrifugo import Frame, text_frame
+from longconn.wire.centrifugo import CentrifugoJSON, text_frame
 
 
 class CentrifugoWebSocket:
     """What is spoken over an open WebSocket (`longconn.protocols.websocket.connection.Spoken`)."""
 
-    frame: Frame = staticmethod(text_frame)
-    protocol = "websocket"
     #: the session has pings of its own
     pinged = False
 
     def __init__(self, socket: WebSocketConnection) -> None:
         """Raises CommandError where there are too many clients."""
         self._socket = socket
-        self.pause_reading = socket.pause_reading
-        self.resume_reading = socket.resume_reading
+        hub = socket.hub
         # A command that is too large is refused by its own reply; so there must be room for what is around the data.
-        socket.limit_messages(2 * socket.hub.settings.max_message)
-        self._session = Session(socket.hub, socket.outlet, self, socket.host, socket.address)
+        socket.limit_messages(2 * hub.settings.max_message)
+        codec = CentrifugoJSON(text_frame, hub.settings.max_message)
+        self._session = Session(hub, socket.outlet, codec, socket, "websocket", socket.host, socket.address)
 
     @property
     def held_back(self) -> bool:

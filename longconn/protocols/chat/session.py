@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 from longconn.core.broker import Done
 from longconn.core.client import Client
+from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.namespaces import Action
-from longconn.core.publication import Data, History, Position, Publication
-from longconn.protocols.connection.command_queue import UNTIL_TOLD, CommandQueue, Reader
+from longconn.core.publication import Data, History, Info, Position, Publication
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.chat import COMMANDS, ChatFormat, parse, safe
 
@@ -55,13 +55,16 @@ class ChatSession:
         Others are told of the client at once if `announce`, and else when its first line comes.
         """
         self.client.announced = announce
-        self._join(channel)
+        refusals: list[CommandError] = []
+        self._join(channel, refusals.append)
+        if refusals:
+            raise refusals[0]
 
     def feed(self, lines: list[bytes], *, announce: bool = True) -> None:
         """Execute lines that came in, without their ends. The first one announces the client, unless it is empty."""
         self.heard = self.hub.clock.seconds()
         if announce and lines and lines[0] and not self.client.announced:
-            self.client.announce()
+            self.hub.door.announce_client(self.client)
         self.queue.feed(lines)
 
     def quit(self) -> None:
@@ -89,6 +92,7 @@ class ChatSession:
     def _execute(self, raw: bytes) -> float:
         """Execute a line and return 0, or return the seconds for which it must wait."""
         if not self.client.live:
+            self.queue.close()
             return 0.0
         if self._busy:
             return UNTIL_TOLD
@@ -100,10 +104,7 @@ class ChatSession:
             except UnicodeDecodeError:
                 verb, argument = "not UTF-8", ""
         if verb in ("say", "json"):
-            wait = self.client.allowance()
-            if not wait:
-                self._speak(verb, argument, len(raw))
-            return wait
+            return self._publish(verb, argument, len(raw))
         if verb == "leave" and self.hub.settings.empty_line != "ignore":
             self.quit()
             return 0.0
@@ -116,15 +117,21 @@ class ChatSession:
                 self._refuse(error)
         return wait
 
-    def _speak(self, verb: str, argument: str, size: int) -> None:
+    def _publish(self, verb: str, argument: str, size: int) -> float:
+        """Publish a line, and return 0; or the seconds for which it must wait."""
         try:
-            data = Data.of_json(argument) if verb == "json" else Data.of_text(argument, size)
             if self.channel is None:
                 raise CommandError(NOT_SUBSCRIBED, channel=self.hub.settings.default_channel)
-            log.debug("%s says in %s: %r", self.client.name, self.channel, argument)
-            self.client.publish(self.channel, data, self._published)
+            data = Data.of_json(argument) if verb == "json" else Data.of_text(argument, size)
         except CommandError as error:
-            self._refuse(error)
+            wait = self.queue.command_wait()
+            if not wait:
+                self._refuse(error)
+            return wait
+        wait = self.hub.door.publish(self.client, self.channel, data, self._published)
+        if not wait:
+            log.debug("%s says in %s: %r", self.client.name, self.channel, argument)
+        return wait
 
     def _published(self, result: Position | CommandError) -> None:
         if isinstance(result, CommandError):
@@ -151,7 +158,7 @@ class ChatSession:
             case "quit":
                 self.quit()
             case "nick":
-                self.client.rename(argument)
+                self.hub.rename(self.client, argument)
             case "join":
                 if argument != self.channel:
                     self._join(argument)
@@ -175,53 +182,62 @@ class ChatSession:
     def _refuse(self, error: CommandError) -> None:
         self._complain(self.format.texts.error(error))
 
-    def _ask(self, ask: Callable[[Done[History]], None], answered: Callable[[History], None]) -> None:
-        """Ask the broker by `ask`; lines wait until `answered`, or what it begins, calls `_done`."""
+    def _when(
+        self, answered: Callable[[History], None], refused: Callable[[CommandError], None] | None = None
+    ) -> Done[History]:
+        """A `done` for the door: it calls `answered`, or `refused`, which by default answers the client.
+
+        Lines wait until it is called, and until `answered`, or what that begins, calls `_done`.
+        """
 
         def done(result: History | CommandError) -> None:
             if isinstance(result, CommandError):
-                self._refuse(result)
+                (refused or self._refuse)(result)
                 self._done()
             else:
                 answered(result)
 
         self._busy = True
-        try:
-            ask(done)
-        except CommandError:
-            self._busy = False
-            raise
+        return done
 
     def _done(self) -> None:
         self._busy = False
         self.queue.go_on()
 
-    def _join(self, channel: str) -> None:
+    def _join(self, channel: str, refused: Callable[[CommandError], None] | None = None) -> None:
         """Change to `channel`. The client stays where it is until that is complete, and if it fails."""
+        door = self.hub.door
 
         def joined(_: History) -> None:
             left, self.channel = self.channel, channel
             if left is not None:
-                self.client.unsubscribe(left)
+                door.unsubscribe(self.client, left)
             self._done()
 
-        self._ask(lambda done: self.client.subscribe(channel, self.format, done), joined)
+        door.subscribe(self.client, channel, self.format, self._when(joined, refused))
 
     def _who(self) -> None:
         texts = self.format.texts
         channel = self.channel or self.hub.settings.default_channel
-        infos = self.client.presence(channel)
-        self.queue.charge(len(infos))
-        names = ", ".join(safe(each.name) for each in infos[:_LISTED])
-        if len(infos) > _LISTED:
-            names += texts.who_more.format(n=len(infos) - _LISTED)
-        self._answer(texts.who.format(n=len(infos), channel=safe(channel), names=names))
+
+        def found(infos: list[Info] | CommandError) -> None:
+            if isinstance(infos, CommandError):
+                self._refuse(infos)
+                return
+            self.queue.charge(len(infos))
+            names = ", ".join(safe(each.name) for each in infos[:_LISTED])
+            if len(infos) > _LISTED:
+                names += texts.who_more.format(n=len(infos) - _LISTED)
+            self._answer(texts.who.format(n=len(infos), channel=safe(channel), names=names))
+
+        self.hub.door.presence(self.client, channel, found)
 
     def _channels(self) -> None:
         texts = self.format.texts
-        may = self.client.may
-        self.queue.charge(len(self.hub.channels))
-        channels = [each for each in self.hub.channels.values() if len(each) and may(Action.SUBSCRIBE, each.name)]
+        door, client = self.hub.door, self.client
+        self.queue.charge(len(door.channels))
+        used = [each for each in door.channels.values() if len(each)]
+        channels = [each for each in used if door.may(client, Action.SUBSCRIBE, each.name)]
         listed = sorted((safe(each.name), len(each)) for each in channels)[:_LISTED]
         text = ", ".join(texts.channel.format(channel=name, n=count) for name, count in listed)
         if len(channels) > _LISTED:
@@ -236,10 +252,8 @@ class ChatSession:
                 return
             count = min(int(argument[:4]), _HISTORY_MOST)
         channel = self.channel or self.hub.settings.default_channel
-        self._ask(
-            lambda done: self.client.history(channel, done, limit=count),
-            lambda history: self._show_history(channel, history.publications),
-        )
+        done = self._when(lambda history: self._show_history(channel, history.publications[::-1]))
+        self.hub.door.history(self.client, channel, done, limit=count, reverse=True)
 
     def _show_history(self, channel: str, publications: list[Publication]) -> None:
         if not publications:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+from longconn.core.client import Outlet
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT
-from longconn.core.hub import Hub, Waiting
+from longconn.core.hub import Hub
 
 
 class SendQueue:
@@ -23,7 +24,7 @@ class SendQueue:
 
     __slots__ = ("_begun", "_begun_counts", "_hub", "_owner", "_parts", "due", "moved_at", "queued")
 
-    def __init__(self, hub: Hub, owner: Waiting) -> None:
+    def __init__(self, hub: Hub, owner: Outlet) -> None:
         self._hub = hub
         self._owner = owner
         self._parts: deque[bytes | Iterator[bytes]] = deque()

@@ -77,7 +77,7 @@ class GrpcConnection(Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         hub, settings = self._hub, self._hub.settings
-        hub.guests += 1
+        hub.pending_connections += 1
         self._outlet, host, self._address = set_up(hub, transport, self._on_close)
         self._connections.add(self)
         self._heard_at = self._unused_since = hub.clock.seconds()
@@ -106,11 +106,11 @@ class GrpcConnection(Protocol):
         self._outlet.stop()
         self._connections.discard(self)
         if not self._clients:
-            self._hub.guests -= 1
+            self._hub.pending_connections -= 1
 
     def _count_clients(self, change: int) -> None:
         before, self._clients = self._clients, self._clients + change
-        self._hub.guests += (not self._clients) - (not before)
+        self._hub.pending_connections += (not self._clients) - (not before)
 
     def _on_no_calls(self) -> None:
         self._unused_since = self._hub.clock.seconds()

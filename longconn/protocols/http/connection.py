@@ -87,7 +87,7 @@ class HTTPConnection(HTTPChannel):
         self._counted = False
 
     def connectionMade(self) -> None:
-        self._hub.guests += 1
+        self._hub.pending_connections += 1
         self._counted = True
         self.totalHeadersSize = self._hub.settings.max_head
         super().connectionMade()  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ class HTTPConnection(HTTPChannel):
         """Count the connection no more: it is lost, or another protocol took it over."""
         if self._counted:
             self._counted = False
-            self._hub.guests -= 1
+            self._hub.pending_connections -= 1
 
     # Phases and their timers.
 

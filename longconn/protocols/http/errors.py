@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -57,7 +58,9 @@ def as_http_error(error: CommandError | HTTPError, **extra: object) -> HTTPError
     """A refused command as an error of HTTP."""
     if isinstance(error, HTTPError):
         return error
-    return HTTPError(STATUSES[error.reason], str(error), (), error.reason.code, **extra)
+    wait = error.values.get("retry_after")
+    headers = [("Retry-After", str(math.ceil(wait)))] if isinstance(wait, float) else ()
+    return HTTPError(STATUSES[error.reason], str(error), headers, error.reason.code, **extra)
 
 
 def headers_of(error: HTTPError) -> list[tuple[str, str]]:

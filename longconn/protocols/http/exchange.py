@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from twisted.python.failure import Failure
 
+from longconn.core.client import Caller
 from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.publication import Position
@@ -35,6 +36,8 @@ class HTTPExchange:
         self.request = request
         self.host = host
         self.address = address
+        #: the caller, for requests that publish nothing; those that do speak by `Hub.request`
+        self.caller = Caller(host, address, address)
         #: the connection ended before the answer did
         self.lost = False
         self._query: dict[str, str] | None = None

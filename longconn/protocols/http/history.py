@@ -7,7 +7,6 @@ import re
 
 from longconn.core.errors import BAD_REQUEST, LIMIT_EXCEEDED, CommandError
 from longconn.core.long_poll import LongPoll
-from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.wire.sse import publication_json, quoted
@@ -27,8 +26,6 @@ class ChannelHistory:
 
     def answer(self, exchange: HTTPExchange, channel: str) -> None:
         """Answer at once, or after a wait if the query asks for one. Raises CommandError or HTTPError."""
-        hub = exchange.hub
-        hub.check(Action.HISTORY, channel)
         since = exchange.since()
         wait = _seconds(exchange.parameter("wait"))
         if since is not None and wait and exchange.request.method != b"HEAD":
@@ -39,7 +36,7 @@ class ChannelHistory:
             self._finish(exchange, channel, since, result)
 
         exchange.watch()
-        hub.history(channel, known, since, 0 if since is None else -1, exchange.host)
+        exchange.hub.door.history(exchange.caller, channel, known, since, 0 if since is None else -1)
 
     def end_polls(self) -> None:
         """Answer all polls that wait, as if their time were over."""
@@ -54,21 +51,20 @@ class ChannelHistory:
             raise CommandError(LIMIT_EXCEEDED, what="connections")
 
         def answered(result: History | CommandError) -> None:
-            self._polls.discard(poll)
+            if poll is not None:
+                self._polls.discard(poll)
             self._finish(exchange, channel, since, result)
 
         def stop() -> None:
-            self._polls.discard(poll)
-            poll.stop()
+            if poll is not None:
+                self._polls.discard(poll)
+                poll.stop()
 
-        poll = LongPoll(hub, channel, since, answered)
-        self._polls.add(poll)
+        poll: LongPoll | None = None
         exchange.watch(stop)
-        try:
-            poll.start(seconds, exchange.host)
-        except CommandError:
-            stop()
-            raise
+        poll = hub.door.wait_for_news(exchange.caller, channel, since, seconds, answered)
+        if poll is not None:
+            self._polls.add(poll)
 
     def _finish(
         self, exchange: HTTPExchange, channel: str, since: Position | None, result: History | CommandError

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from longconn.core.broker import Done
-from longconn.core.client import check_size
-from longconn.core.errors import BAD_DATA, TOO_MANY_REQUESTS, CommandError
+from longconn.core.client import Caller
+from longconn.core.errors import BAD_DATA, TOO_LARGE, CommandError
 from longconn.core.namespaces import Action
 from longconn.core.paced_batch import PacedBatch
-from longconn.core.publication import Data, Info, Position
+from longconn.core.publication import Data, Position
 from longconn.core.timers import Call
 from longconn.protocols.http.errors import HTTPError, as_http_error
 from longconn.protocols.http.exchange import HTTPExchange
@@ -27,27 +26,26 @@ _CHECKED = 256 * 1024
 def publish(exchange: HTTPExchange, channel: str) -> None:
     """Publish the body of a request, and answer when the broker has answered. Raises CommandError or HTTPError."""
     hub = exchange.hub
-    hub.check(Action.PUBLISH, channel)
-    name = exchange.parameter("name")
-    if name is not None:
-        hub.claim(name)
-    info = Info(name if name is not None else hub.assigned_name(exchange.address))
     kind = exchange.header("content-type")
+    bulk = media_type(kind) == "application/x-ndjson"
+    caller = hub.request(exchange.host, exchange.address, exchange.parameter("name"), waits=bulk)
     if exchange.header("content-encoding").lower() not in ("", "identity"):
         raise HTTPError(415, "only bodies without Content-Encoding are read", [("Accept-Encoding", "identity")])
     body = exchange.body()
     if not body:
         raise HTTPError(400, "the body is empty: it is what is published")
-    if media_type(kind) == "application/x-ndjson":
-        BulkPublish(exchange, channel, info, body).start()
+    exchange.watch()
+    if bulk:
+
+        def checked(result: object) -> None:
+            if isinstance(result, CommandError):
+                exchange.fail(result)
+            else:
+                BulkPublish(exchange, channel, caller, body).start()
+
+        hub.door.check(caller, Action.PUBLISH, channel, checked)
         return
-    check_size(len(body), hub.settings.max_message)
     data = Data.of_json(body) if media_type(kind) == "application/json" else _text(body, kind)
-    wait = hub.post_wait(exchange.host, data.size)
-    if wait:
-        raise HTTPError(
-            429, str(CommandError(TOO_MANY_REQUESTS)), [("Retry-After", str(math.ceil(wait)))], TOO_MANY_REQUESTS.code
-        )
 
     def published(result: Position | CommandError) -> None:
         if isinstance(result, CommandError):
@@ -55,8 +53,7 @@ def publish(exchange: HTTPExchange, channel: str) -> None:
         else:
             exchange.json(200, {"epoch": result.epoch, "offset": result.offset})
 
-    exchange.watch()
-    hub.publish(channel, data, info, published, exchange.host)
+    hub.door.publish(caller, channel, data, published)
 
 
 def _text(body: bytes, content_type: str) -> Data:
@@ -80,10 +77,10 @@ class BulkPublish:
     it came.
     """
 
-    def __init__(self, exchange: HTTPExchange, channel: str, info: Info, body: bytes) -> None:
+    def __init__(self, exchange: HTTPExchange, channel: str, caller: Caller, body: bytes) -> None:
         self._exchange = exchange
         self._channel = channel
-        self._info = info
+        self._caller = caller
         self._checks = self._check(body)
         self._lines: deque[Data] = deque()
         self._delayed: Call | None = None
@@ -135,18 +132,16 @@ class BulkPublish:
         except HTTPError as error:
             exchange.fail(error)
             return
-        wait = partial(hub.post_wait, exchange.host)
-        self._batch = PacedBatch(hub.clock, self._calls(), self._on_result, self._on_end, wait=wait)
+        self._batch = PacedBatch(hub.clock, self._calls(), self._on_result, self._on_end)
         self._batch.go()
 
     # Publishing.
 
-    def _calls(self) -> Iterator[tuple[int, Callable[[Done[Position]], None]]]:
-        publish, host = self._exchange.hub.publish, self._exchange.host
-        channel, info, lines = self._channel, self._info, self._lines
+    def _calls(self) -> Iterator[tuple[int, Callable[[Done[Position]], float]]]:
+        publish, caller, channel, lines = self._exchange.hub.door.publish, self._caller, self._channel, self._lines
         while lines:
             data = lines.popleft()
-            yield data.size, partial(publish, channel, data, info, host=host)
+            yield data.size, partial(publish, caller, channel, data)
 
     def _on_result(self, index: int, result: Position | CommandError) -> None:
         if isinstance(result, CommandError):
@@ -164,7 +159,8 @@ class BulkPublish:
 
 def _line(line: bytes, number: int, limit: int) -> Data:
     try:
-        check_size(len(line), limit)
+        if len(line) > limit:
+            raise CommandError(TOO_LARGE, limit=limit)
         return Data.of_json(line)
     except CommandError as error:
         text = f"line {number} is not valid JSON" if error.reason is BAD_DATA else f"line {number}: {error}"

@@ -53,10 +53,10 @@ class ChannelStream:
             client = exchange.hub.connect(self._outlet, kind, exchange.host, exchange.address, name)
             self._client = self._outlet.client = client
             self._response.watch()
-            client.subscribe(self._channel, self._format, self._on_subscribed, since)
         except CommandError:
             self._response.give_up()
             raise
+        exchange.hub.door.subscribe(client, self._channel, self._format, self._on_subscribed, since)
 
     def _on_subscribed(self, result: History | CommandError) -> None:
         if isinstance(result, CommandError):
@@ -127,12 +127,22 @@ def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
     request = exchange.request
     format = _FORMATS[kind, request.clientproto == b"HTTP/1.1"]  # HTTP/1.0 has no chunks
     if request.method == b"HEAD":
-        exchange.hub.check(Action.SUBSCRIBE, channel)
-        if name is not None:
-            exchange.hub.claim(name)
-        exchange.hub.check_room(exchange.host)
-        for header in (("Content-Type", format.content_type), NO_BUFFERING):
-            request.setHeader(*header)
-        request.finish()
+        hub = exchange.hub
+
+        def checked(result: object) -> None:
+            try:
+                if isinstance(result, CommandError):
+                    raise result
+                if name is not None:
+                    hub.claim(name)
+                hub.check_room(exchange.host)
+            except CommandError as error:
+                exchange.fail(error)
+                return
+            for header in (("Content-Type", format.content_type), NO_BUFFERING):
+                request.setHeader(*header)
+            request.finish()
+
+        hub.door.check(exchange.caller, Action.SUBSCRIBE, channel, checked)
     else:
         ChannelStream(exchange, format, channel).open(kind, name, since)

@@ -21,7 +21,7 @@ class UndecidedProtocol(Protocol):
         self._timer: Call | None = None
 
     def connectionMade(self) -> None:
-        self._hub.guests += 1
+        self._hub.pending_connections += 1
         self._is_guest = True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -32,7 +32,7 @@ class UndecidedProtocol(Protocol):
         self.stop_timer()
         if self._is_guest:
             self._is_guest = False
-            self._hub.guests -= 1
+            self._hub.pending_connections -= 1
 
     def start_timer(self, delay: float, action: Callable[[], None]) -> None:
         """Call `action` in `delay` seconds; there is one timer at a time."""

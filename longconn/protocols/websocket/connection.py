@@ -12,18 +12,20 @@ from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from longconn.core.client import Caller
 from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, Disconnect
 from longconn.core.errors import NAME_TAKEN, PERMISSION_DENIED, UNKNOWN_CHANNEL, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.peer import is_local
+from longconn.protocols.connection.peer import is_local, peer_of
 from longconn.protocols.connection.set_up import PausableReading, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.chat import safe
@@ -99,9 +101,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
             # Autobahn's own timer is the global reactor's, whatever clock the hub has.
             hub.wheel.set(self, hub.settings.handshake_timeout)
 
-    def onConnect(self, request: ConnectionRequest) -> None:
-        if not self.admitted:
-            self.factory.admit(self, request)
+    def onConnect(self, request: ConnectionRequest) -> Any:
+        return None if self.admitted else self.factory.admit(self, request)
 
     def _head_too_large(self, data: bytes) -> bool:
         """Whether `data` brings the handshake over the limit, which Autobahn does not have. It is refused then."""
@@ -276,8 +277,8 @@ class WebSocketServer(WebSocketServerFactory):
         """For TLS with ALPN (RFC 7301)."""
         return HTTP1_ALPN
 
-    def admit(self, protocol: WebSocketConnection, request: ConnectionRequest) -> None:
-        """Check a handshake that came to the factory's own port. Raises ConnectionDeny."""
+    def admit(self, protocol: WebSocketConnection, request: ConnectionRequest) -> Deferred[None] | None:
+        """Check a handshake that came to the factory's own port. Raises ConnectionDeny, or fails with it."""
         transport: Any = protocol.transport
         headers = request.headers
         caller = RequestOrigin(
@@ -297,12 +298,24 @@ class WebSocketServer(WebSocketServerFactory):
         try:
             if protocol.channel is not None:
                 check_channel(protocol.channel)
-            if protocol.mode == "chat":
-                self.hub.check(Action.SUBSCRIBE, protocol.channel or self.hub.settings.default_channel)
             if protocol.name is not None:
                 self.hub.claim(protocol.name)
         except CommandError as error:
-            raise ConnectionDeny(_STATUSES.get(error.reason, 400), str(error)) from None
+            raise _denied(error) from None
+        if protocol.mode != "chat":
+            return None
+        admitted: Deferred[None] = Deferred()
+
+        def checked(result: object) -> None:
+            if isinstance(result, CommandError):
+                admitted.errback(_denied(result))
+            else:
+                admitted.callback(None)
+
+        host, address = peer_of(transport, self.hub.numbers)
+        channel = protocol.channel or self.hub.settings.default_channel
+        self.hub.door.check(Caller(host, address, address), Action.SUBSCRIBE, channel, checked)
+        return admitted
 
     def take_over(self, request: Any, mode: str, channel: str | None, name: str | None) -> None:
         """Go on with the connection of a twisted.web request that was checked and asks for WebSocket."""
@@ -323,6 +336,10 @@ class WebSocketServer(WebSocketServerFactory):
         hand_over(transport, protocol)
         transport.resumeProducing()
         protocol.dataReceived(_head(request) + early)
+
+
+def _denied(error: CommandError) -> ConnectionDeny:
+    return ConnectionDeny(_STATUSES.get(error.reason, 400), str(error))
 
 
 def _head(request: Any) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from longconn.core.command_queue import CommandQueue
 from longconn.core.disconnects import IDLE, Disconnect
-from longconn.protocols.connection.command_queue import CommandQueue
 from longconn.protocols.websocket.connection import WebSocketConnection
 from longconn.wire.websocket import BINARY, close_code, frame
 
@@ -35,10 +35,9 @@ class EchoWebSocket:
     def _execute(self, message: tuple[bytes, bool]) -> float:
         if not self._client.live:
             return 0.0
-        wait = self._client.allowance()
+        payload, binary = message
+        wait = self._hub.door.publish_wait(self._client, len(payload))
         if not wait:
-            payload, binary = message
-            self._client.spend(len(payload))
             self._outlet.write(frame(payload, BINARY) if binary else frame(payload))
         return wait
 

@@ -39,7 +39,7 @@ class OptionTests(Case):
 
 class FullTests(Case):
     def test_a_connection_too_many_is_closed_and_logged(self) -> None:
-        self.server.hub.guests = 1_000
+        self.server.hub.pending_connections = 1_000
         self.addCleanup(setattr, self.server.hub, "guests", 0)
         for factory in (self.chat, self.shared, HandshakeFactory(self.server.hub, self.shared)):
             with self.assertLogs("longconn", logging.INFO) as logs:

@@ -10,7 +10,7 @@ from longconn.core.memory_broker import MemoryBroker
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
-from longconn.server_api.operations import Target
+from longconn.server_api.operations import API, Target
 from longconn.testing import FakeClock, MemoryServer
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc_status import StatusCode
@@ -254,9 +254,9 @@ class RateTests(Case):
         program = Program(self)
         for _ in range(20):
             program.tell(ping={})
-        self.assertEqual(len(program.read()), 5)
+        self.assertEqual(len(program.read()), 4)  # connect is a command too
         self.server.advance(1.6)
-        self.assertEqual(len(program.read()), 15)
+        self.assertEqual(len(program.read()), 16)
 
     def test_who_goes_while_it_waits(self) -> None:
         self.serve(publish_rate=1, publish_burst=1)
@@ -336,23 +336,23 @@ class ServerTests(Case):
     def test_subscribe_and_unsubscribe(self) -> None:
         results: list[object] = []
         granted = Keys().subscription("news", "news", "ada", 0)
-        self.hub.api.subscribe(granted, Target("ada"), results.append)
+        API(self.hub).subscribe(granted, Target("ada"), results.append)
         (pushed,) = self.program.read()
         self.assertEqual((pushed.id, pushed.subscribed.channel, results), (0, "news", [None]))
         self.publish("news", "x", token="ada")
         self.assertEqual(self.program.events(), [("publication", '"x"')])
-        self.hub.api.unsubscribe("news", Target("ada"))
+        API(self.hub).unsubscribe("news", Target("ada"))
         (pushed,) = self.program.read()
         self.assertEqual(pushed.id, 0)
         self.assertEqual(pushed.unsubscribed, pb.Unsubscribed(channel="news", code=2000, reason="server unsubscribe"))
-        self.hub.api.unsubscribe("news", Target("ada"))
+        API(self.hub).unsubscribe("news", Target("ada"))
         self.assertEqual(self.program.read(), [])
 
     def test_refresh_and_disconnect(self) -> None:
-        self.hub.api.refresh(Target("ada"), expires_at=self.clock.seconds() + 5)
+        API(self.hub).refresh(Target("ada"), expires_at=self.clock.seconds() + 5)
         self.server.advance(4)
         self.assertIsNone(self.program.call.ended)
-        self.hub.api.disconnect(Target("ada"))
+        API(self.hub).disconnect(Target("ada"))
         self.assertEqual(self.program.call.ended, (StatusCode.ABORTED, "force disconnect"))
 
 
@@ -452,7 +452,7 @@ class LateTests(Case):
         self.hub.verifier = Keys()
         program = Program(self, token="ada")
         results: list[Any] = []
-        self.hub.api.subscribe(Keys().subscription("c", "c", "ada", 0), Target("ada"), results.append)
+        API(self.hub).subscribe(Keys().subscription("c", "c", "ada", 0), Target("ada"), results.append)
         self.assertEqual(results, [])
         program.call.cancel()
         self.assertIsInstance(results[0], CommandError)

@@ -342,7 +342,7 @@ class FloodTests(Case):
         connection = self.rogue(OPEN + head(1, BLOCK, flags=0))
         for part in parts:
             connection.send(frames.frame(frames.CONTINUATION, 0, 1, part))
-            if connection.transport.protocol._over:
+            if connection.transport.protocol.ended:
                 break
         self.assertEqual(self.verdict(connection), (CALM, "too many headers"))
 
@@ -369,7 +369,7 @@ class FloodTests(Case):
         connection.send(frames.settings({8: 2}))  # not of ours (RFC 8441)
         self.server.settle()
         self.assertEqual(len(sent(connection.received)), 2 + 22)  # each is acknowledged
-        self.assertLess(len(connection.transport.protocol._library.remote_settings), 10)
+        self.assertLess(len(connection.transport.protocol._h2.remote_settings), 10)
 
     def test_a_flood_of_acknowledgements(self) -> None:
         data = frames.frame(SETTINGS, frames.ACK, 0, b"") * 12_000

@@ -99,7 +99,7 @@ class PublishTests(PublishCase):
 
     def test_new_channels(self) -> None:
         for number in range(200):
-            self.hub.visit(f"c{number}", "192.0.2.1")
+            self.hub.door.history(self.hub.request("192.0.2.1", ""), f"c{number}", lambda result: None)
         answer = self.request("POST /channels/another", body=b"x")
         self.assertEqual((answer.status, "retry-after" in answer.headers), (429, True))
 

@@ -94,7 +94,7 @@ class TableTests(Case):
             self.server.settle()
             # The server has begun to speak HTTP/2 too, with its settings.
             self.assertEqual(bytes(connection.received[3:9]), b"\4\0\0\0\0\0")
-        self.assertEqual(self.server.hub.guests, 3)
+        self.assertEqual(self.server.hub.pending_connections, 3)
 
     def test_grpc_on_a_connection_that_was_written_to(self) -> None:
         connection = self.listener()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from twisted.internet.defer import Deferred
 
 from longconn.core.broker import Done
-from longconn.core.client import check_size
 from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.publication import Data, History, Info, Position, Publication
 from longconn.v1 import longconn_pb2 as pb
@@ -27,8 +26,8 @@ def parse(kind: type[_M], data: bytes) -> _M:
         raise StatusError(StatusCode.INTERNAL, f"not a {kind.DESCRIPTOR.full_name}") from None
 
 
-def answered(ask: Callable[[Done[_T]], None]) -> Deferred[_T]:
-    """What `ask` tells its `done`, to be waited for. Raises what it does, and the CommandError that it tells."""
+def answered(ask: Callable[[Done[_T]], object]) -> Deferred[_T]:
+    """Fires with the result that `ask` gives its `done`, or fails with the CommandError."""
     deferred: Deferred[_T] = Deferred()
 
     def done(result: _T | CommandError) -> None:
@@ -44,16 +43,13 @@ def answered(ask: Callable[[Done[_T]], None]) -> Deferred[_T]:
 # Requests.
 
 
-def data_of(request: pb.PublishRequest, limit: int) -> Data:
-    """What is to be published. Raises CommandError: TOO_LARGE, BAD_DATA, BAD_REQUEST if there is nothing."""
+def data_of(request: pb.PublishRequest) -> Data:
+    """The data to publish. Raises CommandError: BAD_DATA, BAD_REQUEST if there is none."""
     kind = request.WhichOneof("content")
     if kind is None:
         raise CommandError(BAD_REQUEST, what="publish without data or text")
     if kind == "text":
-        data = Data.of_text(request.text)
-        check_size(data.size, limit)
-        return data
-    check_size(len(request.data.encode()), limit)
+        return Data.of_text(request.text)
     return Data.of_json(request.data)
 
 
@@ -98,7 +94,7 @@ def info_message(info: Info) -> pb.ClientInfo:
     )
 
 
-def presence_message(infos: list[Info]) -> pb.PresenceResponse:
+def presence_message(infos: Iterable[Info]) -> pb.PresenceResponse:
     return pb.PresenceResponse(clients=map(info_message, infos))
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from longconn.core.broker import Done
-from longconn.core.disconnects import FORCE_DISCONNECT, SUBSCRIPTION_EXPIRED
+from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, SUBSCRIPTION_EXPIRED
+from longconn.core.errors import NOT_AVAILABLE, CommandError
 from longconn.core.publication import History
 from longconn.core.tokens import ConnectionToken, SubscriptionToken, TokenError
 from longconn.protocols.grpc.call import GrpcCall
-from longconn.protocols.grpc.services.call_client import CallClient
-from longconn.protocols.grpc.services.callers import grant, identify, refused
+from longconn.protocols.grpc.services.callers import identify, refused
 from longconn.protocols.grpc.services.messages import answered, parse, since_of, subscribed_message
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import frame
@@ -18,59 +16,98 @@ from longconn.wire.grpc_messages import MESSAGES, backlog
 
 
 async def subscribe(call: GrpcCall) -> None:
-    """The answer, what was missed, and then each publication, until the caller goes."""
+    """The answer, the publications that were missed, then each publication, until the client ends the call."""
     request = parse(pb.SubscribeRequest, await call.read_one())
-    await Subscriber(call, identify(call), request).enter()
+    await _Subscriber(call, identify(call), request.name).subscribe(request)
     await call.wait()
 
 
-class Subscriber(CallClient):
-    """The client of one call."""
+class _Subscriber:
+    """The client of one call, for as long as its tokens last.
 
-    def __init__(self, call: GrpcCall, claims: ConnectionToken, request: pb.SubscribeRequest) -> None:
-        super().__init__(call, claims, request.name)
-        self._request = request
-        self._channel_expires_at: float | None = None
+    It is also the client's `session`, through which the server API ends its subscription.
+    """
 
-    async def enter(self) -> None:
-        """Subscribe. Raises CommandError or StatusError."""
-        request, client = self._request, self.client
-        channel, since = request.channel, since_of(request)
-        try:
-            granted = grant(client, self.claims, channel, request.token)
-        except TokenError as error:
-            raise refused(self.call, error) from None
+    #: no back end can name it: its client's id does
+    id = ""
+    connected = True
+
+    def __init__(self, call: GrpcCall, token: ConnectionToken, name: str) -> None:
+        """Raises CommandError: LIMIT_EXCEEDED where there are too many clients, BAD_NAME, NAME_TAKEN."""
+        self._call = call
+        self._hub = hub = call.hub
+        self._client = client = hub.connect(call.outlet, "grpc", call.host, call.address, name or None)
+        call.outlet.client = client
+        # A client that takes a name is a chat client.
+        client.chat = bool(name)
+        client.session = self
+        client.grants = token.subs
+        hub.identify(client, token.user, token.info)
+        # When the connection and the subscription expire, in seconds since 1970; None for never.
+        self._expires_at = token.expires_at
+        self._subscription_expires_at: float | None = None
+        #: the wheel's
+        self.due = 0
+        call.on_end(self._stop)
+
+    async def subscribe(self, request: pb.SubscribeRequest) -> None:
+        """Raises CommandError or StatusError."""
+        call, client, channel, since = self._call, self._client, request.channel, since_of(request)
+        granted = self._token(channel, request.token) if request.token else client.grants.get(channel)
         if isinstance(granted, SubscriptionToken):
-            self._channel_expires_at = granted.expires_at
-        info, data = (granted.info, granted.data) if granted is not None else (b"", b"")
+            self._subscription_expires_at = granted.expires_at
 
         def ask(done: Done[History]) -> None:
-            client.subscribe(channel, MESSAGES, done, since, granted is not None, info)
+            self._hub.door.subscribe(client, channel, MESSAGES, done, since, granted)
 
         history = await answered(ask)
-        outlet = self.call.outlet
-        answer = subscribed_message(channel, history, since, data)
-        outlet.write(frame(pb.SubscribeResponse(subscribed=answer).SerializeToString()))
+        answer = subscribed_message(channel, history, since, granted.data if granted is not None else b"")
+        call.outlet.write(frame(pb.SubscribeResponse(subscribed=answer).SerializeToString()))
         if history.publications:
-            outlet.write_backlog(backlog(MESSAGES, channel, history.publications))
-        self.wait()
+            call.outlet.write_backlog(backlog(MESSAGES, channel, history.publications))
+        self._wait()
 
-    def times(self) -> Iterator[float | None]:
-        yield from super().times()
-        yield self._channel_expires_at
+    def _token(self, channel: str, token: str) -> SubscriptionToken:
+        hub, client = self._hub, self._client
+        if hub.verifier is None:
+            raise CommandError(NOT_AVAILABLE, what="tokens")
+        try:
+            return hub.verifier.subscription(token, channel, client.user, hub.clock.seconds(), client.id)
+        except TokenError as error:
+            raise refused(self._call, error) from None
+
+    def _stop(self) -> None:
+        self._hub.wheel.clear(self)
+        self._client.gone()
+        self._client.session = None  # the cycle would keep both in memory for a while
+
+    def _wait(self) -> None:
+        times = [each for each in (self._expires_at, self._subscription_expires_at) if each is not None]
+        if times and self._client.live:
+            self._hub.wheel.set(self, max(0.0, min(times) - self._hub.clock.seconds()))
+        else:
+            self._hub.wheel.clear(self)
 
     def on_due(self, now: float) -> None:
-        if self._channel_expires_at is not None and now >= self._channel_expires_at:
-            self.client.close(SUBSCRIPTION_EXPIRED)
-        super().on_due(now)
+        """For the wheel: a token may have expired."""
+        if self._subscription_expires_at is not None and now >= self._subscription_expires_at:
+            self._client.close(SUBSCRIPTION_EXPIRED)
+        elif self._expires_at is not None and now >= self._expires_at:
+            self._client.close(EXPIRED)
+        self._wait()
 
     # What the server API asks for.
 
     def subscribe_for_server(self, granted: SubscriptionToken, done: Done[None]) -> None:
-        """It reads one channel and no other: as with an event stream, there is nothing to do."""
+        """Nothing: the call reads one channel and no other, as an event stream does."""
         done(None)
 
     def unsubscribe(self, channel: str, code: int, reason: str) -> None:
-        """Without its channel the stream has no use."""
-        if channel in self.client.subscriptions:
-            self.client.close(FORCE_DISCONNECT)
+        """End the call: without its channel it has no use."""
+        if channel in self._client.subscriptions:
+            self._client.close(FORCE_DISCONNECT)
+
+    def refresh_for_server(self, expires_at: float | None) -> None:
+        """Expire at another time (None: never)."""
+        self._expires_at = expires_at
+        self._wait()

@@ -35,7 +35,7 @@ class CommandQueue(Generic[_T]):
     no command is executed.
     """
 
-    __slots__ = ("_clock", "_delayed", "_execute", "_rate", "_reader", "_settings", "_waiting", "closed")
+    __slots__ = ("_clock", "_delayed", "_execute", "_rate", "_reader", "_settings", "_trying", "_waiting", "closed")
 
     def __init__(self, clock: Clock, settings: Settings, reader: Reader, execute: Callable[[_T], float]) -> None:
         self._clock = clock
@@ -45,6 +45,7 @@ class CommandQueue(Generic[_T]):
         #: commands that must wait; None while there are none
         self._waiting: deque[_T] | None = None
         self._delayed: Call | None = None
+        self._trying = False
         # The rate of commands. The first command makes it, since most clients send none.
         self._rate: Bucket | None = None
         self.closed = False
@@ -95,7 +96,7 @@ class CommandQueue(Generic[_T]):
 
     def go_on(self) -> None:
         """Try the first waiting command again, in another turn of the reactor."""
-        if self._waiting is not None and self._delayed is None:
+        if self._waiting is not None and self._delayed is None and not self._trying:
             # Not within this call: it may come from the command that is still the first of those that wait.
             self._try_again_in(0)
 
@@ -118,13 +119,17 @@ class CommandQueue(Generic[_T]):
 
     def _try_again(self) -> None:
         self._delayed = None
-        while self._waiting and not self.closed:
-            wait = self._execute(self._waiting[0])
-            if wait:
-                self._try_again_in(wait)
-                return
-            if self._waiting:
-                self._waiting.popleft()
+        self._trying = True
+        try:
+            while self._waiting and not self.closed:
+                wait = self._execute(self._waiting[0])
+                if wait:
+                    self._try_again_in(wait)
+                    return
+                if self._waiting:
+                    self._waiting.popleft()
+        finally:
+            self._trying = False
         if self._waiting is not None:
             self._waiting = None
             self._reader.resume_reading()

@@ -1,0 +1,364 @@
+"""The door: the only way to the channels. Here, and nowhere else, a caller's request is checked.
+
+Each request is checked for the channel's name, then the size of its data, then the caller's right, then its rate. A
+refused request has no effect. Every answer comes by calling `done` once, with the result or a `CommandError`:
+within the call with the embedded broker, turns later with one over a network.
+
+Callers (`longconn.core.client`) are clients, requests without a client, the program that embeds the hub, and the
+server API. The last two are trusted: their rights and rates are not checked.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from longconn.core.broker import Broker, Done
+from longconn.core.channel import Channel
+from longconn.core.client import Caller, Client, Format, Subscription
+from longconn.core.errors import (
+    ALREADY_SUBSCRIBED,
+    LIMIT_EXCEEDED,
+    NOT_AVAILABLE,
+    PERMISSION_DENIED,
+    TOO_LARGE,
+    TOO_MANY_REQUESTS,
+    CommandError,
+)
+from longconn.core.long_poll import LongPoll
+from longconn.core.names import check_channel
+from longconn.core.namespaces import Action, ChannelOptions, Namespaces, allowed, may_recover
+from longconn.core.publication import Announcement, Data, History, Info, Join, Leave, Position
+from longconn.core.settings import CHANNEL_BURST, Settings
+from longconn.core.timers import Bucket, Buckets, Clock, Wheel
+from longconn.core.tokens import Granted, SubscriptionToken
+from longconn.core.turn import Turn
+
+#: Channels that are remembered where `max_channels` sets no limit.
+_KNOWN_CHANNELS = 100_000
+
+
+class Door:
+    """Checks requests, and passes them on to the channels and the broker.
+
+    `clients` are the hub's, by id; `on_broken` is called with a client to which writing raised.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        settings: Settings,
+        namespaces: Namespaces,
+        broker: Broker,
+        turn: Turn,
+        wheel: Wheel,
+        clients: Mapping[str, Client],
+        on_broken: Callable[[Client], None],
+    ) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._namespaces = namespaces
+        self._broker = broker
+        self._turn = turn
+        self._wheel = wheel
+        self._clients = clients
+        self._on_broken = on_broken
+        #: the channels with subscribers or watchers on this hub, by name
+        self.channels: dict[str, Channel] = {}
+        #: publications that were passed on since the start
+        self.total_publications = 0
+        # Channels named lately. Any other channel is new to the address that names it.
+        self._known: OrderedDict[str, None] = OrderedDict()
+        # Rates by address: of new channels, and of publications of callers without a connection.
+        self._new_channels = Buckets(settings.channel_rate, CHANNEL_BURST)
+        self._publications = Buckets(settings.publish_rate, settings.publish_burst)
+        self._published_bytes = Buckets(settings.publish_bytes, 2 * settings.publish_bytes)
+
+    # What callers ask for.
+
+    def publish(
+        self,
+        caller: Caller,
+        channel: str,
+        data: Data,
+        done: Done[Position],
+        info: Info | None = None,
+        keep: bool = True,
+    ) -> float:
+        """Publish `data`, and return 0; or do nothing and return the seconds for which a caller that waits has to wait.
+
+        `info` is the publisher as others see it, the caller itself without one. For `keep` see `Broker.publish`.
+        A caller that does not wait gets TOO_MANY_REQUESTS over its rate, with the seconds as `retry_after`.
+        """
+        if caller.waits:
+            # Its rate is no refusal but a pause before anything is looked at: a refused publication costs the same.
+            wait = self.publish_wait(caller, data.size)
+            if wait:
+                return wait
+        subscription = caller.subscriptions.get(channel)
+        try:
+            if subscription is None:
+                self._check(caller, Action.PUBLISH, channel)
+            elif subscription.may_publish is None:
+                self._check(caller, Action.PUBLISH, channel)
+                subscription.may_publish = True
+            if caller.bounded and data.size > self._settings.max_message:
+                raise CommandError(TOO_LARGE, limit=self._settings.max_message)
+            if not (caller.waits or caller.trusted):
+                wait = self.publish_wait(caller, data.size)
+                if wait:
+                    raise CommandError(TOO_MANY_REQUESTS, retry_after=wait)
+            if subscription is None:
+                self._admit_channel(channel, caller)
+        except CommandError as error:
+            done(error)
+            return 0.0
+        self.total_publications += 1
+        self._broker.publish(channel, data, info or caller.info_in(channel), done, keep=keep)
+        return 0.0
+
+    def subscribe(
+        self,
+        client: Client,
+        channel: str,
+        format: Format,
+        done: Done[History],
+        since: Position | None = None,
+        granted: Granted | SubscriptionToken | None = None,
+    ) -> None:
+        """Send `client` what is published in `channel`, written in `format`.
+
+        `done` gets the publications after `since` (none without it), the position where the live ones start, and
+        whether nothing is missing since. It is called before any live publication is sent. Others are told of the join
+        of an announced client. `granted` is a token for the channel, or the server's decision: it lets the client in
+        whatever the channel's options say. A client without the right to history gets nothing of what is kept, and
+        is told that it missed something if it did.
+        """
+        try:
+            check_channel(channel)
+            if channel in client.subscriptions:
+                raise CommandError(ALREADY_SUBSCRIBED, channel=channel)
+            limit = self._settings.max_subscriptions
+            if limit and len(client.subscriptions) >= limit:
+                raise CommandError(LIMIT_EXCEEDED, what="channels of one client")
+            granted = granted or client.grants.get(channel)
+            options = self._check(client, Action.SUBSCRIBE, channel, granted is not None)
+            self._admit_channel(channel, client)
+        except CommandError as error:
+            done(error)
+            return
+        hidden = None
+        if since is not None and not may_recover(channel, options, client.user):
+            hidden, since = since, None
+
+        def subscribed(result: History | CommandError) -> None:
+            if not isinstance(result, CommandError):
+                if hidden is not None:
+                    top = result.position
+                    result.recovered = hidden.offset == top.offset and hidden.epoch in ("", top.epoch)
+                if client.announced:
+                    self.announce(channel, Join(subscription.info))
+            done(result)
+
+        chan_info = granted.info if granted is not None else b""
+        subscription = Subscription(client, channel, format, since, subscribed, chan_info)
+        client.subscriptions[channel] = subscription
+        self._channel(channel).add(subscription)
+
+    def unsubscribe(self, client: Client, channel: str) -> bool:
+        """Leave `channel`; False if the client is not in it. What came back until now is still sent."""
+        subscription = client.subscriptions.pop(channel, None)
+        if subscription is None:
+            return False
+        self._leave(subscription, finish=True)
+        return True
+
+    def leave_all(self, client: Client) -> None:
+        """Leave every channel: the connection ended."""
+        subscriptions = list(client.subscriptions.values())
+        client.subscriptions.clear()
+        for each in subscriptions:
+            self._leave(each, finish=False)
+
+    def presence(self, caller: Caller, channel: str, done: Done[list[Info]]) -> None:
+        """The subscribers of a channel now. NOT_AVAILABLE if the channel's presence is off."""
+        try:
+            if not self._check(caller, Action.PRESENCE, channel).presence:
+                raise CommandError(NOT_AVAILABLE, what="presence")
+        except CommandError as error:
+            done(error)
+            return
+        found = self.channels.get(channel)
+        done(found.infos() if found is not None else [])
+
+    def history(
+        self,
+        caller: Caller,
+        channel: str,
+        done: Done[History],
+        since: Position | None = None,
+        limit: int = -1,
+        reverse: bool = False,
+        needs_history: bool = False,
+    ) -> None:
+        """What is kept of a channel: see `Broker.history`.
+
+        With `needs_history` a channel that keeps nothing is NOT_AVAILABLE; otherwise its history is empty.
+        """
+        try:
+            options = self._check(caller, Action.HISTORY, channel)
+            if needs_history and not options.keeps:
+                raise CommandError(NOT_AVAILABLE, what="history")
+            self._admit_channel(channel, caller)
+        except CommandError as error:
+            done(error)
+            return
+        self._broker.history(channel, since, limit, reverse, done)
+
+    def wait_for_news(
+        self, caller: Caller, channel: str, since: Position, timeout: float, done: Done[History]
+    ) -> LongPoll | None:
+        """Call `done` when something comes after `since`, or after `timeout` seconds. None if it was called already."""
+        try:
+            self._check(caller, Action.HISTORY, channel)
+            self._admit_channel(channel, caller)
+        except CommandError as error:
+            done(error)
+            return None
+        poll = LongPoll(self._channel(channel), self._broker, self._wheel, since, done)
+        poll.start(timeout)
+        return None if poll.over else poll
+
+    def remove_history(self, caller: Caller, channel: str, done: Done[None]) -> None:
+        """Forget what is kept of a channel, but not where it stands. Only for trusted callers."""
+        try:
+            options = self._namespaces.options(check_channel(channel))
+            if not caller.trusted:
+                raise CommandError(PERMISSION_DENIED, what="remove history of", channel=channel)
+            if not options.keeps:
+                raise CommandError(NOT_AVAILABLE, what="history")
+        except CommandError as error:
+            done(error)
+            return
+        self._broker.remove_history(channel, done)
+
+    def check(self, caller: Caller, action: Action, channel: str, done: Done[ChannelOptions]) -> None:
+        """The options of a channel, if the caller may do `action` there: for answers that are given before it acts."""
+        try:
+            options = self._check(caller, action, channel)
+        except CommandError as error:
+            done(error)
+            return
+        done(options)
+
+    def may(self, caller: Caller, action: Action, channel: str) -> bool:
+        """Whether the caller may do `action`."""
+        try:
+            self._check(caller, action, channel)
+        except CommandError:
+            return False
+        return True
+
+    # Joins, leaves and names.
+
+    def announce(self, channel: str, announcement: Announcement) -> None:
+        """Tell subscribers of a join, a leave or a new name, where the channel's options want that."""
+        if self._namespaces.options(channel).join_leave:
+            self._broker.announce(channel, announcement)
+
+    def announce_client(self, client: Client) -> None:
+        """Tell others of this client from now on, and of its join to the channels that it is in."""
+        if not client.announced:
+            client.announced = True
+            for channel, subscription in client.subscriptions.items():
+                if subscription.complete:
+                    self.announce(channel, Join(subscription.info))
+
+    def _leave(self, subscription: Subscription, finish: bool) -> None:
+        completed = subscription.complete
+        subscription.done = None
+        channel = self.channels.get(subscription.channel)
+        if channel is not None:
+            channel.remove(subscription, finish=finish)
+        if completed and subscription.client.announced:
+            self.announce(subscription.channel, Leave(subscription.info))
+
+    # Channels.
+
+    def _channel(self, name: str) -> Channel:
+        channel = self.channels.get(name)
+        if channel is None:
+            channel = self.channels[name] = Channel(
+                name, self._broker, self._turn, self._clock, self._clients, self._drop, self._on_broken
+            )
+        return channel
+
+    def _drop(self, channel: Channel) -> None:
+        if self.channels.get(channel.name) is channel:
+            del self.channels[channel.name]
+            channel.stop()
+
+    def stop(self) -> None:
+        """Leave no delayed call behind."""
+        for channel in list(self.channels.values()):
+            self._drop(channel)
+
+    # The checks.
+
+    def _check(self, caller: Caller, action: Action, channel: str, granted: bool = False) -> ChannelOptions:
+        """The options of a channel. Raises CommandError: BAD_CHANNEL, UNKNOWN_CHANNEL, PERMISSION_DENIED."""
+        options = self._namespaces.options(check_channel(channel))
+        if not caller.trusted:
+            granted = granted or channel in caller.grants
+            subscribed = channel in caller.subscriptions
+            if not allowed(action, channel, options, caller.user, subscribed, granted):
+                raise CommandError(PERMISSION_DENIED, what=action.value, channel=channel)
+        return options
+
+    def _admit_channel(self, name: str, caller: Caller) -> None:
+        """Count a channel that was not named lately against the address that names it.
+
+        Raises CommandError: LIMIT_EXCEEDED at `max_channels` with subscribers here, TOO_MANY_REQUESTS over
+        `channel_rate`.
+        """
+        if name in self._known:
+            self._known.move_to_end(name)
+            return
+        limit = self._settings.max_channels
+        if limit and len(self.channels) >= limit:
+            raise CommandError(LIMIT_EXCEEDED, what="channels")
+        if not caller.trusted:
+            bucket = self._new_channels.bucket(caller.host, self._clock.seconds())
+            wait = bucket.wait(self._clock.seconds())
+            if wait:
+                raise CommandError(TOO_MANY_REQUESTS, retry_after=wait)
+            bucket.spend(1)
+        self._known[name] = None
+        if len(self._known) > (limit or _KNOWN_CHANNELS):
+            self._known.popitem(last=False)
+
+    def publish_wait(self, caller: Caller, size: int) -> float:
+        """Count a message of `size` bytes against the caller's rate of publications, and return 0.
+
+        Or count nothing, and return the seconds until it is allowed.
+        """
+        now = self._clock.seconds()
+        publications, published_bytes = caller.publications, caller.published_bytes
+        if publications is None or published_bytes is None:
+            publications, published_bytes = self._rates(caller, now)
+        wait = publications.wait(now) or published_bytes.wait(now)
+        if wait:
+            return max(wait, published_bytes.wait(now))
+        publications.spend(1)
+        published_bytes.spend(size)
+        return 0.0
+
+    def _rates(self, caller: Caller, now: float) -> tuple[Bucket, Bucket]:
+        settings = self._settings
+        if isinstance(caller, Client):
+            caller.publications = Bucket(settings.publish_rate, settings.publish_burst, now)
+            caller.published_bytes = Bucket(settings.publish_bytes, 2 * settings.publish_bytes, now)
+        else:
+            caller.publications = self._publications.bucket(caller.host, now)
+            caller.published_bytes = self._published_bytes.bucket(caller.host, now)
+        return caller.publications, caller.published_bytes

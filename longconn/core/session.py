@@ -1,0 +1,667 @@
+"""The session of a program: who it is, its subscriptions, what expires, what is under way, the order of its commands.
+
+There is one for every protocol of programs. A codec turns bytes into commands, and results and pushes into
+bytes; a carrier hands over what came in (`receive`), and stops reading while the session cannot take more.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from longconn.core import commands
+from longconn.core.broker import Done
+from longconn.core.client import Client, Format, Outlet, Subscription
+from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
+from longconn.core.commands import Command, MalformedCommandError, Push, RefusedCommand, Result, SubscribeResult
+from longconn.core.disconnects import BAD_REQUEST as BAD_REQUEST_CLOSE
+from longconn.core.disconnects import EXPIRED, IDLE, INVALID_TOKEN, NO_PONG, Disconnect
+from longconn.core.errors import (
+    BAD_DATA,
+    BAD_REQUEST,
+    INTERNAL,
+    METHOD_NOT_FOUND,
+    NOT_AVAILABLE,
+    PERMISSION_DENIED,
+    TOKEN_EXPIRED,
+    UNRECOVERABLE,
+    CommandError,
+)
+from longconn.core.hub import Hub, log
+from longconn.core.json_text import write
+from longconn.core.names import check_channel
+from longconn.core.namespaces import may_recover, personal_channel
+from longconn.core.publication import History, Info
+from longconn.core.replies import Replies
+from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError, Verifier
+
+_T = TypeVar("_T")
+
+#: How the server calls itself to clients.
+VERSION = "longconn"
+#: The code of the push that ends an expired subscription.
+UNSUBSCRIBE_EXPIRED = 2501
+#: Subscribes and reads of history that may be under way for one client: their answers may be large.
+_LARGE_AT_ONCE = 8
+#: The rpc by which a client takes another name in the chat. A method of the program with this name goes first.
+RENAME = "chat.rename"
+
+
+class Codec(Protocol):
+    """Between one session and bytes, or whatever its carrier carries."""
+
+    #: the message that asks for a pong
+    ping: bytes
+    #: seconds for which an expired connection or subscription may still bring a new token
+    expiry_grace: float
+    #: whether a valid token for another channel, user or client ends the connection, and not only the command
+    closes_on_mismatch: bool
+
+    def read(self, item: Any) -> Command | None:
+        """One command; None for a pong, or for nothing. Raises MalformedCommandError."""
+
+    def reply(self, id: int, result: Result) -> bytes:
+        """The reply to a command."""
+
+    def refusal(self, id: int, error: CommandError) -> bytes:
+        """The reply to a command that is refused."""
+
+    def push(self, push: Push) -> bytes:
+        """A push about the session; publications, joins and leaves are the format's."""
+
+    def frame(self, messages: Sequence[bytes]) -> bytes:
+        """Messages as the outlet takes them."""
+
+    def format(self, join_leave: bool) -> Format:
+        """The wire format of a channel's events; with or without joins and leaves."""
+
+
+class Session:
+    """One client that sends commands. The first is `connect`; until it came in time, nothing else is answered.
+
+    `protocol` is how the client is connected. `on_refused` is called, and the client not answered, if its connect is
+    refused; without it the refusal is a reply, and the client may connect again. `on_answered` is called when a
+    command was answered later than within its call.
+    """
+
+    __slots__ = (
+        "_codec", "_early", "_expiries", "_large", "_on_answered", "_on_refused", "_ping_interval", "_pinged",
+        "_pong_timeout", "_quiet_since", "_replies", "_subscribing", "_unanswered", "client", "connected", "connecting",
+        "due", "expires_at", "hub", "id", "outlet", "queue",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        hub: Hub,
+        outlet: Outlet,
+        codec: Codec,
+        reader: Reader,
+        protocol: str,
+        host: str,
+        address: str,
+        on_refused: Callable[[CommandError], None] | None = None,
+        on_answered: Callable[[], None] | None = None,
+    ) -> None:
+        """Raises CommandError(LIMIT_EXCEEDED) where there are too many clients."""
+        self.hub = hub
+        self.outlet = outlet
+        self.client = outlet.client = hub.connect(outlet, protocol, host, address)
+        self.client.chat = False
+        self.client.session = self
+        #: names the session to `/emulation`; the client's id would not do, because others see it
+        self.id = secrets.token_urlsafe(18)
+        self.connected = False
+        #: whether the connect waits for the subscriptions that the server makes
+        self.connecting = False
+        #: when the connection expires, in seconds since 1970; None for never
+        self.expires_at: float | None = None
+        self.queue: CommandQueue[Any] = CommandQueue(hub.clock, hub.settings, reader, self._execute)
+        self._codec = codec
+        self._replies = Replies(hub.turn, outlet, codec.frame, self._go_on)
+        self._on_refused = on_refused
+        self._on_answered = on_answered
+        # When subscriptions expire, by channel; only those that do.
+        self._expiries: dict[str, float] = {}
+        # Answers under way, those of them that may be large, and what answers a subscribe under way, by channel.
+        self._unanswered = 0
+        self._large = 0
+        self._subscribing: dict[str, Callable[[Any], None]] = {}
+        # What subscriptions that the server makes are sent before the reply to connect.
+        self._early: list[bytes] = []
+        # Pings: seconds between them, until the pong must come (0: none is awaited), since when nothing came.
+        self._ping_interval = hub.settings.ping_interval
+        self._pong_timeout = hub.settings.pong_timeout
+        self._pinged = False
+        self._quiet_since = hub.clock.seconds()
+        #: the wheel's
+        self.due = 0
+        hub.sessions[self.id] = self
+        if hub.settings.handshake_timeout:
+            hub.wheel.set(self, hub.settings.handshake_timeout)
+
+    def receive(self, items: list[Any]) -> None:
+        """What came in: the codec reads a command from each item."""
+        if self._pong_timeout:
+            self._pinged = False
+            self._quiet_since = self.hub.clock.seconds()
+        self.queue.feed(items)
+
+    def stop(self) -> None:
+        """The connection is lost."""
+        self.hub.wheel.clear(self)
+        self.hub.sessions.pop(self.id, None)
+        self.queue.stop()
+        self._replies.stop()
+        self._on_refused = self._on_answered = None
+        self.client.gone()
+        self.client.session = None  # the cycle would keep both in memory for a while
+        for give_up in tuple(self._subscribing.values()):
+            give_up(CommandError(INTERNAL))  # a back end may wait for it
+
+    def close(self, disconnect: Disconnect, why: str = "") -> None:
+        """End the session, after the replies that it has; the log says why."""
+        self._replies.write()
+        if why:
+            log.info("%s client from %s closed: %s", self.client.protocol, self.client.address, why)
+        self.client.close(disconnect)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of commands that wait, where an item is bytes."""
+        return sum(map(len, self.queue.waiting))
+
+    @property
+    def answered(self) -> bool:
+        """Whether every command that was executed is answered, and none waits."""
+        return not self._unanswered and not self.queue.held_back
+
+    def write_replies(self) -> None:
+        """Write the replies that there are: the connection is about to end."""
+        self._replies.write()
+
+    # Time.
+
+    def on_due(self, now: float) -> None:
+        """For the wheel: the first command, a ping, its pong, or the end of something that expires is due."""
+        patient = self.queue.held_back or self.outlet.queued
+        grace = self._codec.expiry_grace
+        if not self.connected and not patient:
+            self.close(IDLE)
+            return
+        if self.expires_at is not None and now >= self.expires_at + grace:
+            self.close(EXPIRED)
+            return
+        for channel, at in list(self._expiries.items()):
+            if now >= at + grace:
+                self.unsubscribe(channel, UNSUBSCRIBE_EXPIRED, "subscription expired")
+        silent = now - self._quiet_since
+        if self._pinged and not patient and silent >= self._pong_timeout:
+            self.close(NO_PONG)
+            return
+        if (
+            self.connected
+            and not patient
+            and self._ping_interval
+            and not self._pinged
+            and silent >= self._ping_interval
+        ):
+            self._pinged = bool(self._pong_timeout)
+            self._quiet_since = now
+            self.outlet.write(self._codec.frame((self._codec.ping,)))
+        self._wait()
+
+    def _wait(self) -> None:
+        """Be due when the next thing is."""
+        now = self.hub.clock.seconds()
+        grace = self._codec.expiry_grace
+        times = [at + grace for at in self._expiries.values()]
+        if self.expires_at is not None:
+            times.append(self.expires_at + grace)
+        interval = self._pong_timeout if self._pinged else self._ping_interval
+        if interval:
+            # Where it is late, something keeps it from being done: look again after another interval.
+            at = self._quiet_since + interval
+            times.append(at if at > now else now + interval)
+        if times and self.client.live:
+            self.hub.wheel.set(self, max(0.0, min(times) - now))
+        else:
+            self.hub.wheel.clear(self)
+
+    def _ttl(self, at: float | None) -> int | None:
+        """Whole seconds until a time."""
+        return None if at is None else max(1, round(at - self.hub.clock.seconds()))
+
+    # Commands.
+
+    def _execute(self, item: Any) -> float:
+        """Execute what came in, and return 0; or the seconds for which it must wait."""
+        if self.connecting or self._large >= _LARGE_AT_ONCE or self._replies.large:
+            return UNTIL_TOLD
+        if not self.client.live:
+            self.queue.close()
+            return 0.0
+        try:
+            command = self._codec.read(item)
+        except MalformedCommandError as error:
+            self.close(BAD_REQUEST_CLOSE, str(error))
+            return 0.0
+        if command is None:
+            return 0.0
+        kind = type(command)
+        connects = kind is commands.Connect or (isinstance(command, RefusedCommand) and command.method == "connect")
+        if self.connected is connects:
+            text = "connect again" if self.connected else f"{kind.__name__.lower()} before connect"
+            self.close(BAD_REQUEST_CLOSE, text)
+            return 0.0
+        if kind is commands.Publish:
+            return self._publish(command)  # type: ignore[arg-type]
+        if kind is commands.Unsubscribe and command.channel in self._subscribing:  # type: ignore[union-attr]
+            return UNTIL_TOLD  # the subscribe is answered first
+        wait = self.queue.command_wait()
+        if not wait:
+            try:
+                _EXECUTE[kind](self, command)
+            except CommandError as error:
+                self._refuse(command.id, error)
+        return wait
+
+    def _reply(self, id: int, result: Result) -> None:
+        self._replies.add(self._codec.reply(id, result))
+
+    def _refuse(self, id: int, error: CommandError) -> None:
+        if self._on_refused is not None and not self.connected:
+            self._on_refused(error)
+        elif id:  # `send` has no reply
+            self._replies.add(self._codec.refusal(id, error))
+
+    def _answer(self, id: int, make: Callable[[_T], Result], large: bool = False) -> Done[_T]:
+        """A `done` that replies to a command: with what `make` makes of a result, or with an error."""
+        self._unanswered += 1
+        self._large += large
+
+        def done(result: _T | CommandError) -> None:
+            self._unanswered -= 1
+            self._large -= large
+            if isinstance(result, CommandError):
+                self._refuse(id, result)
+            else:
+                self._reply(id, make(result))
+            self._go_on()
+
+        return done
+
+    def _go_on(self) -> None:
+        """Something that commands wait for has happened."""
+        self.queue.go_on()
+        if self._on_answered is not None:
+            self._on_answered()
+
+    # Connecting.
+
+    def _connect(self, command: commands.Connect) -> None:
+        hub, client = self.hub, self.client
+        try:
+            token = self._identify(command.token)
+        except TokenError as error:
+            self.close(INVALID_TOKEN, str(error))
+            return
+        hub.identify(client, token.user, token.info)
+        if command.name is not None:
+            hub.rename(client, command.name)
+        client.grants = token.subs
+        self.expires_at = token.expires_at
+        if command.heartbeat is not None:
+            self._ping_interval, self._pong_timeout = command.heartbeat, 0.0
+        granted = dict(token.subs) if command.subs is not None else {}
+        if command.subs is not None and hub.settings.user_personal_channel:
+            personal = personal_channel(token.user, hub.settings.user_personal_channel_namespace)
+            if personal is not None:
+                granted.setdefault(personal, Granted())
+        self.connecting = True
+        self._subscribe_granted(command, granted)
+
+    def _identify(self, token: str) -> ConnectionToken:
+        """The token's claims. Raises TokenError, or CommandError(TOKEN_EXPIRED): then the client brings another."""
+        if token:
+            if self.hub.verifier is None:
+                raise TokenError("connection", "there is no key here to check it")
+            return self.hub.verifier.connection(token, self.hub.clock.seconds())
+        if not self.hub.settings.anonymous_connect:
+            raise TokenError("connection", "there is none")
+        return ConnectionToken("")
+
+    def _subscribe_granted(self, command: commands.Connect, granted: Mapping[str, Granted]) -> None:
+        """Subscribe to the channels that the server chooses, then answer the connect.
+
+        A channel that cannot be subscribed to is left out, and logged. What comes back in a channel before all
+        subscriptions are complete waits for the reply, because a client expects that first.
+        """
+        missing = len(granted) + 1
+        results: list[SubscribeResult] = []
+
+        def subscribed(channel: str, result: SubscribeResult | CommandError) -> None:
+            nonlocal missing
+            missing -= 1
+            if isinstance(result, SubscribeResult):
+                results.append(result)
+            elif result is not _ALL_ASKED:
+                client = self.client
+                log.warning("%s client from %s is not in %r: %s", client.protocol, client.address, channel, result)
+            if not missing and self.client.live:
+                self._connected(command, results)
+
+        asked = command.subs or {}
+        for channel, grant in granted.items():
+            subscribe = asked.get(channel) or commands.Subscribe(0, channel)
+            self._subscribe_to(subscribe, partial(subscribed, channel), grant)
+            subscription = self.client.subscriptions.get(channel)
+            if subscription is not None:
+                subscription.write = self._early.append
+        subscribed("", _ALL_ASKED)
+
+    def _connected(self, command: commands.Connect, subs: list[SubscribeResult]) -> None:
+        settings, client = self.hub.settings, self.client
+        self.connecting = False
+        self.connected = True
+        self.hub.door.announce_client(client)
+        self._quiet_since = self.hub.clock.seconds()
+        self._wait()
+        self._reply(
+            command.id,
+            commands.ConnectResult(
+                client=client.id,
+                name=client.name,
+                version=VERSION,
+                ttl=self._ttl(self.expires_at),
+                subs=subs,
+                ping=int(settings.ping_interval),
+                pong=bool(settings.ping_interval and settings.pong_timeout),
+                session=self.id,
+                node=self.hub.node,
+            ),
+        )
+        if subs:
+            self.hub.turn.answer_first(self._release_early)
+        self._go_on()
+
+    def _release_early(self) -> None:
+        """The reply to connect is written: what waited for it follows."""
+        for subscription in self.client.subscriptions.values():
+            subscription.write = self.outlet.write
+        early, self._early = self._early, []
+        for data in early:
+            self.outlet.write(data)
+
+    def _verifier(self) -> Verifier:
+        if self.hub.verifier is None:
+            raise CommandError(NOT_AVAILABLE, what="tokens")
+        return self.hub.verifier
+
+    def _refresh(self, command: commands.Refresh) -> None:
+        try:
+            token = self._verifier().connection(command.token, self.hub.clock.seconds())
+            if token.user != self.client.user:
+                raise TokenError("connection", "it is for another user")
+        except TokenError as error:
+            self.close(INVALID_TOKEN, str(error))
+            return
+        self.expires_at = token.expires_at
+        self._wait()
+        self._reply(command.id, commands.RefreshResult(self.client.id, VERSION, self._ttl(token.expires_at)))
+
+    # Subscriptions.
+
+    def _subscribe(self, command: commands.Subscribe) -> None:
+        if command.unsupported:
+            raise CommandError(NOT_AVAILABLE, what=command.unsupported)
+        granted = None
+        if command.token:
+            try:
+                granted = self._subscription_token(command.channel, command.token)
+            except TokenError as error:
+                if error.mismatch and self._codec.closes_on_mismatch:
+                    self.close(INVALID_TOKEN, str(error))
+                    return
+                client = self.client
+                log.info("%s client from %s refused: %s", client.protocol, client.address, error)
+                raise CommandError(PERMISSION_DENIED, what="subscribe to", channel=command.channel) from None
+        self._subscribe_to(command, self._answer(command.id, _itself, large=True), granted)
+
+    def _subscription_token(self, channel: str, token: str) -> SubscriptionToken:
+        client = self.client
+        return self._verifier().subscription(token, channel, client.user, self.hub.clock.seconds(), client.id)
+
+    def _subscribe_to(
+        self, command: commands.Subscribe, done: Done[SubscribeResult], granted: Granted | SubscriptionToken | None
+    ) -> None:
+        """Subscribe; `done` gets the result. It gets an error also if the subscribe is given up."""
+        client, channel = self.client, command.channel
+        try:
+            options = self.hub.namespaces.options(check_channel(channel))
+        except CommandError as error:
+            done(error)
+            return
+        expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
+        # Recoverable also without being asked: otherwise a client could not come back without a gap.
+        recoverable = options.keeps and may_recover(channel, options, client.user)
+
+        answered = False
+
+        def subscribed(result: History | CommandError) -> None:
+            nonlocal answered
+            answered = True
+            if self._subscribing.get(channel) is subscribed:
+                del self._subscribing[channel]
+            if isinstance(result, CommandError):
+                done(result)
+                return
+            if not result.recovered and command.refuses_loss:
+                self.hub.door.unsubscribe(client, channel)
+                done(CommandError(UNRECOVERABLE))
+                return
+            if expires_at is not None:
+                self._expiries[channel] = expires_at
+                self._wait()
+            done(
+                SubscribeResult(
+                    channel=channel,
+                    history=result,
+                    since=command.since,
+                    recoverable=recoverable,
+                    positioned=recoverable or (options.keeps and options.force_positioning),
+                    data=granted.data if granted is not None else b"",
+                    ttl=self._ttl(expires_at),
+                )
+            )
+
+        format = self._codec.format(options.join_leave and (command.join_leave or options.force_push_join_leave))
+        self.hub.door.subscribe(client, channel, format, subscribed, command.since, granted)
+        if not answered:
+            self._subscribing[channel] = subscribed
+
+    def _sub_refresh(self, command: commands.SubRefresh) -> None:
+        channel = command.channel
+        subscription: Subscription | None = self.client.subscriptions.get(channel)
+        if subscription is None:
+            raise CommandError(PERMISSION_DENIED, what="refresh", channel=channel)
+        try:
+            token = self._subscription_token(channel, command.token)
+        except TokenError as error:
+            self.close(INVALID_TOKEN, str(error))
+            return
+        except CommandError as error:
+            if error.reason is not TOKEN_EXPIRED:
+                raise
+            # The subscription stays as it is, and the client asks for a newer token before it expires.
+        else:
+            self._expiries.pop(channel, None)
+            if token.expires_at is not None:
+                self._expiries[channel] = token.expires_at
+            subscription.chan_info = token.info
+            self._wait()
+        self._reply(command.id, commands.SubRefreshResult(self._ttl(self._expiries.get(channel))))
+
+    def _unsubscribe(self, command: commands.Unsubscribe) -> None:
+        self._expiries.pop(command.channel, None)
+        self.hub.door.unsubscribe(self.client, command.channel)
+        self._reply(command.id, commands.UnsubscribeResult(command.channel))
+
+    # Publications, presence and history.
+
+    def _publish(self, command: commands.Publish) -> float:
+        id = command.id
+        self._unanswered += 1
+
+        def published(result: Any) -> None:
+            self._unanswered -= 1
+            if isinstance(result, CommandError):
+                self._refuse(id, result)
+            else:
+                self._replies.add(self._codec.reply(id, commands.PublishResult(result)))
+            if self._on_answered is not None:
+                self._on_answered()
+
+        wait = self.hub.door.publish(self.client, command.channel, command.data, published)
+        if wait:
+            self._unanswered -= 1
+        return wait
+
+    def _presence(self, command: commands.Presence) -> None:
+        def found(infos: list[Info]) -> Result:
+            self.queue.charge(len(infos))
+            return commands.PresenceResult(infos)
+
+        self.hub.door.presence(self.client, command.channel, self._answer(command.id, found))
+
+    def _presence_stats(self, command: commands.PresenceStats) -> None:
+        def found(infos: list[Info]) -> Result:
+            self.queue.charge(len(infos))
+            return commands.PresenceStatsResult(len(infos), len({each.user for each in infos}))
+
+        self.hub.door.presence(self.client, command.channel, self._answer(command.id, found))
+
+    def _read_history(self, command: commands.ReadHistory) -> None:
+        since, reverse, strict = command.since, command.reverse, command.strict
+        answer = self._answer(command.id, commands.HistoryResult, large=True)
+
+        def known(result: History | CommandError) -> None:
+            answer(result if isinstance(result, CommandError) or not strict else result.since(since, reverse))
+
+        self.hub.door.history(self.client, command.channel, known, since, command.limit, reverse, needs_history=strict)
+
+    # The program that embeds the hub.
+
+    def _ping(self, command: commands.Ping) -> None:
+        self._reply(command.id, commands.PingResult())
+
+    def _send(self, command: commands.Send) -> None:
+        if self.hub.on_send is not None:
+            self._call(0, partial(self.hub.on_send, self.client, _value(command.data)))
+
+    def _rpc(self, command: commands.RPC) -> None:
+        methods = self.hub.rpc
+        method = methods.get(command.method)
+        if method is None and command.method == RENAME:
+            method = self._rename
+        if method is None:
+            raise CommandError(METHOD_NOT_FOUND) if methods else CommandError(NOT_AVAILABLE, what="rpc")
+        id = command.id
+        self._unanswered += 1
+
+        def done(result: Any) -> None:
+            self._unanswered -= 1
+            try:
+                if isinstance(result, CommandError):
+                    raise result
+                self._reply(id, commands.RPCResult(write(result)))
+            except RecursionError:  # nested by the client as deeply as the parser goes
+                self._refuse(id, CommandError(BAD_DATA, what="JSON"))
+            except CommandError as error:
+                self._refuse(id, error)
+            self._go_on()
+
+        self._call(id, partial(method, self.client, _value(command.data), done))
+
+    def _call(self, id: int, call: Callable[[], None]) -> None:
+        """Call the program. What it raises is an internal error of this command alone."""
+        try:
+            call()
+        except CommandError as error:
+            self._unanswered -= bool(id)
+            self._refuse(id, error)
+        except Exception:
+            self._unanswered -= bool(id)
+            log.exception("a call of %s client from %s", self.client.protocol, self.client.address)
+            self._refuse(id, CommandError(INTERNAL))
+
+    def _rename(self, client: Client, data: Any, done: Done[Any]) -> None:
+        name = data.get("name") if isinstance(data, dict) else None
+        if not isinstance(name, str):
+            raise CommandError(BAD_REQUEST, what='data is {"name"}')
+        self.hub.rename(client, name)
+        done({"name": client.name})
+
+    def _refused_command(self, command: commands.RefusedCommand) -> None:
+        raise command.error
+
+    # What the server API asks for.
+
+    def subscribe_for_server(self, granted: SubscriptionToken, done: Done[None]) -> None:
+        """Subscribe, and tell the client by a push. `done` gets an error also if the client leaves meanwhile."""
+
+        def subscribed(result: SubscribeResult | CommandError) -> None:
+            if isinstance(result, CommandError):
+                done(result)
+            else:
+                self._replies.add(self._codec.push(commands.SubscribePush(result)))
+                done(None)
+
+        self._subscribe_to(commands.Subscribe(0, granted.channel), subscribed, granted)
+
+    def unsubscribe(self, channel: str, code: int, reason: str) -> None:
+        """End a subscription, and tell the client by a push."""
+        self._expiries.pop(channel, None)
+        if self.hub.door.unsubscribe(self.client, channel):
+            give_up = self._subscribing.pop(channel, None)
+            if give_up is not None:
+                give_up(CommandError(INTERNAL))  # the broker's answer has no subscription any more
+            self._replies.add(self._codec.push(commands.UnsubscribePush(channel, code, reason)))
+
+    def refresh_for_server(self, expires_at: float | None) -> None:
+        """Let the connection expire at another time (None: never), and tell the client by a push."""
+        self.expires_at = expires_at
+        self._wait()
+        self._replies.add(self._codec.push(commands.RefreshPush(self._ttl(expires_at))))
+
+
+#: Ends the list of subscriptions that the server makes.
+_ALL_ASKED = CommandError(INTERNAL)
+
+
+def _itself(result: SubscribeResult) -> Result:
+    return result
+
+
+def _value(data: bytes) -> Any:
+    """A JSON value for a program."""
+    return msgspec.json.decode(data) if data else None
+
+
+_EXECUTE: dict[type, Callable[[Session, Any], None]] = {
+    commands.Connect: Session._connect,
+    commands.Subscribe: Session._subscribe,
+    commands.Unsubscribe: Session._unsubscribe,
+    commands.Presence: Session._presence,
+    commands.PresenceStats: Session._presence_stats,
+    commands.ReadHistory: Session._read_history,
+    commands.Refresh: Session._refresh,
+    commands.SubRefresh: Session._sub_refresh,
+    commands.Ping: Session._ping,
+    commands.Send: Session._send,
+    commands.RPC: Session._rpc,
+    commands.RefusedCommand: Session._refused_command,
+}
