@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 
-from longconn.wire.centrifugo import starts_connect
+from longconn.wire.centrifugo_commands import starts_connect
 
 # RFC 9112, section 3: method SP request-target SP HTTP-version; the method is a token (RFC 9110, 5.6.2).
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^ \r\n]+ HTTP/1\.[0-9]\r?")

@@ -20,13 +20,12 @@ from longconn.wire.centrifugo import (
     lines,
     presence_result,
     publication_json,
-    read_command,
-    starts_connect,
     stream_events,
     stream_lines,
     subscribe_result,
     text_frame,
 )
+from longconn.wire.centrifugo_commands import read_command, starts_connect
 
 ANN = Info("ann", "id-1")
 USER = Info("127.0.0.1:5", "id-2", "42", b'{"name":"Bo"}', b'{"role":"host"}')
