@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -70,9 +70,20 @@ def read(decoder: msgspec.json.Decoder[_T], text: bytes) -> _T:
         raise MalformedJSONError("not JSON") from None
 
 
+def value(text: bytes) -> Any:
+    """A JSON value as Python has it; a whole number of more than 19 digits is a float. Raises MalformedJSONError."""
+    try:
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits))
+    except (ValueError, RecursionError):
+        raise MalformedJSONError("not JSON") from None
+
+
 def write(value: object) -> bytes:
-    """A value as compact JSON in UTF-8; a lone surrogate, which has no form there, as `?`."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    """A value as compact JSON in UTF-8; a lone surrogate, which has no form there, as `?`.
+
+    Raises ValueError for an infinite number and the like, RecursionError for a value that nests too deeply.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _explained(message: str) -> str:

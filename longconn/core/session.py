@@ -7,36 +7,30 @@ bytes; a carrier hands over what came in (`receive`), and stops reading while th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
-
-import msgspec
+from typing import Any, TypeVar
 
 from longconn.core import commands
 from longconn.core.broker import Done
-from longconn.core.client import Client, Format, Outlet, Subscription
+from longconn.core.client import Outlet, Subscription
+from longconn.core.codec import Codec
 from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
-from longconn.core.commands import Command, MalformedCommandError, Push, RefusedCommand, Result, SubscribeResult
+from longconn.core.commands import MalformedCommandError, RefusedCommand, Result, SubscribeResult
 from longconn.core.disconnects import BAD_REQUEST as BAD_REQUEST_CLOSE
 from longconn.core.disconnects import EXPIRED, IDLE, INVALID_TOKEN, NO_PONG, Disconnect
 from longconn.core.errors import (
-    BAD_DATA,
-    BAD_REQUEST,
-    INTERNAL,
-    METHOD_NOT_FOUND,
     NOT_AVAILABLE,
     PERMISSION_DENIED,
     TOKEN_EXPIRED,
-    UNRECOVERABLE,
     CommandError,
 )
 from longconn.core.hub import Hub, log
-from longconn.core.json_text import write
-from longconn.core.names import check_channel
-from longconn.core.namespaces import may_recover, personal_channel
+from longconn.core.namespaces import personal_channel
+from longconn.core.program_calls import call_program, send_to_program
 from longconn.core.publication import History, Info
 from longconn.core.replies import Replies
+from longconn.core.session_subscriptions import SessionSubscriptions
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError, Verifier
 
 _T = TypeVar("_T")
@@ -47,37 +41,6 @@ VERSION = "longconn"
 UNSUBSCRIBE_EXPIRED = 2501
 #: Subscribes and reads of history that may be under way for one client: their answers may be large.
 _LARGE_AT_ONCE = 8
-#: The rpc by which a client takes another name in the chat. A method of the program with this name goes first.
-RENAME = "chat.rename"
-
-
-class Codec(Protocol):
-    """Between one session and bytes, or whatever its carrier carries."""
-
-    #: the message that asks for a pong
-    ping: bytes
-    #: seconds for which an expired connection or subscription may still bring a new token
-    expiry_grace: float
-    #: whether a valid token for another channel, user or client ends the connection, and not only the command
-    closes_on_mismatch: bool
-
-    def read(self, item: Any) -> Command | None:
-        """One command; None for a pong, or for nothing. Raises MalformedCommandError."""
-
-    def reply(self, id: int, result: Result) -> bytes:
-        """The reply to a command."""
-
-    def refusal(self, id: int, error: CommandError) -> bytes:
-        """The reply to a command that is refused."""
-
-    def push(self, push: Push) -> bytes:
-        """A push about the session; publications, joins and leaves are the format's."""
-
-    def frame(self, messages: Sequence[bytes]) -> bytes:
-        """Messages as the outlet takes them."""
-
-    def format(self, join_leave: bool) -> Format:
-        """The wire format of a channel's events; with or without joins and leaves."""
 
 
 class Session:
@@ -89,9 +52,9 @@ class Session:
     """
 
     __slots__ = (
-        "_codec", "_early", "_expiries", "_large", "_on_answered", "_on_refused", "_ping_interval", "_pinged",
-        "_pong_timeout", "_quiet_since", "_replies", "_subscribing", "_unanswered", "client", "connected", "connecting",
-        "due", "expires_at", "hub", "id", "outlet", "queue",
+        "_codec", "_large", "_on_answered", "_on_refused", "_ping_interval", "_pinged", "_pong_timeout", "_quiet_since",
+        "_replies", "_subscriptions", "_unanswered", "client", "connected", "connecting", "due", "expires_at", "hub",
+        "id", "outlet", "queue",
     )  # fmt: skip
 
     def __init__(
@@ -124,14 +87,10 @@ class Session:
         self._replies = Replies(hub.turn, outlet, codec.frame, self._go_on)
         self._on_refused = on_refused
         self._on_answered = on_answered
-        # When subscriptions expire, by channel; only those that do.
-        self._expiries: dict[str, float] = {}
-        # Answers under way, those of them that may be large, and what answers a subscribe under way, by channel.
+        self._subscriptions = SessionSubscriptions(hub, self.client, codec.format, self._wait)
+        # Answers under way, and those of them that may be large.
         self._unanswered = 0
         self._large = 0
-        self._subscribing: dict[str, Callable[[Any], None]] = {}
-        # What subscriptions that the server makes are sent before the reply to connect.
-        self._early: list[bytes] = []
         # Pings: seconds between them, until the pong must come (0: none is awaited), since when nothing came.
         self._ping_interval = hub.settings.ping_interval
         self._pong_timeout = hub.settings.pong_timeout
@@ -159,8 +118,7 @@ class Session:
         self._on_refused = self._on_answered = None
         self.client.gone()
         self.client.session = None  # the cycle would keep both in memory for a while
-        for give_up in tuple(self._subscribing.values()):
-            give_up(CommandError(INTERNAL))  # a back end may wait for it
+        self._subscriptions.stop()
 
     def close(self, disconnect: Disconnect, why: str = "") -> None:
         """End the session, after the replies that it has; the log says why."""
@@ -195,7 +153,7 @@ class Session:
         if self.expires_at is not None and now >= self.expires_at + grace:
             self.close(EXPIRED)
             return
-        for channel, at in list(self._expiries.items()):
+        for channel, at in list(self._subscriptions.expiries.items()):
             if now >= at + grace:
                 self.unsubscribe(channel, UNSUBSCRIBE_EXPIRED, "subscription expired")
         silent = now - self._quiet_since
@@ -218,7 +176,7 @@ class Session:
         """Be due when the next thing is."""
         now = self.hub.clock.seconds()
         grace = self._codec.expiry_grace
-        times = [at + grace for at in self._expiries.values()]
+        times = [at + grace for at in self._subscriptions.expiries.values()]
         if self.expires_at is not None:
             times.append(self.expires_at + grace)
         interval = self._pong_timeout if self._pinged else self._ping_interval
@@ -230,10 +188,6 @@ class Session:
             self.hub.wheel.set(self, max(0.0, min(times) - now))
         else:
             self.hub.wheel.clear(self)
-
-    def _ttl(self, at: float | None) -> int | None:
-        """Whole seconds until a time."""
-        return None if at is None else max(1, round(at - self.hub.clock.seconds()))
 
     # Commands.
 
@@ -259,7 +213,7 @@ class Session:
             return 0.0
         if kind is commands.Publish:
             return self._publish(command)  # type: ignore[arg-type]
-        if kind is commands.Unsubscribe and command.channel in self._subscribing:  # type: ignore[union-attr]
+        if kind is commands.Unsubscribe and self._subscriptions.is_pending(command.channel):  # type: ignore[union-attr]
             return UNTIL_TOLD  # the subscribe is answered first
         wait = self.queue.command_wait()
         if not wait:
@@ -322,7 +276,7 @@ class Session:
             if personal is not None:
                 granted.setdefault(personal, Granted())
         self.connecting = True
-        self._subscribe_granted(command, granted)
+        self._subscriptions.subscribe_granted(granted, command.subs or {}, partial(self._connected, command))
 
     def _identify(self, token: str) -> ConnectionToken:
         """The token's claims. Raises TokenError, or CommandError(TOKEN_EXPIRED): then the client brings another."""
@@ -333,35 +287,6 @@ class Session:
         if not self.hub.settings.anonymous_connect:
             raise TokenError("connection", "there is none")
         return ConnectionToken("")
-
-    def _subscribe_granted(self, command: commands.Connect, granted: Mapping[str, Granted]) -> None:
-        """Subscribe to the channels that the server chooses, then answer the connect.
-
-        A channel that cannot be subscribed to is left out, and logged. What comes back in a channel before all
-        subscriptions are complete waits for the reply, because a client expects that first.
-        """
-        missing = len(granted) + 1
-        results: list[SubscribeResult] = []
-
-        def subscribed(channel: str, result: SubscribeResult | CommandError) -> None:
-            nonlocal missing
-            missing -= 1
-            if isinstance(result, SubscribeResult):
-                results.append(result)
-            elif result is not _ALL_ASKED:
-                client = self.client
-                log.warning("%s client from %s is not in %r: %s", client.protocol, client.address, channel, result)
-            if not missing and self.client.live:
-                self._connected(command, results)
-
-        asked = command.subs or {}
-        for channel, grant in granted.items():
-            subscribe = asked.get(channel) or commands.Subscribe(0, channel)
-            self._subscribe_to(subscribe, partial(subscribed, channel), grant)
-            subscription = self.client.subscriptions.get(channel)
-            if subscription is not None:
-                subscription.write = self._early.append
-        subscribed("", _ALL_ASKED)
 
     def _connected(self, command: commands.Connect, subs: list[SubscribeResult]) -> None:
         settings, client = self.hub.settings, self.client
@@ -376,7 +301,7 @@ class Session:
                 client=client.id,
                 name=client.name,
                 version=VERSION,
-                ttl=self._ttl(self.expires_at),
+                ttl=self._subscriptions.ttl(self.expires_at),
                 subs=subs,
                 ping=int(settings.ping_interval),
                 pong=bool(settings.ping_interval and settings.pong_timeout),
@@ -385,16 +310,8 @@ class Session:
             ),
         )
         if subs:
-            self.hub.turn.answer_first(self._release_early)
+            self.hub.turn.answer_first(self._subscriptions.release)
         self._go_on()
-
-    def _release_early(self) -> None:
-        """The reply to connect is written: what waited for it follows."""
-        for subscription in self.client.subscriptions.values():
-            subscription.write = self.outlet.write
-        early, self._early = self._early, []
-        for data in early:
-            self.outlet.write(data)
 
     def _verifier(self) -> Verifier:
         if self.hub.verifier is None:
@@ -411,7 +328,9 @@ class Session:
             return
         self.expires_at = token.expires_at
         self._wait()
-        self._reply(command.id, commands.RefreshResult(self.client.id, VERSION, self._ttl(token.expires_at)))
+        self._reply(
+            command.id, commands.RefreshResult(self.client.id, VERSION, self._subscriptions.ttl(token.expires_at))
+        )
 
     # Subscriptions.
 
@@ -429,59 +348,11 @@ class Session:
                 client = self.client
                 log.info("%s client from %s refused: %s", client.protocol, client.address, error)
                 raise CommandError(PERMISSION_DENIED, what="subscribe to", channel=command.channel) from None
-        self._subscribe_to(command, self._answer(command.id, _itself, large=True), granted)
+        self._subscriptions.subscribe(command, self._answer(command.id, _itself, large=True), granted)
 
     def _subscription_token(self, channel: str, token: str) -> SubscriptionToken:
         client = self.client
         return self._verifier().subscription(token, channel, client.user, self.hub.clock.seconds(), client.id)
-
-    def _subscribe_to(
-        self, command: commands.Subscribe, done: Done[SubscribeResult], granted: Granted | SubscriptionToken | None
-    ) -> None:
-        """Subscribe; `done` gets the result. It gets an error also if the subscribe is given up."""
-        client, channel = self.client, command.channel
-        try:
-            options = self.hub.namespaces.options(check_channel(channel))
-        except CommandError as error:
-            done(error)
-            return
-        expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
-        # Recoverable also without being asked: otherwise a client could not come back without a gap.
-        recoverable = options.keeps and may_recover(channel, options, client.user)
-
-        answered = False
-
-        def subscribed(result: History | CommandError) -> None:
-            nonlocal answered
-            answered = True
-            if self._subscribing.get(channel) is subscribed:
-                del self._subscribing[channel]
-            if isinstance(result, CommandError):
-                done(result)
-                return
-            if not result.recovered and command.refuses_loss:
-                self.hub.door.unsubscribe(client, channel)
-                done(CommandError(UNRECOVERABLE))
-                return
-            if expires_at is not None:
-                self._expiries[channel] = expires_at
-                self._wait()
-            done(
-                SubscribeResult(
-                    channel=channel,
-                    history=result,
-                    since=command.since,
-                    recoverable=recoverable,
-                    positioned=recoverable or (options.keeps and options.force_positioning),
-                    data=granted.data if granted is not None else b"",
-                    ttl=self._ttl(expires_at),
-                )
-            )
-
-        format = self._codec.format(options.join_leave and (command.join_leave or options.force_push_join_leave))
-        self.hub.door.subscribe(client, channel, format, subscribed, command.since, granted)
-        if not answered:
-            self._subscribing[channel] = subscribed
 
     def _sub_refresh(self, command: commands.SubRefresh) -> None:
         channel = command.channel
@@ -498,16 +369,13 @@ class Session:
                 raise
             # The subscription stays as it is, and the client asks for a newer token before it expires.
         else:
-            self._expiries.pop(channel, None)
-            if token.expires_at is not None:
-                self._expiries[channel] = token.expires_at
+            self._subscriptions.set_expiry(channel, token.expires_at)
             subscription.chan_info = token.info
-            self._wait()
-        self._reply(command.id, commands.SubRefreshResult(self._ttl(self._expiries.get(channel))))
+        expires_at = self._subscriptions.expiries.get(channel)
+        self._reply(command.id, commands.SubRefreshResult(self._subscriptions.ttl(expires_at)))
 
     def _unsubscribe(self, command: commands.Unsubscribe) -> None:
-        self._expiries.pop(command.channel, None)
-        self.hub.door.unsubscribe(self.client, command.channel)
+        self._subscriptions.unsubscribe(command.channel)
         self._reply(command.id, commands.UnsubscribeResult(command.channel))
 
     # Publications, presence and history.
@@ -559,51 +427,10 @@ class Session:
         self._reply(command.id, commands.PingResult())
 
     def _send(self, command: commands.Send) -> None:
-        if self.hub.on_send is not None:
-            self._call(0, partial(self.hub.on_send, self.client, _value(command.data)))
+        send_to_program(self.hub, self.client, command)
 
     def _rpc(self, command: commands.RPC) -> None:
-        methods = self.hub.rpc
-        method = methods.get(command.method)
-        if method is None and command.method == RENAME:
-            method = self._rename
-        if method is None:
-            raise CommandError(METHOD_NOT_FOUND) if methods else CommandError(NOT_AVAILABLE, what="rpc")
-        id = command.id
-        self._unanswered += 1
-
-        def done(result: Any) -> None:
-            self._unanswered -= 1
-            try:
-                if isinstance(result, CommandError):
-                    raise result
-                self._reply(id, commands.RPCResult(write(result)))
-            except RecursionError:  # nested by the client as deeply as the parser goes
-                self._refuse(id, CommandError(BAD_DATA, what="JSON"))
-            except CommandError as error:
-                self._refuse(id, error)
-            self._go_on()
-
-        self._call(id, partial(method, self.client, _value(command.data), done))
-
-    def _call(self, id: int, call: Callable[[], None]) -> None:
-        """Call the program. What it raises is an internal error of this command alone."""
-        try:
-            call()
-        except CommandError as error:
-            self._unanswered -= bool(id)
-            self._refuse(id, error)
-        except Exception:
-            self._unanswered -= bool(id)
-            log.exception("a call of %s client from %s", self.client.protocol, self.client.address)
-            self._refuse(id, CommandError(INTERNAL))
-
-    def _rename(self, client: Client, data: Any, done: Done[Any]) -> None:
-        name = data.get("name") if isinstance(data, dict) else None
-        if not isinstance(name, str):
-            raise CommandError(BAD_REQUEST, what='data is {"name"}')
-        self.hub.rename(client, name)
-        done({"name": client.name})
+        call_program(self.hub, self.client, command, self._answer(command.id, commands.RPCResult))
 
     def _refused_command(self, command: commands.RefusedCommand) -> None:
         raise command.error
@@ -620,35 +447,22 @@ class Session:
                 self._replies.add(self._codec.push(commands.SubscribePush(result)))
                 done(None)
 
-        self._subscribe_to(commands.Subscribe(0, granted.channel), subscribed, granted)
+        self._subscriptions.subscribe(commands.Subscribe(0, granted.channel), subscribed, granted)
 
     def unsubscribe(self, channel: str, code: int, reason: str) -> None:
         """End a subscription, and tell the client by a push."""
-        self._expiries.pop(channel, None)
-        if self.hub.door.unsubscribe(self.client, channel):
-            give_up = self._subscribing.pop(channel, None)
-            if give_up is not None:
-                give_up(CommandError(INTERNAL))  # the broker's answer has no subscription any more
+        if self._subscriptions.unsubscribe(channel):
             self._replies.add(self._codec.push(commands.UnsubscribePush(channel, code, reason)))
 
     def refresh_for_server(self, expires_at: float | None) -> None:
         """Let the connection expire at another time (None: never), and tell the client by a push."""
         self.expires_at = expires_at
         self._wait()
-        self._replies.add(self._codec.push(commands.RefreshPush(self._ttl(expires_at))))
-
-
-#: Ends the list of subscriptions that the server makes.
-_ALL_ASKED = CommandError(INTERNAL)
+        self._replies.add(self._codec.push(commands.RefreshPush(self._subscriptions.ttl(expires_at))))
 
 
 def _itself(result: SubscribeResult) -> Result:
     return result
-
-
-def _value(data: bytes) -> Any:
-    """A JSON value for a program."""
-    return msgspec.json.decode(data) if data else None
 
 
 _EXECUTE: dict[type, Callable[[Session, Any], None]] = {

@@ -13,7 +13,7 @@ import msgspec
 from longconn.core import commands
 from longconn.core.commands import Command, MalformedCommandError, RefusedCommand
 from longconn.core.errors import BAD_DATA, BAD_REQUEST, NOT_AVAILABLE, TOO_LARGE, CommandError
-from longconn.core.json_text import JSONError, LoneSurrogateError, WrongTypeError, read
+from longconn.core.json_text import JSONError, LoneSurrogateError, WrongTypeError, read, value
 from longconn.core.publication import Data, Position
 
 #: A bit of a subscribe's `flag` (`subscriptionFlags` of the SDKs): an error is better than a loss.
@@ -168,8 +168,11 @@ def _read_connect(id: int, body: bytes) -> Command:
 
 def _chat_name(data: bytes) -> str | None:
     """The name in a connect's `data`, `{"chat": {"name"}}`; the rest of `data` is the application's."""
-    value = msgspec.json.decode(data) if b'"chat"' in data else None
-    chat = value.get("chat") if isinstance(value, dict) else None
+    try:
+        connect_data = value(data) if b'"chat"' in data else None
+    except JSONError:
+        return None
+    chat = connect_data.get("chat") if isinstance(connect_data, dict) else None
     name = chat.get("name") if isinstance(chat, dict) else None
     if name is not None and not isinstance(name, str):
         raise CommandError(BAD_REQUEST, what="name is no string")

@@ -320,10 +320,14 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         def refuse(client: Any, data: Any, done: Any) -> None:
             done(CommandError(PERMISSION_DENIED, what="ask", channel="x"))
 
-        hub.rpc |= {"double": lambda client, data, done: done(data * 2), "later": later, "refuse": refuse}
+        def huge(client: Any, data: Any, done: Any) -> None:
+            done(float("inf"))
+
+        hub.rpc |= {"double": lambda client, data, done: done(data * 2), "later": later, "refuse": refuse, "huge": huge}
         hub.on_send = lambda client, data: heard.append((client.id, data))
         self.assertEqual(member.result("rpc", method="double", data=[1]), {"data": [1, 1]})
         self.assertEqual(member.refusal("rpc", method="refuse"), 103)
+        self.assertEqual(member.refusal("rpc", method="huge"), 155)
         self.assertEqual(member.refusal("rpc", method="dance"), 104)
         number = member.ask("rpc", method="later")
         member.hear()
@@ -331,6 +335,9 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         self.server.advance(3)
         member.hear()
         self.assertEqual(member.replies[number]["rpc"], {"data": {"for": member.id}})
+        member.send_raw('{"send":{"data":%s}}' % ("9" * 5_000))
+        self.server.settle()
+        self.assertEqual(heard.pop(), (member.id, float("inf")))
         member.send({"send": {"data": {"a": 1.5}}})
         self.server.settle()
         self.assertEqual(heard, [(member.id, {"a": 1.5})])

@@ -68,6 +68,17 @@ class CommandTests(SynchronousTestCase):
         command = read(b'{"id":1,"connect":{"token":"t","data":{"chat":{"name":"mia"}},"subs":{"a":null,"b":{}}}}')
         self.assertEqual((command.token, command.name, list(command.subs)), ("t", "mia", ["a", "b"]))
 
+    def test_data_of_a_connect_are_the_applications(self) -> None:
+        for data in (
+            b"null",
+            b"[]",
+            b'{"chat":1}',
+            b'{"chat":{"name":null}}',
+            b'{"chat":1e999}',
+            b'{"chat":%b}' % (b"9" * 5_000),
+        ):
+            self.assertIsNone(read(b'{"id":1,"connect":{"data":%b}}' % data).name)
+
     def test_a_pong_is_no_command(self) -> None:
         for pong in (b"{}", b" { } ", b'{"unknown":1}', b'{"id":0}', b'{"ping":null}'):
             self.assertIsNone(read(pong))

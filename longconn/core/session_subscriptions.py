@@ -1,0 +1,163 @@
+"""The subscriptions of one session: under way, made by the server, expiring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from longconn.core import commands
+from longconn.core.broker import Done
+from longconn.core.client import Client, Format
+from longconn.core.commands import SubscribeResult
+from longconn.core.errors import INTERNAL, UNRECOVERABLE, CommandError
+from longconn.core.hub import Hub, log
+from longconn.core.names import check_channel
+from longconn.core.namespaces import may_recover
+from longconn.core.publication import History
+from longconn.core.tokens import Granted, SubscriptionToken
+
+
+class SessionSubscriptions:
+    """Subscribes and unsubscribes one client.
+
+    `make_format` gives the wire format, with or without joins and leaves. `on_expiry` is called when the time of the
+    next expiry may have changed.
+    """
+
+    __slots__ = ("_client", "_early", "_hub", "_make_format", "_on_expiry", "_pending", "expiries")
+
+    def __init__(
+        self, hub: Hub, client: Client, make_format: Callable[[bool], Format], on_expiry: Callable[[], None]
+    ) -> None:
+        self._hub = hub
+        self._client = client
+        self._make_format = make_format
+        self._on_expiry = on_expiry
+        #: when subscriptions expire, in seconds since 1970, by channel; only those that do
+        self.expiries: dict[str, float] = {}
+        # What answers a subscribe under way, by channel.
+        self._pending: dict[str, Done[History]] = {}
+        # What subscriptions that the server makes are sent before the reply to connect.
+        self._early: list[bytes] = []
+
+    def subscribe(
+        self, command: commands.Subscribe, done: Done[SubscribeResult], granted: Granted | SubscriptionToken | None
+    ) -> None:
+        """Subscribe; `done` gets the result. It gets an error also if the subscribe is given up."""
+        hub, client, channel = self._hub, self._client, command.channel
+        try:
+            options = hub.namespaces.options(check_channel(channel))
+        except CommandError as error:
+            done(error)
+            return
+        expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
+        # Recoverable also without being asked: otherwise a client could not come back without a gap.
+        recoverable = options.keeps and may_recover(channel, options, client.user)
+        answered = False
+
+        def subscribed(result: History | CommandError) -> None:
+            nonlocal answered
+            answered = True
+            if self._pending.get(channel) is subscribed:
+                del self._pending[channel]
+            if isinstance(result, CommandError):
+                done(result)
+                return
+            if not result.recovered and command.refuses_loss:
+                hub.door.unsubscribe(client, channel)
+                done(CommandError(UNRECOVERABLE))
+                return
+            if expires_at is not None:
+                self.set_expiry(channel, expires_at)
+            done(
+                SubscribeResult(
+                    channel=channel,
+                    history=result,
+                    since=command.since,
+                    recoverable=recoverable,
+                    positioned=recoverable or (options.keeps and options.force_positioning),
+                    data=granted.data if granted is not None else b"",
+                    ttl=self.ttl(expires_at),
+                )
+            )
+
+        format = self._make_format(options.join_leave and (command.join_leave or options.force_push_join_leave))
+        hub.door.subscribe(client, channel, format, subscribed, command.since, granted)
+        if not answered:
+            self._pending[channel] = subscribed
+
+    def is_pending(self, channel: str) -> bool:
+        """Whether a subscribe to `channel` is under way."""
+        return channel in self._pending
+
+    def unsubscribe(self, channel: str) -> bool:
+        """Leave `channel`; False if the client is not in it. A subscribe under way is given up."""
+        self.expiries.pop(channel, None)
+        if not self._hub.door.unsubscribe(self._client, channel):
+            return False
+        give_up = self._pending.get(channel)
+        if give_up is not None:
+            give_up(CommandError(INTERNAL))  # the broker's answer has no subscription any more
+        return True
+
+    def stop(self) -> None:
+        """The client is gone: give up what is under way. A back end may wait for it."""
+        for give_up in tuple(self._pending.values()):
+            give_up(CommandError(INTERNAL))
+
+    # Expiry.
+
+    def set_expiry(self, channel: str, at: float | None) -> None:
+        """Let a subscription expire at a time; None for never."""
+        self.expiries.pop(channel, None)
+        if at is not None:
+            self.expiries[channel] = at
+        self._on_expiry()
+
+    def ttl(self, at: float | None) -> int | None:
+        """Whole seconds until a time."""
+        return None if at is None else max(1, round(at - self._hub.clock.seconds()))
+
+    # Subscriptions that the server makes when the client connects.
+
+    def subscribe_granted(
+        self,
+        granted: Mapping[str, Granted],
+        asked: Mapping[str, commands.Subscribe],
+        done: Callable[[list[SubscribeResult]], None],
+    ) -> None:
+        """Subscribe to the channels of `granted`; `asked` has the client's position in some of them.
+
+        A channel that cannot be subscribed to is left out, and logged. What comes back in a channel before `done`
+        waits until `release`, because a client expects the reply to connect first.
+        """
+        client = self._client
+        missing = len(granted)
+        results: list[SubscribeResult] = []
+
+        def subscribed(channel: str, result: SubscribeResult | CommandError) -> None:
+            nonlocal missing
+            missing -= 1
+            if isinstance(result, CommandError):
+                log.warning("%s client from %s is not in %r: %s", client.protocol, client.address, channel, result)
+            else:
+                results.append(result)
+            if not missing and client.live:
+                done(results)
+
+        if not granted:
+            done(results)
+        for channel, grant in granted.items():
+            command = asked.get(channel) or commands.Subscribe(0, channel)
+            self.subscribe(command, partial(subscribed, channel), grant)
+            subscription = client.subscriptions.get(channel)
+            if subscription is not None:
+                subscription.write = self._early.append
+
+    def release(self) -> None:
+        """The reply to connect is written: what waited for it follows."""
+        for subscription in self._client.subscriptions.values():
+            subscription.write = self._client.outlet.write
+        early, self._early = self._early, []
+        for data in early:
+            self._client.outlet.write(data)
