@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import longconn
 
 ROOT = Path(longconn.__file__).parents[1]
-MODULE = Path("longconn/v1/longconn_pb2.py")
+MODULES = (Path("longconn/v1/longconn_pb2.py"), Path("longconn/protocols/centrifugo/client_pb2.py"))
 DESCRIPTORS = Path("longconn/protos/services.binpb")
 OWN = "longconn/v1/longconn.proto"
 
@@ -41,7 +41,7 @@ class ProtoTests(SynchronousTestCase):
         self.made = Path(self.mktemp()).resolve()
         (self.made / DESCRIPTORS.parent).mkdir(parents=True)
         self.commands = _COMMAND.findall((ROOT / "CONTRIBUTING.md").read_text())
-        self.assertEqual(len(self.commands), 2)
+        self.assertEqual(len(self.commands), len(MODULES) + 1)
         own = Path(protoc.__file__).parent / "_proto"
         for each in self.commands:
             arguments = [self._moved(word) for word in shlex.split(each)]
@@ -56,13 +56,14 @@ class ProtoTests(SynchronousTestCase):
             return f"--proto_path={ROOT / word.partition('=')[2]}"
         return str(ROOT / word) if word.startswith("longconn/") else word
 
-    def test_the_module(self) -> None:
-        there, now = (ROOT / MODULE).read_text(), (self.made / MODULE).read_text()
-        self.assertEqual(descriptor(there), descriptor(now))
-        if version(there) == version(now):  # each version has a text of its own
-            self.assertEqual(there, now)
-            stubs = MODULE.with_suffix(".pyi")
-            self.assertEqual((ROOT / stubs).read_text(), (self.made / stubs).read_text())
+    def test_the_modules(self) -> None:
+        for module in MODULES:
+            there, now = (ROOT / module).read_text(), (self.made / module).read_text()
+            self.assertEqual(descriptor(there), descriptor(now))
+            if version(there) == version(now):  # each version has a text of its own
+                self.assertEqual(there, now)
+                stubs = module.with_suffix(".pyi")
+                self.assertEqual((ROOT / stubs).read_text(), (self.made / stubs).read_text())
 
     def test_the_descriptors(self) -> None:
         there, now = [FileDescriptorSet.FromString((each / DESCRIPTORS).read_bytes()) for each in (ROOT, self.made)]
@@ -74,5 +75,5 @@ class ProtoTests(SynchronousTestCase):
         self.assertEqual(named, {OWN, *(str(each.relative_to(folder)) for each in folder.rglob("*.proto"))})
 
     def test_the_lowest_version_of_the_library_is_that_of_the_module(self) -> None:
-        wanted = version((ROOT / MODULE).read_text())
+        (wanted,) = {version((ROOT / module).read_text()) for module in MODULES}
         self.assertIn(f"protobuf >= {wanted}\n", (ROOT / "setup.cfg").read_text())

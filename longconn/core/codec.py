@@ -20,6 +20,9 @@ class Codec(Protocol):
     #: whether a valid token for another channel, user or client ends the connection, and not only the command
     closes_on_mismatch: bool
 
+    def split(self, frame: bytes) -> list[Any]:
+        """The items of a frame of commands."""
+
     def read(self, item: Any) -> Command | None:
         """One command; None for a pong, or for nothing. Raises MalformedCommandError."""
 

@@ -52,9 +52,9 @@ class Session:
     """
 
     __slots__ = (
-        "_codec", "_large", "_on_answered", "_on_refused", "_ping_interval", "_pinged", "_pong_timeout", "_quiet_since",
-        "_replies", "_subscriptions", "_unanswered", "client", "connected", "connecting", "due", "expires_at", "hub",
-        "id", "outlet", "queue",
+        "_large", "_on_answered", "_on_refused", "_ping_interval", "_pinged", "_pong_timeout", "_quiet_since",
+        "_replies", "_subscriptions", "_unanswered", "client", "codec", "connected", "connecting", "due", "expires_at",
+        "hub", "id", "outlet", "queue",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +83,7 @@ class Session:
         #: when the connection expires, in seconds since 1970; None for never
         self.expires_at: float | None = None
         self.queue: CommandQueue[Any] = CommandQueue(hub.clock, hub.settings, reader, self._execute)
-        self._codec = codec
+        self.codec = codec
         self._replies = Replies(hub.turn, outlet, codec.frame, self._go_on)
         self._on_refused = on_refused
         self._on_answered = on_answered
@@ -146,7 +146,7 @@ class Session:
     def on_due(self, now: float) -> None:
         """For the wheel: the first command, a ping, its pong, or the end of something that expires is due."""
         patient = self.queue.held_back or self.outlet.queued
-        grace = self._codec.expiry_grace
+        grace = self.codec.expiry_grace
         if not self.connected and not patient:
             self.close(IDLE)
             return
@@ -169,13 +169,13 @@ class Session:
         ):
             self._pinged = bool(self._pong_timeout)
             self._quiet_since = now
-            self.outlet.write(self._codec.frame((self._codec.ping,)))
+            self.outlet.write(self.codec.frame((self.codec.ping,)))
         self._wait()
 
     def _wait(self) -> None:
         """Be due when the next thing is."""
         now = self.hub.clock.seconds()
-        grace = self._codec.expiry_grace
+        grace = self.codec.expiry_grace
         times = [at + grace for at in self._subscriptions.expiries.values()]
         if self.expires_at is not None:
             times.append(self.expires_at + grace)
@@ -199,7 +199,7 @@ class Session:
             self.queue.close()
             return 0.0
         try:
-            command = self._codec.read(item)
+            command = self.codec.read(item)
         except MalformedCommandError as error:
             self.close(BAD_REQUEST_CLOSE, str(error))
             return 0.0
@@ -224,13 +224,13 @@ class Session:
         return wait
 
     def _reply(self, id: int, result: Result) -> None:
-        self._replies.add(self._codec.reply(id, result))
+        self._replies.add(self.codec.reply(id, result))
 
     def _refuse(self, id: int, error: CommandError) -> None:
         if self._on_refused is not None and not self.connected:
             self._on_refused(error)
         elif id:  # `send` has no reply
-            self._replies.add(self._codec.refusal(id, error))
+            self._replies.add(self.codec.refusal(id, error))
 
     def _answer(self, id: int, make: Callable[[_T], Result], large: bool = False) -> Done[_T]:
         """A `done` that replies to a command: with what `make` makes of a result, or with an error."""
@@ -342,7 +342,7 @@ class Session:
             try:
                 granted = self._subscription_token(command.channel, command.token)
             except TokenError as error:
-                if error.mismatch and self._codec.closes_on_mismatch:
+                if error.mismatch and self.codec.closes_on_mismatch:
                     self.close(INVALID_TOKEN, str(error))
                     return
                 client = self.client
@@ -389,7 +389,7 @@ class Session:
             if isinstance(result, CommandError):
                 self._refuse(id, result)
             else:
-                self._replies.add(self._codec.reply(id, commands.PublishResult(result)))
+                self._replies.add(self.codec.reply(id, commands.PublishResult(result)))
             if self._on_answered is not None:
                 self._on_answered()
 
@@ -444,7 +444,7 @@ class Session:
             if isinstance(result, CommandError):
                 done(result)
             else:
-                self._replies.add(self._codec.push(commands.SubscribePush(result)))
+                self._replies.add(self.codec.push(commands.SubscribePush(result)))
                 done(None)
 
         self._subscriptions.subscribe(commands.Subscribe(0, granted.channel), subscribed, granted)
@@ -452,13 +452,13 @@ class Session:
     def unsubscribe(self, channel: str, code: int, reason: str) -> None:
         """End a subscription, and tell the client by a push."""
         if self._subscriptions.unsubscribe(channel):
-            self._replies.add(self._codec.push(commands.UnsubscribePush(channel, code, reason)))
+            self._replies.add(self.codec.push(commands.UnsubscribePush(channel, code, reason)))
 
     def refresh_for_server(self, expires_at: float | None) -> None:
         """Let the connection expire at another time (None: never), and tell the client by a push."""
         self.expires_at = expires_at
         self._wait()
-        self._replies.add(self._codec.push(commands.RefreshPush(self._subscriptions.ttl(expires_at))))
+        self._replies.add(self.codec.push(commands.RefreshPush(self._subscriptions.ttl(expires_at))))
 
 
 def _itself(result: SubscribeResult) -> Result:

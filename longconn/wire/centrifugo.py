@@ -41,6 +41,10 @@ class CentrifugoJSON:
         self._frame = frame
         self._max_message = max_message
 
+    def split(self, frame: bytes) -> list[bytes]:
+        """The lines of a frame."""
+        return frame.split(b"\n")
+
     def read(self, line: bytes) -> Command | None:
         """A command, or None for a pong or an empty line. Raises MalformedCommandError."""
         return read_command(line, self._max_message) if line else None
@@ -98,8 +102,12 @@ def fields(**values: Any) -> bytes:
 
 def info_json(info: Info) -> bytes:
     """ClientInfo. Of somebody of the chat, whom no token describes, it tells the name."""
-    conn_info = info.conn_info or (fields(name=info.name) if info.chat and info.name else b"")
-    return fields(user=info.user, client=info.client, conn_info=conn_info, chan_info=info.chan_info)
+    return fields(user=info.user, client=info.client, conn_info=conn_info_of(info), chan_info=info.chan_info)
+
+
+def conn_info_of(info: Info) -> bytes:
+    """What describes a client, as JSON: its token's claim, or the name of a chat client."""
+    return info.conn_info or (fields(name=info.name) if info.chat and info.name else b"")
 
 
 def publication_json(publication: Publication) -> bytes:

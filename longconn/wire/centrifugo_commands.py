@@ -17,7 +17,7 @@ from longconn.core.json_text import JSONError, LoneSurrogateError, WrongTypeErro
 from longconn.core.publication import Data, Position
 
 #: A bit of a subscribe's `flag` (`subscriptionFlags` of the SDKs): an error is better than a loss.
-_REFUSES_LOSS = 2
+REFUSES_LOSS = 2
 #: JSON values that are no value to the definitions' own decoders.
 _ZERO = (b"", b"null", b"0", b"false", b'""')
 _ABSENT = msgspec.Raw()
@@ -163,10 +163,10 @@ def _read_connect(id: int, body: bytes) -> Command:
     for channel, raw in (request.subs or {}).items():
         written = bytes(raw)
         subs[channel] = _subscribe(0, channel, read(_SUBSCRIBE, b"{}" if written == b"null" else written))
-    return commands.Connect(id, request.token or "", _chat_name(bytes(request.data)), subs)
+    return commands.Connect(id, request.token or "", chat_name(bytes(request.data)), subs)
 
 
-def _chat_name(data: bytes) -> str | None:
+def chat_name(data: bytes) -> str | None:
     """The name in a connect's `data`, `{"chat": {"name"}}`; the rest of `data` is the application's."""
     try:
         connect_data = value(data) if b'"chat"' in data else None
@@ -193,7 +193,7 @@ def _subscribe(id: int, channel: str, request: _SubscribeRequest) -> commands.Su
         request.token or "",
         since,
         bool(request.join_leave),
-        bool((request.flag or 0) & _REFUSES_LOSS),
+        bool((request.flag or 0) & REFUSES_LOSS),
         unsupported[0] if unsupported else "",
     )
 

@@ -188,13 +188,6 @@ class StructuredStreamTests(OwnEndpointBehaviour):
         session = next(iter(self.server.hub.sessions.values()))
         self.assertLess(session.waiting_bytes, 300_000)
 
-    def test_protobuf_is_refused_before_anything_else(self) -> None:
-        client = self.server.http_client(self.factories["shared"])
-        kind = [("Content-Type", "application/octet-stream")]
-        answer = client.request("POST", "/connection/http_stream", b"\x08\x01", kind)
-        self.assertEqual((answer.status, "Protobuf" in answer.json()["error"]["message"]), (415, True))
-        self.assertEqual(self.server.hub.clients, {})
-
     def test_another_site_can_neither_read_nor_speak(self) -> None:
         member = self.join()
         client = self.server.http_client(self.factories["shared"])

@@ -8,20 +8,24 @@ POST /emulation                {"session", "node", "data"}          up, for eith
 from __future__ import annotations
 
 import msgspec
+from google.protobuf.message import DecodeError
 
 from longconn.core import json_text
+from longconn.core.codec import Codec
+from longconn.core.commands import DisconnectPush
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
-from longconn.core.hub import Hub
 from longconn.core.json_text import JSONError
 from longconn.core.publication import Data
 from longconn.core.session import Session
+from longconn.protocols.centrifugo import client_pb2 as pb
+from longconn.protocols.centrifugo.protobuf import CentrifugoProtobuf, body_part, stream_chunk
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
 from longconn.protocols.http.response import StreamingResponse
 from longconn.protocols.http.routes import Route
-from longconn.wire.centrifugo import CentrifugoJSON, Frame, disconnect_push, events, lines, stream_events, stream_lines
+from longconn.wire.centrifugo import CentrifugoJSON, events, lines, stream_events, stream_lines
 
 #: What SDKs send Protobuf as.
 _PROTOBUF = "application/octet-stream"
@@ -30,31 +34,34 @@ _MOST_WAITING = 256 * 1024
 
 
 class DownStream:
-    """The response of one session. Reading cannot be stopped here: what is too much is refused at `/emulation`."""
+    """The response of one session. Reading cannot be stopped here: `/emulation` refuses what is too much."""
 
-    def __init__(self, exchange: HTTPExchange, kind: str) -> None:
+    def __init__(self, exchange: HTTPExchange, kind: str, protobuf: bool = False) -> None:
         self._exchange = exchange
         self._session: Session | None = None
         self._response = StreamingResponse(exchange, self._on_close, self._on_lost)
-        self._sse = kind == "sse"
-        self.protocol = kind
-        chunked = self._response.chunked
-        frames: tuple[Frame, Frame] = (stream_events, events) if self._sse else (stream_lines, lines)
-        self.frame: Frame = frames[0] if chunked else frames[1]
+        self._protocol = kind
+        self._content_type = "text/event-stream" if kind == "sse" else _PROTOBUF if protobuf else "application/json"
+        chunked, limit = self._response.chunked, exchange.hub.settings.max_message
+        if protobuf:
+            self._codec: Codec = CentrifugoProtobuf(stream_chunk if chunked else body_part, limit)
+        elif kind == "sse":
+            self._codec = CentrifugoJSON(stream_events if chunked else events, limit)
+        else:
+            self._codec = CentrifugoJSON(stream_lines if chunked else lines, limit)
 
     def open(self, commands: bytes) -> None:
         """Start a session with its first commands. Raises CommandError where there is no room."""
         exchange = self._exchange
         try:
             hub, outlet = exchange.hub, self._response.outlet
-            codec = CentrifugoJSON(self.frame, hub.settings.max_message)
-            self._session = Session(hub, outlet, codec, self, self.protocol, exchange.host, exchange.address)
+            self._session = Session(hub, outlet, self._codec, self, self._protocol, exchange.host, exchange.address)
         except CommandError:
             self._response.give_up()
             raise
         self._response.watch()
-        self._response.start((("Content-Type", "text/event-stream" if self._sse else "application/json"),))
-        self._session.receive(commands.split(b"\n"))
+        self._response.start((("Content-Type", self._content_type),))
+        self._session.receive(self._codec.split(commands))
 
     def pause_reading(self) -> None:
         """Nothing: `/emulation` asks whether commands wait."""
@@ -63,7 +70,7 @@ class DownStream:
         """Nothing was stopped."""
 
     def _on_close(self, disconnect: Disconnect) -> None:
-        self._response.end(self.frame((disconnect_push(disconnect),)))
+        self._response.end(self._codec.frame((self._codec.push(DisconnectPush(disconnect)),)))
 
     def _on_lost(self) -> None:
         if self._session is not None:
@@ -73,9 +80,12 @@ class DownStream:
 
 def http_stream(exchange: HTTPExchange) -> None:
     """Open a session over a streamed response. Raises CommandError or HTTPError."""
-    if media_type(exchange.header("content-type")) == _PROTOBUF:  # who sends it could not read an answer in JSON
-        raise HTTPError(415, "the structured protocol is spoken in JSON here, not in Protobuf")
-    DownStream(exchange, "http_stream").open(exchange.body())
+    DownStream(exchange, "http_stream", _is_protobuf(exchange)).open(exchange.body())
+
+
+def _is_protobuf(exchange: HTTPExchange) -> bool:
+    kind = media_type(exchange.header("content-type"))
+    return kind == _PROTOBUF or "protobuf" in (exchange.parameter("cf_protocol"), exchange.parameter("format"))
 
 
 def sse(exchange: HTTPExchange) -> None:
@@ -93,10 +103,14 @@ def sse(exchange: HTTPExchange) -> None:
 
 def emulation(exchange: HTTPExchange) -> None:
     """Commands of a session that reads elsewhere. Raises HTTPError."""
-    session, commands = _read(exchange.hub, exchange.body())
+    read = _read_protobuf if _is_protobuf(exchange) else _read_json
+    name, node, commands = read(exchange.body())
+    session: Session | None = exchange.hub.sessions.get(name) if node in ("", exchange.hub.node) else None
+    if session is None:
+        raise HTTPError(404, "there is no such session")
     if session.waiting_bytes + len(commands) > _MOST_WAITING:
         raise HTTPError(429, "too many commands")
-    session.receive(commands.split(b"\n"))
+    session.receive(session.codec.split(commands))
     exchange.request.setResponseCode(204)
     exchange.request.finish()
 
@@ -112,17 +126,23 @@ class EmulationRequest(msgspec.Struct):
 _EMULATION = msgspec.json.Decoder(EmulationRequest)
 
 
-def _read(hub: Hub, body: bytes) -> tuple[Session, bytes]:
+def _read_json(body: bytes) -> tuple[str, str, bytes]:
+    """Session, node and commands of a request. Raises HTTPError."""
     try:
         request = json_text.read(_EMULATION, body)
         # The definitions say bytes: SDKs send the commands as a string, or as the object itself.
         data = Data.of_json(bytes(request.data))
     except (JSONError, CommandError):
         raise HTTPError(400, 'a request is {"session", "node", "data"}') from None
-    session: Session | None = hub.sessions.get(request.session) if request.node in ("", hub.node) else None
-    if session is None:
-        raise HTTPError(404, "there is no such session")
-    return session, data.json if data.text is None else data.text.encode()
+    return request.session, request.node, data.json if data.text is None else data.text.encode()
+
+
+def _read_protobuf(body: bytes) -> tuple[str, str, bytes]:
+    try:
+        request = pb.EmulationRequest.FromString(body)
+    except DecodeError:
+        raise HTTPError(400, "a request is an EmulationRequest") from None
+    return request.session, request.node, request.data
 
 
 #: What a resource serves, by path.

@@ -74,7 +74,7 @@ class _Carrier:
             raise self._refusal
         try:
             while (data := await self._call.read()) is not None:
-                request = parse(pb.ConnectRequest, data)
+                (request,) = session.codec.split(data)
                 if request.WhichOneof("command") == "connect":
                     raise StatusError(StatusCode.INVALID_ARGUMENT, "connect again")
                 session.receive([request])
@@ -110,6 +110,10 @@ class ConnectCodec:
     ping = frame(pb.ConnectResponse(heartbeat=pb.Heartbeat()).SerializeToString())
     expiry_grace = 0.0
     closes_on_mismatch = False
+
+    def split(self, frame: bytes) -> list[pb.ConnectRequest]:
+        """The request of a message: a frame of gRPC holds one."""
+        return [parse(pb.ConnectRequest, frame)]
 
     def read(self, request: pb.ConnectRequest) -> Command:
         """A command. One that cannot be executed is a RefusedCommand."""
