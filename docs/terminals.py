@@ -36,8 +36,13 @@ def shell(command: str, folder: Path, environ: Mapping[str, str], descriptors: S
     return subprocess.Popen(
         ["sh", "-c", command], cwd=folder, env=dict(environ), start_new_session=True, pass_fds=descriptors,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, encoding="utf-8", errors="replace", bufsize=1,
+        text=True, encoding="utf-8", errors="replace", bufsize=1, preexec_fn=_heed_interrupts,
     )  # fmt: skip
+
+
+def _heed_interrupts() -> None:
+    """A shell that runs this in the background made it ignore SIGINT, and what it starts would, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Program:

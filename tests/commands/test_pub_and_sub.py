@@ -182,7 +182,7 @@ class SubTests(Case):
     async def test_since(self) -> None:
         await self.publish("news", "one", "two", "three")
         epoch = (await self.answer(await self.http_client(), "GET", "/channels/news")).json()["epoch"]
-        later = await self.started("news", "--since", f"{epoch}:1")
+        later = await self.started("news", f"--since={epoch}:1")  # an epoch may begin with a hyphen
         await self.publish("news", "four")
         await later.prints("four")
         self.assertEqual(later.out.lines, ["ann: two", "ann: three", "ann: four"])
