@@ -208,6 +208,7 @@ class CallTests(Tests):
             waits = [seen - said for said, seen in zip(found["cancelled"], self.ends, strict=True)]
             # The fastest one: others may have the machine for a while, but what waits for a timer always does.
             self.assertLess(min(waits), 0.1, waits)
+            self.assertEqual("ended" in found, scenario == "cancel")
             if "ended" in found:
                 self.assertEqual({code for code, _ in found["ended"]}, {"ABORTED"})
                 self.assertLess(min(wait for _, wait in found["ended"]), 0.1)
