@@ -67,7 +67,7 @@ class Data:
         Raises CommandError(BAD_DATA) for a value that JSON cannot express: a set, NaN, text with a lone surrogate.
         """
         try:
-            written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError):
             raise CommandError(BAD_DATA, what="JSON") from None
         return cls.of_json(written)

@@ -13,9 +13,11 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import Data, Hub, Info, LocalMember, LongConnService, Settings
+from longconn.core.broker import Done
 from longconn.core.client import Client
 from longconn.core.disconnects import CLOSED, FORCE_DISCONNECT, SHUTDOWN, SLOW, Disconnect
 from longconn.core.errors import CommandError
+from longconn.core.memory_broker import MemoryBroker
 from longconn.core.publication import History, Join, Leave, Position, Publication, Rename
 from longconn.server_api.operations import API, Target
 from longconn.service.awaitable import AwaitableDeferred
@@ -306,7 +308,11 @@ class CallbackTests(Case):
 
 class IteratorTests(Case):
     def test_publications_come_in_order_at_the_end_of_the_turn(self) -> None:
-        reading = self.start(self.read(self.member.subscribe("lobby")))
+        self.publish("before")
+        subscription = self.member.subscribe("lobby")
+        self.settle()
+        self.assertEqual(subscription.position, self.successResultOf(self.member.history("lobby")).position)
+        reading = self.start(self.read(subscription))
         self.publish("one")
         self.publish("two")
         self.assertEqual(self.heard, [])
@@ -322,10 +328,10 @@ class IteratorTests(Case):
         self.assertEqual(subscription.position, Position(epoch, 1))
         self.start(self.read(subscription))
         self.settle()
-        self.publish("fleeting", keep=False)
         self.publish("three")
+        self.publish("fleeting", keep=False)  # has no offset
         self.settle()
-        self.assertEqual(self.heard, ["two", "fleeting", "three"])
+        self.assertEqual(self.heard, ["two", "three", "fleeting"])
         self.assertEqual(subscription.position, Position(epoch, 3))
 
     def test_unread_data_is_bounded(self) -> None:
@@ -380,6 +386,16 @@ class IteratorTests(Case):
         self.start(self.read(subscription))
         self.assertEqual(len(self.heard), 10)
         self.assertIsNone(self.member.disconnect)
+        self.assertEqual(self.hub.waiting, set())
+
+    def test_nothing_of_a_batch_that_is_too_much_is_given(self) -> None:
+        self.make(send_queue=1000)
+        subscription = self.member.subscribe("lobby")
+        for _ in range(4):
+            self.publish("x" * 400)
+        self.settle()
+        self.failureResultOf(self.start(self.read(subscription)), MemberClosed)
+        self.assertEqual(self.heard, [])
 
     def test_the_total_of_all_clients_counts_it(self) -> None:
         self.make(send_queue_total=1000)
@@ -407,6 +423,7 @@ class IteratorTests(Case):
             reading = self.start(self.read(subscription))
             reading.cancel()
             self.failureResultOf(reading, CancelledError)
+        self.assertEqual(subscription._waiting, {})  # a poll with a time-out must not make it grow
         self.start(self.read(subscription))
         self.publish("one")
         self.settle()
@@ -445,6 +462,29 @@ class EndTests(Case):
         self.successResultOf(self.end(self.member.close))
         self.assertEqual(self.heard, [])
         self.assertIs(self.successResultOf(self.member.closed()), CLOSED)
+
+    def test_the_member_closes_with_unread_events(self) -> None:
+        subscription = self.member.subscribe("lobby")
+        self.publish("unread")
+        self.settle()
+        self.member.close()
+        self.successResultOf(self.start(self.read(subscription)))
+        self.assertEqual((self.heard, self.hub.waiting), ([], set()))
+
+    def test_the_member_leaves_before_it_is_subscribed(self) -> None:
+        class SlowBroker(MemoryBroker):
+            def subscribe(self, channel: str, done: Done[None]) -> None:
+                """Never answer."""
+
+        clock = FakeClock()
+        hub = Hub(clock, Settings(), SlowBroker(clock, Settings()))
+        self.addCleanup(hub.stop)
+        subscription = LocalMember(hub, "bot").subscribe("lobby")
+        subscribed = self.start(subscription.subscribed())
+        self.assertNoResult(subscribed)
+        self.successResultOf(self.start(subscription.aclose()))
+        clock.settle()
+        self.assertEqual(self.failureResultOf(subscribed, CommandError).value.reason.key, "not_subscribed")
 
     def test_the_server_api_closes_it(self) -> None:
         api = API(self.hub)
