@@ -20,6 +20,7 @@ __all__ = [
     "Info",
     "LiveResource",
     "LiveSite",
+    "LocalMember",
     "LongConnService",
     "Settings",
     "SharedPortFactory",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from longconn.protocols.chat.tcp import ChatProtocol
     from longconn.protocols.grpc.factory import GrpcFactory
     from longconn.service.embedding import ChatFactory, LiveResource, LiveSite, SharedPortFactory, WebSocketFactory
+    from longconn.service.member import LocalMember
     from longconn.service.service import LongConnService
 
 _MODULES = {
@@ -45,6 +47,7 @@ _MODULES = {
     "Info": "longconn.core.publication",
     "LiveResource": "longconn.service.embedding",
     "LiveSite": "longconn.service.embedding",
+    "LocalMember": "longconn.service.member",
     "LongConnService": "longconn.service.service",
     "Settings": "longconn.core.settings",
     "SharedPortFactory": "longconn.service.embedding",

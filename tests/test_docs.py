@@ -262,6 +262,18 @@ class ExampleTests(SynchronousTestCase):
         heard = [ann.readline(), ann.readline(), ann.readline()]
         self.assertIn(b"guest-2: how far are you?\r\n", heard)
 
+    def test_bot(self) -> None:
+        """On the default reactor, and on the asyncio reactor."""
+        run = "import runpy, sys; from twisted.internet import asyncioreactor; asyncioreactor.install(); "
+        run += "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        bot = self.python("bot.py", "127.0.0.1:0")
+        for command in (bot, bot.replace(sys.executable, shlex.join([sys.executable, "-c", run]), 1)):
+            port = int(self.start(command, r"127\.0\.0\.1:(\d+)")[1])
+            ann = self.connect(("127.0.0.1", port))
+            ann.write(b"/nick ann\nhello\n")
+            lines = [ann.readline() for _ in range(3)]
+            self.assertEqual(lines[-1], b"bot: hello, ann\r\n", lines)
+
     def test_site_with_login(self) -> None:
         port = int(self.start(self.python("site_with_login.py", "tcp:0:interface=127.0.0.1"), r"127\.0\.0\.1:(\d+)")[1])
         login = {"Authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}

@@ -168,6 +168,21 @@ class Client(Caller):
             self._on_gone(self)
 
 
+class TrustedClient(Client):
+    """A client that the embedding program runs itself: rights, rates and its number of channels are not checked."""
+
+    __slots__ = ()
+
+    trusted = True
+    bounded = False
+
+    def __init__(
+        self, outlet: Outlet, protocol: str, host: str, address: str, on_gone: Callable[[Client], None]
+    ) -> None:
+        super().__init__(outlet, protocol, host, address, on_gone)
+        self.waits = False
+
+
 class Subscription:
     """One client in one channel, with the wire format that it reads."""
 

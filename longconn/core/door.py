@@ -139,7 +139,7 @@ class Door:
             if channel in client.subscriptions:
                 raise CommandError(ALREADY_SUBSCRIBED, channel=channel)
             limit = self._settings.max_subscriptions
-            if limit and len(client.subscriptions) >= limit:
+            if limit and len(client.subscriptions) >= limit and not client.trusted:
                 raise CommandError(LIMIT_EXCEEDED, what="channels of one client")
             granted = granted or client.grants.get(channel)
             options = self._check(client, Action.SUBSCRIBE, channel, granted is not None)

@@ -109,13 +109,21 @@ class Hub:
 
     # Clients and names.
 
-    def connect(self, outlet: Outlet, protocol: str, host: str, address: str, name: str | None = None) -> Client:
-        """A new client, called `name` (HOST:PORT or guest-N without one).
+    def connect(
+        self,
+        outlet: Outlet,
+        protocol: str,
+        host: str,
+        address: str,
+        name: str | None = None,
+        kind: type[Client] = Client,
+    ) -> Client:
+        """A new client, called `name` (HOST:PORT or guest-N without one). `kind` is its class.
 
         Raises CommandError: LIMIT_EXCEEDED where there are too many, BAD_NAME, NAME_TAKEN.
         """
         self.check_room(host)
-        client = Client(outlet, protocol, host, address, self._on_gone)
+        client = kind(outlet, protocol, host, address, self._on_gone)
         if name is not None:
             self.claim(name, client)
             client.name = name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -58,6 +59,18 @@ class Data:
         if _HAS_SPACE.search(raw) is not None:
             raw = _INSIGNIFICANT.sub(rb"\1", raw)
         return cls(None, raw, len(raw))
+
+    @classmethod
+    def of_value(cls, value: object) -> Data:
+        """A JSON value from a Python value, as `json.dumps` writes it.
+
+        Raises CommandError(BAD_DATA) for a value that JSON cannot express: a set, NaN, text with a lone surrogate.
+        """
+        try:
+            written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError):
+            raise CommandError(BAD_DATA, what="JSON") from None
+        return cls.of_json(written)
 
     @property
     def json(self) -> bytes:
