@@ -22,7 +22,7 @@ from longconn.core.publication import History, Join, Leave, Position, Publicatio
 from longconn.server_api.operations import API, Target
 from longconn.service.awaitable import AwaitableDeferred
 from longconn.service.member import Lost, MemberClosed, MemberSubscription
-from longconn.testing import MemoryServer
+from longconn.testing import FakeClock, MemoryServer
 from tests.service.test_service import LOOPBACK
 
 
