@@ -258,7 +258,7 @@ class ImportTests(Case):
         self.assertEqual(
             set(longconn.__all__),
             {"ChatFactory", "ChatProtocol", "Data", "GrpcFactory", "Hub", "Info", "LiveResource", "LiveSite",
-             "LongConnService", "Settings", "SharedPortFactory", "WebSocketFactory", "__version__"},
+             "LocalMember", "LongConnService", "Settings", "SharedPortFactory", "WebSocketFactory", "__version__"},
         )  # fmt: skip
         for name in longconn.__all__:
             self.assertIsNotNone(getattr(longconn, name))
