@@ -133,7 +133,7 @@ def read_command(line: bytes, max_message: int) -> Command | None:
     id = envelope.id
     if not 0 <= id < 2**32:
         raise MalformedCommandError("an id is a number from 1")
-    for method in _READERS:
+    for method in READERS:
         body = bytes(getattr(envelope, method))
         if body and body != b"null":
             break
@@ -150,7 +150,7 @@ def read_command(line: bytes, max_message: int) -> Command | None:
             raise CommandError(TOO_LARGE, limit=max_message)
         if lone_surrogate and method in _WITH_DATA:
             raise CommandError(BAD_DATA, what="text with a lone surrogate")
-        return _READERS[method](id, body)
+        return READERS[method](id, body)
     except WrongTypeError as error:
         return RefusedCommand(id, CommandError(BAD_REQUEST, what=str(error)), method)
     except CommandError as error:
@@ -231,8 +231,8 @@ def _read_rpc(id: int, body: bytes) -> Command:
     return commands.RPC(id, request.method or "", bytes(request.data))
 
 
-#: In the order in which a server takes the first that is there.
-_READERS: dict[str, Callable[[int, bytes], Command]] = {
+#: The commands by the name of their member, in the order in which a server takes the first that is there.
+READERS: dict[str, Callable[[int, bytes], Command]] = {
     "connect": _read_connect,
     "subscribe": _read_subscribe,
     "unsubscribe": lambda id, body: commands.Unsubscribe(id, read(_CHANNEL, body).channel or ""),

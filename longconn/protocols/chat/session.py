@@ -8,7 +8,7 @@ from longconn.core.broker import Done
 from longconn.core.client import Client
 from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
-from longconn.core.errors import NOT_SUBSCRIBED, TOO_LARGE, CommandError
+from longconn.core.errors import INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Info, Position, Publication
@@ -52,13 +52,24 @@ class ChatSession:
     def enter(self, channel: str, announce: bool) -> None:
         """Join the first channel. Raises CommandError for one that the client may not enter.
 
-        Others are told of the client at once if `announce`, and else when its first line comes.
+        A broker that cannot let it in now, or refuses it later, is no end: the client is told, stays in no channel, and
+        may join again. Others are told of the client at once if `announce`, and else when its first line comes.
         """
         self.client.announced = announce
-        refusals: list[CommandError] = []
-        self._join(channel, refusals.append)
-        if refusals:
-            raise refusals[0]
+        refusal: CommandError | None = None
+        entering = True
+
+        def refused(error: CommandError) -> None:
+            nonlocal refusal
+            if entering and error.reason is not INTERNAL:
+                refusal = error
+            else:
+                self._refuse(error)
+
+        self._join(channel, refused)
+        entering = False
+        if refusal is not None:
+            raise refusal
 
     def feed(self, lines: list[bytes], *, announce: bool = True) -> None:
         """Execute lines that came in, without their ends. The first one announces the client, unless it is empty."""
