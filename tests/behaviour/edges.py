@@ -9,6 +9,10 @@ import json
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from centrifuge.protocol import client_pb2 as sdk
+from google.protobuf.internal.decoder import _DecodeVarint32
+from google.protobuf.internal.encoder import _VarintBytes
+
 from longconn.core.client import Caller
 from longconn.core.errors import CommandError
 from longconn.core.publication import Data, Info
@@ -298,6 +302,58 @@ class CentrifugoSSE(CentrifugoEdge):
     kind = StructuredEventsMember
 
 
+class CentrifugoProtobuf(Edge):
+    """The Protobuf flavour over http_stream and /emulation; the SDK's own module writes and reads it."""
+
+    family = "Centrifugo"
+
+    def open(self) -> None:
+        self._numbers = itertools.count(2)
+        self._down = self._post("/connection/http_stream", _delimited(sdk.Command(id=1, connect={})))
+        (reply,) = self._replies()
+        self._connected = reply.connect
+
+    def _post(self, path: str, body: bytes) -> HTTPResponse:
+        client = self.server.http_client(self.factories[self.port])
+        return client.request("POST", path, body, [("Content-Type", "application/octet-stream")])
+
+    def _replies(self) -> list[Any]:
+        self.server.settle()
+        found, data = [], self._down.body
+        while data:
+            size, at = _DecodeVarint32(data, 0)
+            found.append(sdk.Reply.FromString(data[at : at + size]))
+            data = data[at + size :]
+        return found
+
+    @property
+    def closed(self) -> bool:
+        return self._down.complete
+
+    def ask(self, command: str, channel: str, data: str) -> Any:
+        body: dict[str, Any] = {"channel": channel}
+        if command == "publish":
+            body["data"] = json.dumps(data).encode()
+        if command == "history":
+            body["limit"] = 1
+        self._command, self._number = command, next(self._numbers)
+        written = _delimited(sdk.Command(id=self._number, **{command: body}))
+        request = sdk.EmulationRequest(session=self._connected.session, node=self._connected.node, data=written)
+        assert self._post("/emulation", request.SerializeToString()).status == 204
+        return self.answer()
+
+    def answer(self) -> Any:
+        found = [each for each in self._replies() if each.id == self._number]
+        if not found:
+            return WAITS
+        (reply,) = found
+        return reply.error.code or (OK if reply.HasField(self._command) else reply)
+
+
+def _delimited(command: Any) -> bytes:
+    return bytes(_VarintBytes(command.ByteSize()) + command.SerializeToString())
+
+
 # gRPC.
 
 
@@ -459,8 +515,8 @@ class Program(Edge):
 EDGES: tuple[type[Edge], ...] = (
     ChatPort, ChatOnSharedPort, ChatWebSocket, ChatWebSocketPort, TCPConnect, SharedTCPConnect, Handshake,
     HandshakeOnWebSocketPort, HTTPEdge, HTTPSite, CentrifugoWebSocket, CentrifugoTCP, CentrifugoTCPOnSharedPort,
-    CentrifugoHTTPStream, CentrifugoSSE, Calls, CallsOnGrpcPort, GrpcConnect, GrpcConnectOnGrpcPort, ServerAPIEdge,
-    ServerAPIInTransportMode, Program,
+    CentrifugoHTTPStream, CentrifugoSSE, CentrifugoProtobuf, Calls, CallsOnGrpcPort, GrpcConnect,
+    GrpcConnectOnGrpcPort, ServerAPIEdge, ServerAPIInTransportMode, Program,
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
     reply     [id, method, result]           or  [id, "error", {"code", "message", "temporary"}]
     push      [0, kind, {…}]                 a ping is [0, "ping", {}], a pong ["pong", {}]
 
-Data are a JSON text in a `bin`. Each message follows its length, four bytes.
+Data are a JSON text in a `bin`. A frame is one message; frames follow their lengths, four bytes each.
 """
 
 from __future__ import annotations
@@ -48,20 +48,14 @@ _UNAVAILABLE = ("map_publish", "shared_poll")
 
 
 def _read_data(kind: type, value: Any) -> Any:
-    if kind is Data and isinstance(value, bytes):
+    if isinstance(value, bytes):
         return Data.of_json(value)
-    raise TypeError(f"{kind.__name__} is a JSON text in bytes")
-
-
-def _write_data(value: Any) -> Any:
-    if isinstance(value, Data):
-        return value.json
-    raise TypeError(f"{type(value).__name__} has no form in MessagePack")
+    raise TypeError("data are a JSON text in bytes")
 
 
 _ENVELOPE, _ID = Decoder(tuple[str, msgspec.Raw]), Decoder(_Id)
 _DECODERS: dict[str, Decoder[Any]] = {name: Decoder(kind, dec_hook=_read_data) for name, kind in _COMMANDS.items()}
-_ENCODER = Encoder(enc_hook=_write_data)
+_ENCODER = Encoder(enc_hook=lambda data: data.json)  # nothing else has no form in MessagePack
 
 
 def message(*parts: Any) -> bytes:
@@ -75,11 +69,14 @@ def frames(messages: Sequence[bytes]) -> bytes:
 
 
 class MessagePack:
-    """The codec (`longconn.core.session.Codec`): an item is the bytes of one command."""
+    """The codec (`longconn.core.codec`): an item is the bytes of one command."""
 
     ping = message(0, "ping", {})
     expiry_grace = 25.0
     closes_on_mismatch = True
+
+    def split(self, frame: bytes) -> list[bytes]:
+        return [frame]
 
     def read(self, item: bytes) -> Command | None:
         try:

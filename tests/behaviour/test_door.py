@@ -1,15 +1,19 @@
 """Every edge, with every command and every refusal: the protocol's own answer, and nothing else happens."""
 
+import importlib
 import logging
+import pkgutil
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
+import longconn
 from longconn import ChatFactory, GrpcFactory, Hub, LiveResource, Settings, SharedPortFactory, WebSocketFactory
 from longconn.core import commands
 from longconn.core.broker import Done
+from longconn.core.codec import Codec
 from longconn.core.door import Door
 from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.memory_broker import MemoryBroker
@@ -336,6 +340,21 @@ class RegistryTests(Case):
 
     def test_centrifugo(self) -> None:
         self.assertEqual(set(READERS), self.commands("Centrifugo") | set(CENTRIFUGO))
+
+    def test_codecs(self) -> None:
+        """Whatever turns bytes into commands of a session has an edge."""
+        members = [each for each in vars(Codec) if not each.startswith("_")]
+        found = set()
+        for module in pkgutil.walk_packages(longconn.__path__, "longconn."):
+            if not module.name.endswith("__main__"):
+                for name, each in vars(importlib.import_module(module.name)).items():
+                    if (
+                        isinstance(each, type)
+                        and each is not Codec
+                        and all(hasattr(each, member) for member in members)
+                    ):
+                        found.add(name)
+        self.assertEqual(found, {"CentrifugoJSON", "CentrifugoProtobuf", "ConnectCodec"})
 
     def test_sessions(self) -> None:
         """Whatever a session executes, a codec of the table can ask for."""
