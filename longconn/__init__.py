@@ -22,6 +22,7 @@ __all__ = [
     "LiveSite",
     "LocalMember",
     "LongConnService",
+    "ServerAPI",
     "Settings",
     "SharedPortFactory",
     "WebSocketFactory",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from longconn.core.settings import Settings
     from longconn.protocols.chat.tcp import ChatProtocol
     from longconn.protocols.grpc.factory import GrpcFactory
+    from longconn.server_api.operations import ServerAPI
     from longconn.service.embedding import ChatFactory, LiveResource, LiveSite, SharedPortFactory, WebSocketFactory
     from longconn.service.member import LocalMember
     from longconn.service.service import LongConnService
@@ -49,6 +51,7 @@ _MODULES = {
     "LiveSite": "longconn.service.embedding",
     "LocalMember": "longconn.service.member",
     "LongConnService": "longconn.service.service",
+    "ServerAPI": "longconn.server_api.operations",
     "Settings": "longconn.core.settings",
     "SharedPortFactory": "longconn.service.embedding",
     "WebSocketFactory": "longconn.service.embedding",

@@ -258,7 +258,8 @@ class ImportTests(Case):
         self.assertEqual(
             set(longconn.__all__),
             {"ChatFactory", "ChatProtocol", "Data", "GrpcFactory", "Hub", "Info", "LiveResource", "LiveSite",
-             "LocalMember", "LongConnService", "Settings", "SharedPortFactory", "WebSocketFactory", "__version__"},
+             "LocalMember", "LongConnService", "ServerAPI", "Settings", "SharedPortFactory",
+             "WebSocketFactory", "__version__"},
         )  # fmt: skip
         for name in longconn.__all__:
             self.assertIsNotNone(getattr(longconn, name))

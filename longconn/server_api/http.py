@@ -19,7 +19,7 @@ from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Route
 from longconn.server_api.messages import error_json, reason_of, response
 from longconn.server_api.methods import METHODS, read
-from longconn.server_api.operations import API
+from longconn.server_api.operations import ServerAPI
 
 #: All methods, in the order in which they are described.
 NAMES = (*METHODS, "batch")
@@ -31,7 +31,7 @@ _STATUSES: dict[Reason, int] = {errors.INTERNAL: 500, errors.NOT_AVAILABLE: 400,
 class APIRoutes:
     """The paths of the API for a resource: none without a key."""
 
-    def __init__(self, api: API) -> None:
+    def __init__(self, api: ServerAPI) -> None:
         self._api = api
         self._key = api.hub.settings.api_key.encode("utf-8", "surrogateescape")
         self._warned = False

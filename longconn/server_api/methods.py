@@ -41,11 +41,11 @@ from longconn.server_api.messages import (
     reply,
     stats_result,
 )
-from longconn.server_api.operations import API, Target
+from longconn.server_api.operations import ServerAPI, Target
 from longconn.wire.centrifugo import history_result, presence_result
 
 #: A request that was read. It answers with its result as JSON, or raises CommandError.
-Command = Callable[[API, Done[bytes]], None]
+Command = Callable[[ServerAPI, Done[bytes]], None]
 
 #: Bytes of a reason in a close frame (RFC 6455, section 5.5.1).
 _MOST_REASON = 123
@@ -85,7 +85,7 @@ def _refuse_members(request: Struct, *names: str) -> None:
 # Publishing.
 
 
-def _publish(request: APIPublish, api: API, done: Done[bytes]) -> None:
+def _publish(request: APIPublish, api: ServerAPI, done: Done[bytes]) -> None:
     api.publish(
         request.channel or "",
         _data(request),
@@ -95,7 +95,7 @@ def _publish(request: APIPublish, api: API, done: Done[bytes]) -> None:
     )
 
 
-def _broadcast(request: APIBroadcast, api: API, done: Done[bytes]) -> None:
+def _broadcast(request: APIBroadcast, api: ServerAPI, done: Done[bytes]) -> None:
     data = _data(request)
     if not request.channels:
         raise CommandError(BAD_REQUEST, what="there are no channels")
@@ -118,7 +118,7 @@ def _data(request: APIPublication) -> Data:
 # Connections.
 
 
-def _subscribe(request: APISubscribe, api: API, done: Done[bytes]) -> None:
+def _subscribe(request: APISubscribe, api: ServerAPI, done: Done[bytes]) -> None:
     target = _target(request)
     _refuse_members(request, "b64info", "b64data", "recover_since", "override")
     expires_at = float(request.expire_at) if request.expire_at else None
@@ -127,12 +127,12 @@ def _subscribe(request: APISubscribe, api: API, done: Done[bytes]) -> None:
     api.subscribe(granted, target, _written(done, _write_nothing))
 
 
-def _unsubscribe(request: APIUnsubscribe, api: API, done: Done[bytes]) -> None:
+def _unsubscribe(request: APIUnsubscribe, api: ServerAPI, done: Done[bytes]) -> None:
     api.unsubscribe(request.channel or "", _target(request))
     done(_NOTHING)
 
 
-def _disconnect(request: APIDisconnect, api: API, done: Done[bytes]) -> None:
+def _disconnect(request: APIDisconnect, api: ServerAPI, done: Done[bytes]) -> None:
     target = _target(request)
     disconnect = FORCE_DISCONNECT
     if request.disconnect is not None:
@@ -144,7 +144,7 @@ def _disconnect(request: APIDisconnect, api: API, done: Done[bytes]) -> None:
     done(_NOTHING)
 
 
-def _refresh(request: APIRefresh, api: API, done: Done[bytes]) -> None:
+def _refresh(request: APIRefresh, api: ServerAPI, done: Done[bytes]) -> None:
     target = _target(request)
     expires_at = float(request.expire_at) if request.expire_at else None
     api.refresh(target, expires_at, request.expired is True, _json(request.info))
@@ -168,30 +168,30 @@ def _json(raw: Raw) -> bytes:
 # Channels, and the node.
 
 
-def _presence(request: APIChannel, api: API, done: Done[bytes]) -> None:
+def _presence(request: APIChannel, api: ServerAPI, done: Done[bytes]) -> None:
     api.presence(request.channel or "", _written(done, presence_result))
 
 
-def _presence_stats(request: APIChannel, api: API, done: Done[bytes]) -> None:
+def _presence_stats(request: APIChannel, api: ServerAPI, done: Done[bytes]) -> None:
     api.presence(request.channel or "", _written(done, stats_result))
 
 
-def _history(request: APIHistory, api: API, done: Done[bytes]) -> None:
+def _history(request: APIHistory, api: ServerAPI, done: Done[bytes]) -> None:
     since = request.since
     position = None if since is None else Position(since.epoch or "", since.offset or 0)
     write = _written(done, history_result)
     api.history(request.channel or "", write, position, request.limit or 0, request.reverse is True)
 
 
-def _history_remove(request: APIChannel, api: API, done: Done[bytes]) -> None:
+def _history_remove(request: APIChannel, api: ServerAPI, done: Done[bytes]) -> None:
     api.remove_history(request.channel or "", _written(done, _write_nothing))
 
 
-def _channels(request: APIChannels, api: API, done: Done[bytes]) -> None:
+def _channels(request: APIChannels, api: ServerAPI, done: Done[bytes]) -> None:
     done(channels_result(api.channels(request.pattern or "")))
 
 
-def _info(request: APIInfo, api: API, done: Done[bytes]) -> None:
+def _info(request: APIInfo, api: ServerAPI, done: Done[bytes]) -> None:
     done(info_result(api.info()))
 
 
@@ -200,7 +200,7 @@ class Method:
     """A method: the reader of its requests, and the function that is called with one."""
 
     decoder: Decoder[Any]
-    call: Callable[[Any, API, Done[bytes]], None]
+    call: Callable[[Any, ServerAPI, Done[bytes]], None]
 
 
 METHODS = {
@@ -239,15 +239,15 @@ def _read_command(text: bytes) -> tuple[int, str, Command]:
     return len(text), "", _refuse_unknown
 
 
-def _refuse_null(api: API, done: Done[bytes]) -> None:
+def _refuse_null(api: ServerAPI, done: Done[bytes]) -> None:
     raise CommandError(BAD_REQUEST, what="a command is null")
 
 
-def _refuse_unknown(api: API, done: Done[bytes]) -> None:
+def _refuse_unknown(api: ServerAPI, done: Done[bytes]) -> None:
     raise CommandError(METHOD_NOT_FOUND)
 
 
-def _run_batch(commands: list[tuple[int, str, Command]], parallel: bool, api: API, done: Done[bytes]) -> None:
+def _run_batch(commands: list[tuple[int, str, Command]], parallel: bool, api: ServerAPI, done: Done[bytes]) -> None:
     api.calls.update(name for _, name, _ in commands if name)
 
     def answered(results: list[bytes | CommandError]) -> None:

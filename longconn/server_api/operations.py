@@ -1,9 +1,7 @@
 """The operations of the server API, without HTTP: what a back end may do with a hub.
 
-They are `Hub.api`, for programs that embed the hub too. The caller is trusted: neither the rights of
-namespaces nor rates apply. A bad name and an undefined namespace are refused. The names and the effects of
-operations are those of Centrifugo's server API (centrifugal/centrifugo, `internal/apiproto/api.proto`).
-Operations raise CommandError, or pass it to their `done`.
+The names and the effects of operations are those of Centrifugo's server API (centrifugal/centrifugo,
+`internal/apiproto/api.proto`).
 """
 
 from __future__ import annotations
@@ -33,7 +31,6 @@ _T = TypeVar("_T")
 
 #: The code and reason that a client is sent when the server ends a subscription for good.
 UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON = 2000, "server unsubscribe"
-#: The publisher of what this API publishes: it has neither a name nor an id.
 
 
 class ProgramSession(Protocol):
@@ -73,8 +70,13 @@ class NodeInfo:
     items: dict[str, float] = field(default_factory=dict)
 
 
-class API:
-    """The operations. Nothing here may be called from another thread than the reactor's."""
+class ServerAPI:
+    """What a back end may do with `hub`: for the server API over HTTP, and for the program that embeds the hub.
+
+    The caller is trusted: neither the rights of namespaces nor rates apply. A bad name and an undefined namespace
+    are refused. Operations raise CommandError, or pass it to their `done`. Every call must come from the reactor's
+    thread. Each object has its own memory of idempotency keys.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub

@@ -18,7 +18,7 @@ from longconn.protocols.port.shared_port import SharedPort
 from longconn.protocols.websocket.connection import WebSocketServer
 from longconn.protocols.websocket.echo import EchoWebSocket
 from longconn.server_api.http import APIRoutes
-from longconn.server_api.operations import API
+from longconn.server_api.operations import ServerAPI
 from longconn.wire.chat import ChatFormat
 from longconn.wire.chat_texts import CATALOGUES
 from longconn.wire.first_bytes import Kind
@@ -73,7 +73,7 @@ class LiveResource(HTTPResource):
     """
 
     def __init__(self, hub: Hub, upgrade: TakeOver | None = None) -> None:
-        api = APIRoutes(API(hub))
+        api = APIRoutes(ServerAPI(hub))
         upgrades = upgrade_routes(upgrade if upgrade is not None else WebSocketFactory(hub).take_over)
         super().__init__(hub, {**upgrades, **centrifugo.ROUTES, **api.routes()}, api.on_missing)
 

@@ -12,7 +12,7 @@ from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.paced_batch import TURN_CALLS
 from longconn.core.publication import Data
 from longconn.server_api.http import NAMES
-from longconn.server_api.operations import API
+from longconn.server_api.operations import ServerAPI
 from longconn.testing import FakeClock, MemoryServer
 from tests.behaviour.broker import LateBroker
 from tests.protocols.http.kit import HTTPTestCase
@@ -157,7 +157,7 @@ class BatchTests(Case):
             asked: list[int] = []
             calls = [(1, asked.append), (1, asked.append), (1, asked.append)]
             got: list[Any] = []
-            API(self.hub).many(calls, got.append, parallel)
+            ServerAPI(self.hub).many(calls, got.append, parallel)
             self.assertEqual((len(asked), got), (at_once, []))
             publish = {"publish": {"channel": "c", "data": 1}}
             read = {"history": {"channel": "c", "limit": -1}}
@@ -171,7 +171,7 @@ class BatchTests(Case):
         self.assertEqual([each["publish"]["offset"] for each in replies], list(range(1, count + 1)))
 
     def test_a_command_that_raises_does_not_affect_the_others(self) -> None:
-        self.patch(API, "info", lambda: 1 / 0)
+        self.patch(ServerAPI, "info", lambda: 1 / 0)
         with self.assertLogs("longconn", "ERROR"):
             replies = self.call("batch", commands=[{"info": {}}, {"channels": {}}])["replies"]
         self.assertEqual(replies, [error(100, "internal server error"), {"channels": {"channels": {}}}])
@@ -191,9 +191,9 @@ class EmbeddingTests(SynchronousTestCase):
         client = server.line_client()
         server.settle()
         got: list[Any] = []
-        API(server.hub).broadcast(["lobby", "a b"], Data.of_text("hello"), got.append)
+        ServerAPI(server.hub).broadcast(["lobby", "a b"], Data.of_text("hello"), got.append)
         self.assertEqual(client.read(), ["(server): hello"])
         self.assertEqual(got[0][0].offset, 1)
         self.assertIsInstance(got[0][1], CommandError)
         self.assertNotEqual(got[0][1].reason, INTERNAL)
-        self.assertEqual(API(server.hub).channels(), {"lobby": 1})
+        self.assertEqual(ServerAPI(server.hub).channels(), {"lobby": 1})

@@ -9,7 +9,7 @@ from longconn.core.disconnects import DISCONNECTS, Disconnect
 from longconn.core.errors import INTERNAL
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.tokens import SubscriptionToken
-from longconn.server_api.operations import API, Target
+from longconn.server_api.operations import ServerAPI, Target
 from longconn.testing import FakeClock
 from tests.behaviour.broker import LateBroker
 from tests.server_api.kit import BAD, NOTHING, Case, Program, error
@@ -78,10 +78,10 @@ class SubscribeTests(Case):
         ann, bo = Program(self.server, "ann"), Program(self.server, "bo")
         got: list[Any] = []
         for program, user in ((ann, "ann"), (bo, "bo")):
-            API(self.hub).subscribe(SubscriptionToken("c", user), Target(user), got.append)
+            ServerAPI(self.hub).subscribe(SubscriptionToken("c", user), Target(user), got.append)
             self.assertEqual(program.id in self.hub.clients, True)
         ann.socket.connection.reset()
-        API(self.hub).unsubscribe("c", Target("bo"))
+        ServerAPI(self.hub).unsubscribe("c", Target("bo"))
         self.server.settle()
         self.assertEqual([each.reason for each in got], [INTERNAL, INTERNAL])
         self.assertEqual(bo.pushes()[-1]["unsubscribe"]["code"], 2000)

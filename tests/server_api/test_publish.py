@@ -9,7 +9,7 @@ from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.paced_batch import TURN_CALLS
 from longconn.core.publication import Data
 from longconn.server_api import idempotency as once
-from longconn.server_api.operations import API
+from longconn.server_api.operations import ServerAPI
 from longconn.testing import FakeClock
 from tests.behaviour.broker import LateBroker
 from tests.server_api.kit import BAD, NOTHING, Case, Program, error
@@ -107,7 +107,7 @@ class IdempotencyTests(Case):
     def test_two_requests_at_once_publish_once(self) -> None:
         self.serve(lambda settings: Hub(clock := FakeClock(), settings, LateBroker(clock, settings, failures=0)))
         got: list[Any] = []
-        api = API(self.hub)
+        api = ServerAPI(self.hub)
         for _ in range(2):
             api.publish("c", Data.of_json("1"), got.append, idempotency_key="k")
         self.assertEqual(got, [])
@@ -138,13 +138,13 @@ class BroadcastTests(Case):
     def test_a_large_broadcast_takes_several_turns(self) -> None:
         count = 3 * TURN_CALLS
         got: list[Any] = []
-        API(self.hub).broadcast([f"c{each}" for each in range(count)], Data.of_json("1"), got.append)
+        ServerAPI(self.hub).broadcast([f"c{each}" for each in range(count)], Data.of_json("1"), got.append)
         self.assertEqual(self.hub.total_publications, TURN_CALLS)
         self.server.advance(1)
         self.assertEqual((self.hub.total_publications, len(got[0])), (count, count))
 
     def test_a_stop_in_the_middle_leaves_nothing(self) -> None:
         got: list[Any] = []
-        API(self.hub).broadcast([f"c{each}" for each in range(3 * TURN_CALLS)], Data.of_json("1"), got.append)
+        ServerAPI(self.hub).broadcast([f"c{each}" for each in range(3 * TURN_CALLS)], Data.of_json("1"), got.append)
         self.server.stop()  # raises if a delayed call is left
         self.assertEqual(got, [])

@@ -3,7 +3,7 @@
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data, Info
-from longconn.server_api.operations import API, Target
+from longconn.server_api.operations import ServerAPI, Target
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc_status import StatusCode
 from tests.protocols.grpc.kit import BRIEF, Case, Keys, publications, subscribed, texts
@@ -64,7 +64,7 @@ class LiveTests(Case):
     def test_publications_without_history_have_no_offset(self) -> None:
         call = self.subscribe("lobby")
         subscribed(call)
-        API(self.hub).publish("lobby", Data.of_text("x"), lambda position: None, skip_history=True)
+        ServerAPI(self.hub).publish("lobby", Data.of_text("x"), lambda position: None, skip_history=True)
         self.assertEqual([each.offset for each in publications(call)], [0])
 
 
@@ -215,14 +215,14 @@ class TokenTests(Case):
     def test_actions_of_the_server_api(self) -> None:
         call, other = self.subscribe("lobby", token="brief"), self.subscribe("other", token="brief")
         results: list[object] = []
-        API(self.hub).refresh(Target("brief"), expires_at=self.clock.seconds() + 100)
+        ServerAPI(self.hub).refresh(Target("brief"), expires_at=self.clock.seconds() + 100)
         self.server.advance(BRIEF * 2)
         self.assertEqual((call.ended, other.ended), (None, None))
-        API(self.hub).subscribe(Keys().subscription("x", "x", "brief", 0), Target("brief"), results.append)
+        ServerAPI(self.hub).subscribe(Keys().subscription("x", "x", "brief", 0), Target("brief"), results.append)
         self.assertEqual(results, [None])
-        API(self.hub).unsubscribe("lobby", Target("brief"))
+        ServerAPI(self.hub).unsubscribe("lobby", Target("brief"))
         self.assertEqual((call.ended, other.ended), ((StatusCode.ABORTED, "force disconnect"), None))
-        API(self.hub).disconnect(Target("brief"))
+        ServerAPI(self.hub).disconnect(Target("brief"))
         self.assertEqual(other.ended, (StatusCode.ABORTED, "force disconnect"))
 
 
