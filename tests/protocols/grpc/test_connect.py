@@ -1,5 +1,7 @@
 """LongConn.Connect: commands with ids, their answers, and what happens in channels."""
 
+import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ from longconn.core.memory_broker import MemoryBroker
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
-from longconn.server_api.operations import API, Target
+from longconn.server_api.operations import ServerAPI, Target
 from longconn.testing import FakeClock, MemoryServer
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc_status import StatusCode
@@ -326,6 +328,120 @@ class TokenTests(Case):
         self.assertEqual(list(next(iter(self.hub.clients.values())).subscriptions), ["b"])
 
 
+class RefreshTests(Case):
+    """New tokens, before the old ones expire."""
+
+    def setUp(self) -> None:
+        self.serve(Keys(), namespaces=Namespaces(named=NAMED))
+
+    def test_of_the_connection(self) -> None:
+        program = Program(self, token="brief")
+        self.server.advance(BRIEF - 2)
+        self.assertEqual(program.answer(refresh={"token": "brief"}).refreshed, pb.Refreshed(ttl=int(BRIEF)))
+        self.server.advance(BRIEF - 2)
+        self.assertIsNone(program.call.ended)
+        self.server.advance(3)
+        self.assertEqual(program.call.ended, (StatusCode.UNAUTHENTICATED, "connection expired"))
+
+    def test_one_that_never_expires(self) -> None:
+        program = Program(self, token="ada")
+        answer = program.answer(refresh={"token": "ada"})
+        self.assertEqual((answer.WhichOneof("event"), answer.refreshed.ttl), ("refreshed", 0))
+
+    def test_one_that_is_expired_is_refused_and_the_call_goes_on(self) -> None:
+        program = Program(self, token="ada")
+        self.assertEqual(program.answer(refresh={"token": "old"}).error.code, 109)
+        self.assertEqual(program.answer(ping={}).WhichOneof("event"), "pong")
+
+    def test_one_that_is_forged_or_of_another_user_ends_the_call(self) -> None:
+        for token in ("forged", "bo"):
+            program = Program(self, token="ada")
+            program.tell(refresh={"token": token})
+            self.server.settle()
+            self.assertEqual(program.call.ended, (StatusCode.UNAUTHENTICATED, "invalid token"), token)
+
+    def test_of_a_subscription(self) -> None:
+        program = Program(self)
+        program.answer(subscribe={"channel": "a", "token": "brief"})
+        self.server.advance(BRIEF - 2)
+        self.assertEqual(program.answer(sub_refresh={"channel": "a", "token": "brief"}).sub_refreshed.ttl, BRIEF)
+        self.server.advance(BRIEF - 2)
+        self.assertEqual(program.read(), [])
+        answer = program.answer(sub_refresh={"channel": "a", "token": "a"})
+        self.assertEqual((answer.WhichOneof("event"), answer.sub_refreshed.ttl), ("sub_refreshed", 0))
+        self.server.advance(2 * BRIEF)
+        self.publish("a", "x")
+        self.assertEqual(program.events(), [("publication", '"x"')])
+
+    def test_of_a_subscription_that_there_is_not(self) -> None:
+        program = Program(self)
+        self.assertEqual(program.answer(sub_refresh={"channel": "a", "token": "a"}).error.code, 103)
+
+    def test_of_another_channel_ends_the_call(self) -> None:
+        program = Program(self)
+        program.answer(subscribe={"channel": "a"})
+        program.tell(sub_refresh={"channel": "a", "token": "b"})
+        self.server.settle()
+        self.assertEqual(program.call.ended, (StatusCode.UNAUTHENTICATED, "invalid token"))
+
+    def test_without_a_key(self) -> None:
+        self.hub.verifier = None
+        program = Program(self)
+        program.answer(subscribe={"channel": "a"})
+        for command in ({"refresh": {"token": "x"}}, {"sub_refresh": {"channel": "a", "token": "x"}}):
+            self.assertEqual(program.answer(**command).error.code, 108)
+
+
+class RPCTests(Case):
+    def test_a_method_of_the_program(self) -> None:
+        self.hub.rpc["double"] = lambda client, data, done: done({"for": client.id, "is": data * 2})
+        program = Program(self)
+        data = program.answer(rpc={"method": "double", "data": "[1.5]"}).rpc.data
+        self.assertEqual(json.loads(data), {"for": program.connected.connected.client, "is": [1.5, 1.5]})
+
+    def test_without_data(self) -> None:
+        self.hub.rpc["show"] = lambda client, data, done: done(data)
+        self.assertEqual(Program(self).answer(rpc={"method": "show"}).rpc.data, "null")
+
+    def test_what_is_refused(self) -> None:
+        program = Program(self)
+        self.assertEqual(program.answer(rpc={"method": "x"}).error.code, 108)  # the program has no methods
+
+        def fail(*arguments: Any) -> None:
+            raise ValueError("broken")
+
+        self.hub.rpc |= {"show": lambda client, data, done: done(data), "fail": fail}
+        self.assertEqual(program.answer(rpc={"method": "x"}).error.code, 104)
+        self.assertEqual(program.answer(rpc={"method": "show", "data": "{"}).error.code, 155)
+        with self.assertLogs("longconn", logging.ERROR):
+            self.assertEqual(program.answer(rpc={"method": "fail"}).error, pb.Error(
+                code=100, message="internal error; try again", temporary=True
+            ))  # fmt: skip
+        self.assertIsNone(program.call.ended)
+
+    def test_an_answer_that_comes_later_is_awaited_at_the_end(self) -> None:
+        answers: list[Any] = []
+        self.hub.rpc["late"] = lambda client, data, done: answers.append(done)
+        program = Program(self)
+        program.tell(rpc={"method": "late"})
+        program.call.half_close()
+        self.server.settle()
+        self.assertIsNone(program.call.ended)
+        answers[0]("now")
+        self.server.settle()
+        self.assertEqual([each.rpc.data for each in program.read()], ['"now"'])
+        self.assertEqual(program.call.ended, (StatusCode.OK, ""))
+
+    def test_another_name(self) -> None:
+        program = Program(self)
+        program.answer(subscribe={"channel": "lobby"})
+        self.assertEqual(
+            program.answer(rpc={"method": "chat.rename", "data": '{"name":"mia"}'}).rpc.data, '{"name":"mia"}'
+        )
+        (there,) = program.answer(presence={"channel": "lobby"}).presence.clients
+        self.assertEqual(there.name, "mia")
+
+
 class ServerTests(Case):
     """What a back end does by the server API."""
 
@@ -336,23 +452,26 @@ class ServerTests(Case):
     def test_subscribe_and_unsubscribe(self) -> None:
         results: list[object] = []
         granted = Keys().subscription("news", "news", "ada", 0)
-        API(self.hub).subscribe(granted, Target("ada"), results.append)
+        ServerAPI(self.hub).subscribe(granted, Target("ada"), results.append)
         (pushed,) = self.program.read()
         self.assertEqual((pushed.id, pushed.subscribed.channel, results), (0, "news", [None]))
         self.publish("news", "x", token="ada")
         self.assertEqual(self.program.events(), [("publication", '"x"')])
-        API(self.hub).unsubscribe("news", Target("ada"))
+        ServerAPI(self.hub).unsubscribe("news", Target("ada"))
         (pushed,) = self.program.read()
         self.assertEqual(pushed.id, 0)
         self.assertEqual(pushed.unsubscribed, pb.Unsubscribed(channel="news", code=2000, reason="server unsubscribe"))
-        API(self.hub).unsubscribe("news", Target("ada"))
+        ServerAPI(self.hub).unsubscribe("news", Target("ada"))
         self.assertEqual(self.program.read(), [])
 
     def test_refresh_and_disconnect(self) -> None:
-        API(self.hub).refresh(Target("ada"), expires_at=self.clock.seconds() + 5)
+        for expires_at, ttl in ((None, 0), (self.clock.seconds() + 5, 5)):
+            ServerAPI(self.hub).refresh(Target("ada"), expires_at)
+            (pushed,) = self.program.read()
+            self.assertEqual((pushed.id, pushed.WhichOneof("event"), pushed.refreshed.ttl), (0, "refreshed", ttl))
         self.server.advance(4)
         self.assertIsNone(self.program.call.ended)
-        API(self.hub).disconnect(Target("ada"))
+        ServerAPI(self.hub).disconnect(Target("ada"))
         self.assertEqual(self.program.call.ended, (StatusCode.ABORTED, "force disconnect"))
 
 
@@ -417,6 +536,29 @@ class LateTests(Case):
         kinds = [each.WhichOneof("event") for each in program.read()]
         self.assertEqual(kinds, ["subscribed", "unsubscribed", "pong"])
 
+    def test_one_that_the_server_unsubscribes_meanwhile_is_answered_once(self) -> None:
+        program = Program(self)
+        number = program.tell(subscribe={"channel": "lobby"})
+        ServerAPI(self.hub).unsubscribe("lobby", Target(""))
+        answer, push = program.read()
+        self.assertEqual((answer.id, answer.error.code), (number, 100))
+        self.assertEqual((push.id, push.unsubscribed.channel, push.unsubscribed.code), (0, "lobby", 2000))
+        self.broker.go_on()
+        self.assertEqual(program.read(), [])
+        self.assertEqual((self.hub.presence("lobby"), self.hub.channels), ([], {}))
+        program.tell(subscribe={"channel": "lobby"})
+        self.broker.go_on()
+        self.assertEqual([each.WhichOneof("event") for each in program.read()], ["subscribed"])
+
+    def test_a_second_subscribe_meanwhile_is_refused_and_the_first_is_answered(self) -> None:
+        program = Program(self)
+        first, second = (program.tell(subscribe={"channel": "lobby"}) for _ in range(2))
+        (answer,) = program.read()
+        self.assertEqual((answer.id, answer.error.code), (second, 105))
+        self.broker.go_on()
+        (answer,) = program.read()
+        self.assertEqual((answer.id, answer.WhichOneof("event")), (first, "subscribed"))
+
     def test_few_are_under_way(self) -> None:
         program = Program(self)
         for each in range(12):
@@ -452,7 +594,7 @@ class LateTests(Case):
         self.hub.verifier = Keys()
         program = Program(self, token="ada")
         results: list[Any] = []
-        API(self.hub).subscribe(Keys().subscription("c", "c", "ada", 0), Target("ada"), results.append)
+        ServerAPI(self.hub).subscribe(Keys().subscription("c", "c", "ada", 0), Target("ada"), results.append)
         self.assertEqual(results, [])
         program.call.cancel()
         self.assertIsInstance(results[0], CommandError)
