@@ -36,9 +36,13 @@ def delimited(message: bytes) -> bytes:
     return bytes(prefix) + message
 
 
-def split(frame: bytes) -> list[bytes | None]:
-    """The messages of a frame. The last one is None if the frame is malformed there."""
-    found: list[bytes | None] = []
+#: Stands for the rest of a malformed frame. It is no message of Protobuf.
+MALFORMED = b"\xff"
+
+
+def split(frame: bytes) -> list[bytes]:
+    """The messages of a frame. The last one is MALFORMED if the frame is malformed there."""
+    found: list[bytes] = []
     at = 0
     while at < len(frame):
         size = shift = 0
@@ -47,11 +51,11 @@ def split(frame: bytes) -> list[bytes | None]:
             shift += 7
             at += 1
         if at == len(frame) or frame[at] & 128:
-            return [*found, None]
+            return [*found, MALFORMED]
         size |= frame[at] << shift
         at += 1
         if at + size > len(frame):
-            return [*found, None]
+            return [*found, MALFORMED]
         found.append(frame[at : at + size])
         at += size
     return found
@@ -73,7 +77,7 @@ def body_part(messages: Sequence[bytes]) -> bytes:
 
 
 class CentrifugoProtobuf:
-    """The codec of a session (`longconn.core.codec`): an item is a message of a frame, None a malformed one."""
+    """The codec of a session (`longconn.core.codec`): an item is a message of a frame."""
 
     ping = b"\0"
     expiry_grace = 25.0
@@ -83,15 +87,13 @@ class CentrifugoProtobuf:
         self._frame = frame
         self._max_message = max_message
 
-    def split(self, frame: bytes) -> list[bytes | None]:
-        """The messages of a frame. The last one is None if the frame is malformed there."""
+    def split(self, frame: bytes) -> list[bytes]:
+        """The messages of a frame. The last one is MALFORMED if the frame is malformed there."""
         return split(frame)
 
-    def read(self, item: bytes | None) -> Command | None:
+    def read(self, item: bytes) -> Command | None:
         """A command; None for a pong. Raises MalformedCommandError."""
         try:
-            if item is None:
-                raise DecodeError
             command = pb.Command.FromString(item)
         except DecodeError:
             raise MalformedCommandError("not Protobuf") from None

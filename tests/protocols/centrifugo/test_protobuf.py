@@ -5,13 +5,14 @@ from typing import Any
 from centrifuge.protocol import client_pb2 as sdk
 from twisted.trial.unittest import SynchronousTestCase
 
+from longconn import Settings
 from longconn.core import commands
 from longconn.core.commands import MalformedCommandError, RefusedCommand
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.errors import ALREADY_SUBSCRIBED, INTERNAL, CommandError
 from longconn.core.publication import Data, History, Info, Join, Leave, Position, Publication, Rename
 from longconn.protocols.centrifugo import client_pb2
-from longconn.protocols.centrifugo.protobuf import CentrifugoProtobuf, body_part, delimited, split
+from longconn.protocols.centrifugo.protobuf import MALFORMED, CentrifugoProtobuf, body_part, delimited, split
 from longconn.testing import MemoryServer
 
 ANN = Info("ann", "id-1", "42", b'{"name":"Ann"}', b'{"role":"host"}')
@@ -20,7 +21,7 @@ SAID = Publication("room", "ep", 7, Data.of_json(b'{"a": 1.50}'), ANN, 1_700_000
 
 def replies(data: bytes) -> list[Any]:
     """Whole messages, read by the SDK's own module."""
-    return [sdk.Reply.FromString(each if each is not None else b"?") for each in split(data)]
+    return [sdk.Reply.FromString(each) for each in split(data)]
 
 
 class DefinitionTests(SynchronousTestCase):
@@ -39,9 +40,9 @@ class FrameTests(SynchronousTestCase):
         messages = [b"", b"x", b"y" * 127, b"z" * 128, b"w" * 70_000]
         self.assertEqual(split(b"".join(map(delimited, messages))), messages)
 
-    def test_a_malformed_frame_ends_with_none(self) -> None:
+    def test_a_malformed_frame_ends_with_what_is_no_message(self) -> None:
         for end in (b"\x80", b"\x05abc", b"\xff" * 5 + b"\x01", b"\xff\xff\xff\xff\x0f"):
-            self.assertEqual(split(delimited(b"ok") + end), [b"ok", None], end)
+            self.assertEqual(split(delimited(b"ok") + end), [b"ok", MALFORMED], end)
 
 
 class CommandTests(SynchronousTestCase):
@@ -78,7 +79,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIsNone(self.read())
 
     def test_what_is_no_command(self) -> None:
-        for item in (None, b"\xff", b'{"id":1,"connect":{}}', sdk.Command(id=1).SerializeToString(),
+        for item in (MALFORMED, b'{"id":1,"connect":{}}', sdk.Command(id=1).SerializeToString(),
                      sdk.Command(ping={}).SerializeToString()):  # fmt: skip
             self.assertRaises(MalformedCommandError, self.codec.read, item)
 
@@ -144,7 +145,7 @@ class StreamTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.server = MemoryServer()
-        self.addCleanup(self.server.stop)
+        self.addCleanup(lambda: self.server.stop())
         self.kind = [("Content-Type", "application/octet-stream")]
 
     def post(self, path: str, body: bytes) -> Any:
@@ -169,6 +170,20 @@ class StreamTests(SynchronousTestCase):
         self.server.settle()
         published, pushed = replies(stream.body)[2:]
         self.assertEqual((published.id, pushed.push.pub.data, pushed.push.pub.offset), (3, b'"hi"', 1))
+
+    def test_a_malformed_frame_behind_commands_that_wait(self) -> None:
+        """It waits with them: the next request is answered, and the session ends when its turn comes."""
+        self.server.stop()
+        self.server = MemoryServer(Settings(publish_rate=1, publish_burst=1))
+        stream = self.open(sdk.Command(id=1, connect={}))
+        (connected,) = replies(stream.body)
+        ping = delimited(sdk.Command(id=2, ping={}).SerializeToString())
+        for data in (ping + b"\x80", ping):
+            up = sdk.EmulationRequest(session=connected.connect.session, data=data)
+            self.assertEqual(self.post("/emulation", up.SerializeToString()).status, 204)
+        self.server.advance(5)
+        pong, end = replies(stream.body)[1:]
+        self.assertEqual((pong.id, end.push.disconnect.code), (2, 3501))
 
     def test_a_malformed_request(self) -> None:
         self.assertEqual(self.post("/emulation", b"\xff").status, 400)
