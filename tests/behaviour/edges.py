@@ -12,7 +12,10 @@ from urllib.parse import quote
 from centrifuge.protocol import client_pb2 as sdk
 from google.protobuf.internal.decoder import _DecodeVarint32
 from google.protobuf.internal.encoder import _VarintBytes
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
+from longconn import LocalMember
 from longconn.core.client import Caller
 from longconn.core.errors import CommandError
 from longconn.core.publication import Data, Info
@@ -512,11 +515,37 @@ class Program(Edge):
         return result.reason.code if isinstance(result, CommandError) else OK
 
 
+class Local(Edge):
+    """A client that is part of the program. A refusal is its number."""
+
+    family = "local member"
+
+    def open(self) -> None:
+        self._member = LocalMember(self.server.hub, "bot")
+
+    def ask(self, command: str, channel: str, data: str) -> Any:
+        self._results = list[Any]()
+        member = self._member
+        if command == "subscribe":
+            asked: Any = Deferred.fromCoroutine(member.subscribe(channel).subscribed())
+        else:
+            asked = getattr(member, command)(channel, *([data] if command == "publish" else []))
+        asked.addBoth(self._results.append)
+        return self.answer()
+
+    def answer(self) -> Any:
+        self.server.settle()
+        if not self._results:
+            return WAITS
+        (result,) = self._results
+        return result.value.reason.code if isinstance(result, Failure) else OK
+
+
 EDGES: tuple[type[Edge], ...] = (
     ChatPort, ChatOnSharedPort, ChatWebSocket, ChatWebSocketPort, TCPConnect, SharedTCPConnect, Handshake,
     HandshakeOnWebSocketPort, HTTPEdge, HTTPSite, CentrifugoWebSocket, CentrifugoTCP, CentrifugoTCPOnSharedPort,
     CentrifugoHTTPStream, CentrifugoSSE, CentrifugoProtobuf, Calls, CallsOnGrpcPort, GrpcConnect,
-    GrpcConnectOnGrpcPort, ServerAPIEdge, ServerAPIInTransportMode, Program,
+    GrpcConnectOnGrpcPort, ServerAPIEdge, ServerAPIInTransportMode, Program, Local,
 )  # fmt: skip
 
 

@@ -10,7 +10,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
 import longconn
-from longconn import ChatFactory, GrpcFactory, Hub, LiveResource, Settings, SharedPortFactory, WebSocketFactory
+from longconn import (
+    ChatFactory,
+    GrpcFactory,
+    Hub,
+    LiveResource,
+    LocalMember,
+    ServerAPI,
+    Settings,
+    SharedPortFactory,
+    WebSocketFactory,
+)
 from longconn.core import commands
 from longconn.core.broker import Done
 from longconn.core.codec import Codec
@@ -185,6 +195,12 @@ TABLE: dict[str, dict[str, Row]] = {
         "Hub.presence": Row("", 151, 102, NO_DATA, TRUSTED, TRUSTED, NO_NEW, LOCAL),
         "Hub.history": Row("", 151, 102, NO_DATA, TRUSTED, TRUSTED, TRUSTED, 100),
     },
+    "local member": {
+        "publish": Row("", 151, 102, UNBOUNDED, TRUSTED, TRUSTED, TRUSTED, 100),
+        "subscribe": Row("", 151, 102, NO_DATA, TRUSTED, TRUSTED, TRUSTED, 100),
+        "presence": Row("", 151, 102, NO_DATA, TRUSTED, TRUSTED, NO_NEW, LOCAL),
+        "history": Row("", 151, 102, NO_DATA, TRUSTED, TRUSTED, TRUSTED, 100),
+    },
 }  # fmt: skip
 
 
@@ -295,6 +311,13 @@ HUB = {
     "claim": OF_CLIENT, "rename": OF_CLIENT, "identify": OF_CLIENT, "on_queued": OF_CLIENT,
     "on_publication": NotHere("the broker calls it"), "on_announcement": NotHere("the broker calls it"),
 }  # fmt: skip
+MEMBER = {"leave": LEAVES, "disconnect": OF_CLIENT, "close": OF_CLIENT, "closed": OF_CLIENT}
+#: the public names that a program serves or calls, with the edges that use them
+PUBLIC = {
+    "ChatFactory", "ChatProtocol", "GrpcFactory", "Hub", "LiveResource", "LiveSite", "LocalMember", "LongConnService",
+    "ServerAPI", "SharedPortFactory", "WebSocketFactory",
+}  # fmt: skip
+VALUES = {"Data", "Info", "Settings", "__version__"}
 #: methods of the door: an edge and a command that reach it, or why there is none
 DOOR: dict[str, Any] = {
     "publish": ("HTTP", "POST text"), "subscribe": ("HTTP", "GET events"), "presence": ("chat", "/who"),
@@ -378,6 +401,16 @@ class RegistryTests(Case):
     def test_programs(self) -> None:
         public = {f"Hub.{name}" for name in vars(Hub) if not name.startswith("_")}
         self.assertEqual(public, self.commands("program") | {f"Hub.{name}" for name in HUB})
+
+        public = {name for name in vars(LocalMember) if not name.startswith("_")}
+        self.assertEqual(public, self.commands("local member") | set(MEMBER))
+        self.assertEqual(set(longconn.__all__), PUBLIC | VALUES)
+
+    def test_the_operations_of_the_server_api(self) -> None:
+        """Programs call them, and so does each method; `remove_history` is `history_remove` there."""
+        public = {name for name in vars(ServerAPI) if not name.startswith("_")}
+        names = {name.replace("history_remove", "remove_history") for name in METHODS if name != "presence_stats"}
+        self.assertEqual(public, names | {"many", "stop"})
 
     def test_the_door(self) -> None:
         self.assertEqual({name for name in vars(Door) if not name.startswith("_")}, set(DOOR))
