@@ -446,14 +446,14 @@ class DoorTests(Case):
         self.assertGreater(met, 300)
 
     def check(self, kind: type[Edge], command: str, refusal: str, needs: str, expected: Any, late: bool) -> None:
-        slow = refusal == "over_rate"
+        self.records.clear()
         channel = {
             "bad_channel": "no channel",
             "unknown_namespace": "unknown:a",
             "no_right": f"no{needs}:a",
             "new_channel_over_rate": "open:new",
         }.get(refusal, GOOD)
-        settings: dict[str, Any] = {"publish_rate": 1, "publish_burst": 1} if slow else {}
+        settings: dict[str, Any] = {"publish_rate": 1, "publish_burst": 1} if refusal == "over_rate" else {}
         if refusal == "new_channel_over_rate":
             settings["channel_rate"] = 1
         if issubclass(kind, TCPConnect):
@@ -485,6 +485,7 @@ class DoorTests(Case):
         self.assertEqual(answer, expected)
         after = self.state()
         if edge.closed or isinstance(edge, TCPConnect | Handshake):
+            # A client has come or gone, and is in no channel.
             self.assertEqual(after[0], before[0])
             self.assertEqual([each for each in after[1] if each[1] and each not in before[1]], [])
             self.assertLessEqual(set(after[2]), set(before[2]))
