@@ -19,7 +19,7 @@ from longconn.core.disconnects import CLOSED, FORCE_DISCONNECT, SHUTDOWN, SLOW, 
 from longconn.core.errors import CommandError
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.publication import History, Join, Leave, Position, Publication, Rename
-from longconn.server_api.operations import API, Target
+from longconn.server_api.operations import ServerAPI, Target
 from longconn.service.awaitable import AwaitableDeferred
 from longconn.service.member import Lost, MemberClosed, MemberSubscription
 from longconn.testing import FakeClock, MemoryServer
@@ -487,7 +487,7 @@ class EndTests(Case):
         self.assertEqual(self.failureResultOf(subscribed, CommandError).value.reason.key, "not_subscribed")
 
     def test_the_server_api_closes_it(self) -> None:
-        api = API(self.hub)
+        api = ServerAPI(self.hub)
         closed = self.member.closed()
         reading = self.end(lambda: api.disconnect(Target("", client=self.member.id), FORCE_DISCONNECT))
         error = self.failureResultOf(reading, MemberClosed).value
