@@ -48,7 +48,7 @@ class MemoryBroker:
     def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock = clock
         self._settings = settings
-        self._namespaces = settings.namespaces.under(settings)
+        self._namespaces = settings.effective_namespaces()
         self._keeps = bool(settings.history_bytes and settings.history_total)
         self._streams: dict[str, _Stream] = {}
         # Streams with neither subscribers nor history, the longest idle first, and since when.

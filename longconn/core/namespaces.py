@@ -15,12 +15,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from longconn.core.errors import PERMISSION_DENIED, UNKNOWN_CHANNEL, CommandError
-
-if TYPE_CHECKING:
-    from longconn.core.settings import Settings
+from longconn.core.errors import UNKNOWN_CHANNEL, CommandError
 
 #: Ends the name of a namespace; starts the ids of users; stands between two of them.
 NAMESPACE_BOUNDARY = ":"
@@ -37,36 +34,44 @@ class Action(Enum):
     HISTORY = "history of"
 
 
-def _option(default: Any, help: str, unit: str = "") -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, "low": 0, "choices": (), "form": ""})
+def option(
+    default: Any, help: str, unit: str = "", low: float | None = 0, choices: tuple[str, ...] = (), form: str = ""
+) -> Any:
+    """A field that is an option of the configuration. `unit` names what a number counts, `low` is its least value.
+
+    `form` says what a string contains: a `channel`, any `text`, the name of a `namespace`, or a `secret`, which is
+    never displayed.
+    """
+    metadata = {"help": help, "unit": unit, "low": low, "choices": choices, "form": form}
+    return field(default=default, repr=form != "secret", metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
     """The options of the channels of one namespace. None stands for what the settings say of all channels."""
 
-    history_size: int | None = _option(None, "publications kept in a channel; 0 keeps none", "publications")
-    history_ttl: float | None = _option(None, "how long a publication is kept; 0 keeps none", "seconds")
-    presence: bool = _option(True, "who is subscribed may be asked for")
-    join_leave: bool = _option(True, "comings and goings are told")
-    force_push_join_leave: bool = _option(
+    history_size: int | None = option(None, "publications kept in a channel; 0 keeps none", "publications")
+    history_ttl: float | None = option(None, "how long a publication is kept; 0 keeps none", "seconds")
+    presence: bool = option(True, "who is subscribed may be asked for")
+    join_leave: bool = option(True, "comings and goings are told")
+    force_push_join_leave: bool = option(
         False, "structured clients are told comings and goings without asking for them"
     )
-    force_positioning: bool = _option(False, "structured subscriptions are positioned without asking for it")
-    force_recovery: bool = _option(False, "structured subscriptions are recoverable without asking for it")
-    allow_recovery: bool = _option(False, "a subscriber may recover what it missed, even without the right to history")
-    allow_subscribe_for_client: bool = _option(True, "users may subscribe without a token for the channel")
-    allow_subscribe_for_anonymous: bool = _option(True, "so may the anonymous, if users may")
-    allow_publish_for_client: bool = _option(True, "users may publish, subscribed or not")
-    allow_publish_for_subscriber: bool = _option(True, "subscribed users may publish")
-    allow_publish_for_anonymous: bool = _option(True, "so may the anonymous, if users in their place may")
-    allow_presence_for_client: bool = _option(True, "users who may subscribe may ask who is subscribed")
-    allow_presence_for_subscriber: bool = _option(True, "subscribed users may ask who is subscribed")
-    allow_presence_for_anonymous: bool = _option(True, "so may the anonymous, if users in their place may")
-    allow_history_for_client: bool = _option(True, "users who may subscribe may read what is kept")
-    allow_history_for_subscriber: bool = _option(True, "subscribed users may read what is kept")
-    allow_history_for_anonymous: bool = _option(True, "so may the anonymous, if users in their place may")
-    allow_user_limited_channels: bool | None = _option(
+    force_positioning: bool = option(False, "structured subscriptions are positioned without asking for it")
+    force_recovery: bool = option(False, "structured subscriptions are recoverable without asking for it")
+    allow_recovery: bool = option(False, "a subscriber may recover what it missed, even without the right to history")
+    allow_subscribe_for_client: bool = option(True, "users may subscribe without a token for the channel")
+    allow_subscribe_for_anonymous: bool = option(True, "so may the anonymous, if users may")
+    allow_publish_for_client: bool = option(True, "users may publish, subscribed or not")
+    allow_publish_for_subscriber: bool = option(True, "subscribed users may publish")
+    allow_publish_for_anonymous: bool = option(True, "so may the anonymous, if users in their place may")
+    allow_presence_for_client: bool = option(True, "users who may subscribe may ask who is subscribed")
+    allow_presence_for_subscriber: bool = option(True, "subscribed users may ask who is subscribed")
+    allow_presence_for_anonymous: bool = option(True, "so may the anonymous, if users in their place may")
+    allow_history_for_client: bool = option(True, "users who may subscribe may read what is kept")
+    allow_history_for_subscriber: bool = option(True, "subscribed users may read what is kept")
+    allow_history_for_anonymous: bool = option(True, "so may the anonymous, if users in their place may")
+    allow_user_limited_channels: bool | None = option(
         None, "NAME#ID,ID is for the users with these ids alone; not set: yes if there are tokens to tell users by"
     )
 
@@ -105,18 +110,13 @@ class Namespaces:
             raise CommandError(UNKNOWN_CHANNEL, channel=channel)
         return found
 
-    def under(self, settings: Settings) -> Namespaces:
-        """These, with what `settings` say of all channels wherever an option leaves it to them."""
+    def filled(self, **defaults: Any) -> Namespaces:
+        """The same namespaces, with `defaults` in place of the options that are None."""
 
-        def filled(options: ChannelOptions) -> ChannelOptions:
-            values: dict[str, Any] = {
-                "history_size": settings.history_size,
-                "history_ttl": settings.history_ttl,
-                "allow_user_limited_channels": settings.has_token_keys,
-            }
-            return replace(options, **{name: each for name, each in values.items() if getattr(options, name) is None})
+        def fill(options: ChannelOptions) -> ChannelOptions:
+            return replace(options, **{name: each for name, each in defaults.items() if getattr(options, name) is None})
 
-        return Namespaces(filled(self.plain), {name: filled(each) for name, each in self.named.items()})
+        return Namespaces(fill(self.plain), {name: fill(each) for name, each in self.named.items()})
 
 
 def limited_to(channel: str, options: ChannelOptions) -> Collection[str] | None:
@@ -170,19 +170,6 @@ def _may_subscribe(channel: str, options: ChannelOptions, user: str) -> bool:
     if users is not None:
         return user in users
     return options.allow_subscribe_for_client and (bool(user) or options.allow_subscribe_for_anonymous)
-
-
-def may(
-    action: Action,
-    channel: str,
-    options: ChannelOptions,
-    user: str = "",
-    subscribed: bool = False,
-    granted: bool = False,
-) -> None:
-    """Raises CommandError(PERMISSION_DENIED) for what is not `allowed`."""
-    if not allowed(action, channel, options, user, subscribed, granted):
-        raise CommandError(PERMISSION_DENIED, what=action.value, channel=channel)
 
 
 def may_recover(channel: str, options: ChannelOptions, user: str) -> bool:
