@@ -1,8 +1,7 @@
-"""Everything a hub and its protocols can be told: one frozen object, one list.
+"""The settings of a hub and its protocols: one frozen object, and the one list of all options.
 
-`longconn.config.flags` makes the command line's flags from these fields,
-`longconn.config.file` the environment's variables and the keys of the TOML file, and
-`docs/reference/options.md` its table. So an option exists when it stands here.
+The flags of the command line (`longconn.config.flags`), the variables of the environment and the keys of the TOML file
+(`longconn.config.file`), and the table of `docs/reference/options.md` are made from these fields.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a hub and its protocols are set to. 0 turns a limit off unless its help says otherwise.
+    """The settings of a hub and its protocols. 0 turns a limit off unless its help says otherwise.
 
     Times are seconds, sizes bytes, rates per second.
     """
 
-    # What people see.
+    # The chat.
     default_channel: str = option("lobby", "the channel that a chat client is in at first", form="channel")
     locale: str = option("en", "the language of chat texts", choices=("en", "zh"))
     empty_line: str = option("leave", "what an empty chat line does", choices=("leave", "ignore"))
     names: str = option("address", "how a client without a name of its own is called", choices=("address", "guest"))
 
-    # Who may come.
+    # Which pages and hosts may connect.
     allowed_origin: tuple[str, ...] = option(
         (),
         "an Origin whose pages may connect, as https://example.org; 'null' for pages opened from a file; '*' for any",
     )
     allowed_host: tuple[str, ...] = option((), "a Host that is served on loopback beside localhost and IP addresses")
 
-    # By which token (RFC 7519), of structured clients. Keys pin the algorithms.
+    # Tokens (RFC 7519). The keys pin the algorithms.
     token_hmac_secret_key: str = option("", "the secret of tokens signed by HS256, HS384, HS512", form="secret")
     token_rsa_public_key: str = option(
         "", "the key of tokens signed by RS256, RS384, RS512: PEM, or the name of its file", form="text"
@@ -55,10 +54,10 @@ class Settings:
         "", "the namespace of these channels: NAMESPACE:#USER", form="namespace"
     )
 
-    # Who may use the server API.
+    # The server API.
     api_key: str = option("", "the key of the server API, POST /api/…; without one it is off", form="secret")
 
-    # How many and how much.
+    # Limits of number and size.
     max_connections: int = option(
         20_000, "clients in all; lowered to what the open-file limit leaves room for", "clients"
     )
@@ -77,7 +76,7 @@ class Settings:
     max_channels: int = option(100_000, "channels in all", "channels")
     channel_rate: float = option(10, "new channels a second from one address, 200 at once", "a second")
 
-    # How long.
+    # Limits of time.
     head_timeout: float = option(10, "the whole head of an HTTP request", "seconds")
     http_idle_timeout: float = option(75, "an HTTP connection between two requests", "seconds")
     idle_timeout: float = option(3_600, "a chat or WebSocket connection without a byte either way", "seconds")
@@ -86,7 +85,7 @@ class Settings:
     handshake_timeout: float = option(10, "a TLS or WebSocket handshake", "seconds")
     write_timeout: float = option(30, "without progress while something waits to be sent", "seconds")
 
-    # What may wait, and what is kept.
+    # Queues and history.
     send_queue: int = option(1 * MIB, "what may wait for one client", "bytes", low=1)
     send_queue_total: int = option(
         512 * MIB, "what may wait for all clients; the largest is disconnected first", "bytes"
@@ -96,16 +95,16 @@ class Settings:
     history_bytes: int = option(1 * MIB, "bytes kept in a channel; 0 keeps none", "bytes")
     history_total: int = option(256 * MIB, "bytes kept in all channels, the oldest evicted; 0 keeps none", "bytes")
 
-    # The end.
+    # Shutdown.
     shutdown_delay: float = option(0, "at a shutdown: not ready, but serving", "seconds")
     shutdown_timeout: float = option(25, "then: until the last client is closed", "seconds")
 
-    #: what may be done in channels, by namespace: tables of the file, no flags
+    #: the options of channels: tables of the file, without flags
     namespaces: Namespaces = field(default_factory=Namespaces)
 
     @property
     def has_token_keys(self) -> bool:
-        """Whether users can be told by their tokens."""
+        """Whether there is a key that verifies tokens."""
         return bool(self.token_hmac_secret_key or self.token_rsa_public_key or self.token_ecdsa_public_key)
 
     def effective_namespaces(self) -> Namespaces:
@@ -118,7 +117,7 @@ class Settings:
 
     @property
     def anonymous_connect(self) -> bool:
-        """Whether structured clients may come without a token."""
+        """Whether structured clients may connect without a token."""
         allowed = self.allow_anonymous_connect_without_token
         return not self.has_token_keys if allowed is None else allowed
 
