@@ -1,7 +1,7 @@
 """The five promises of the server, checked over all protocols at once and at random.
 
-Each promise has tests of its own beside the code that keeps it. Here many clients connect, publish, stall, break off and
-reconnect in random order.
+Each promise has tests of its own beside the code that keeps it. Here many clients connect, publish, stall, break off
+and reconnect in random order.
 
     Order           all subscribers see the same publications in the same order
     No silent loss  exactly once after subscribing, or a disconnect with a number; recovery without a gap
