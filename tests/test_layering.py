@@ -54,6 +54,8 @@ TWINS = {
     "Position": ("longconn.clients.events", "longconn.core.publication"),
     # the core: data as it was written; the clients: a decoded JSON value
     "Publication": ("longconn.clients.events", "longconn.core.publication"),
+    # an event of a connection, and of a member inside the server's process; each with a position of its own side
+    "Lost": ("longconn.clients.events", "longconn.service.member"),
     # what a channel brings to the wire formats, and to a program
     "Event": ("longconn.clients.events", "longconn.core.publication"),
 }
