@@ -18,7 +18,7 @@ class Connection(Protocol):
 
 
 class ConnectedClient:
-    """What all clients of the kit have: a connection, and the address of their end."""
+    """The base of `LineClient`, `WebSocketClient` and `HTTPClient`."""
 
     def __init__(self, connection: Connection, settle: Callable[[], Any] | None) -> None:
         self.connection: Any = connection
