@@ -39,8 +39,8 @@ PING = frame(b"", _PING)
 def take_texts(data: bytes, limit: int) -> tuple[list[bytes], int]:
     """The payloads of the whole text frames at the start of `data`, and where they end.
 
-    It takes only plain frames: FIN set, no reserved bits, opcode 1, masked, at most `limit` bytes, complete. It stops at
-    anything else, which a full parser has to read. It does not check that payloads are UTF-8.
+    It takes only plain frames: FIN set, no reserved bits, opcode 1, masked, at most `limit` bytes, complete. It stops
+    at anything else, which a full parser has to read. It does not check that payloads are UTF-8.
     """
     texts = []
     start, size = 0, len(data)
