@@ -45,8 +45,9 @@ class Connection:
         self.count = 0
         self._data = b""
         self._tail = b""
-        windows = {4: http2.MAX_WINDOW, 2: 0}
-        more = http2.MAX_WINDOW - http2.DEFAULT_WINDOW
+        largest = 2**31 - 1  # RFC 9113, section 6.9.1
+        windows = {4: largest, 2: 0}
+        more = largest - http2.DEFAULT_WINDOW
         self.sock.sendall(http2.PREFACE + http2.settings(windows) + http2.window_update(0, more))
 
     def call(self, method: bytes, message: bytes) -> None:

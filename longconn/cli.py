@@ -48,6 +48,7 @@ def _open_standard() -> None:
 
 
 def _serve(arguments: list[str]) -> int:
+    # It takes a tenth of a second to import, and no other command needs it.
     from twisted.scripts import twistd
 
     _parsed("serve", arguments)  # twistd parses again; here --help and errors name `longconn serve`
@@ -65,6 +66,7 @@ def _client(name: str) -> Callable[[list[str]], int]:
     """The command that a module of `longconn.commands` holds."""
 
     def command(arguments: list[str]) -> int:
+        # It brings the clients with it, which the server does not need.
         from longconn.clients.errors import ClientError
 
         module = import_module(f"longconn.commands.{name}")
@@ -73,12 +75,15 @@ def _client(name: str) -> Callable[[list[str]], int]:
         except ClientError as error:
             print(f"longconn: {name}: {error}; longconn {name} --help tells more", file=sys.stderr)
             return 1
+        # An import at the top of the module would choose the reactor of `serve` too. The line editor of `chat` needs
+        # asyncio's loop; all client commands use the same reactor.
         from twisted.internet import asyncioreactor
 
-        # The line editor of `chat` needs asyncio's loop; all client commands use the same reactor.
         asyncioreactor.install()
+        # The reactor that was just installed.
         from twisted.internet import reactor
 
+        # It imports all clients, which the server does not need.
         from longconn.commands.running import run
 
         return run(reactor, module.main, parsed)

@@ -31,6 +31,7 @@ class Options(CommandLineOptions):
 
 def makeService(options: CommandLineOptions) -> LongConnService:
     """The service that the parsed `options` describe."""
+    # twistd has installed the reactor by now; an import at the top would install the default one.
     from twisted.internet import reactor
 
     config = options.config

@@ -137,6 +137,26 @@ class PageTests(SynchronousTestCase):
         placed = {match[2] for page in PAGES for match in tables._TABLE.finditer(page.read_text())}
         self.assertEqual(placed, set(tables.TABLES))
 
+    def test_the_map_names_files_and_functions_that_exist(self) -> None:
+        text = (ROOT / "CONTRIBUTING.md").read_text()
+        chapter = text[text.index("## Map") : text.index("## Layers")]
+        named = re.findall(r"`((?:\w+/)+\w+\.\w+)`(?::\s+`([A-Za-z_.]+)`)?", chapter)
+        self.assertGreater(sum(bool(name) for _, name in named), 30)
+        for path, name in named:
+            found = next((each for each in (ROOT / "longconn" / path, ROOT / path) if each.exists()), None)
+            assert found is not None, f"CONTRIBUTING.md names {path}"
+            if name:
+                module = import_module(".".join(found.relative_to(ROOT).with_suffix("").parts))
+                value: Any = module
+                for part in name.split("."):
+                    value = getattr(value, part, None)
+                self.assertIsNotNone(value, f"CONTRIBUTING.md names {name} of {path}")
+
+    def test_the_picture_of_a_message_names_files_that_exist(self) -> None:
+        named = re.findall(r'class="file"[^>]*>([^<]+)<', (DOCS / "topics/flow.svg").read_text())
+        self.assertGreater(len(named), 15)
+        self.assertEqual([each for each in named if not (ROOT / "longconn" / each).exists()], [])
+
     def test_links_exist(self) -> None:
         broken = []
         for page in PAGES:

@@ -1,7 +1,7 @@
-"""What must always hold (design, section 2), over all protocols at once, at random.
+"""The five promises of the server, checked over all protocols at once and at random.
 
-Each of the five has tests of its own near what keeps it; here they are put to a crowd that comes,
-speaks, stalls, breaks off and comes back in an order that nobody thought of.
+Each promise has tests of its own beside the code that keeps it. Here many clients connect, publish, stall, break off
+and reconnect in random order.
 
     Order           all subscribers see the same publications in the same order
     No silent loss  exactly once after subscribing, or a disconnect with a number; recovery without a gap

@@ -54,6 +54,7 @@ class JWTVerifier:
         if not self._keys:
             return
         try:
+            # PyJWT is an extra: a server without keys for tokens runs without it.
             import jwt
         except ImportError:
             raise ConfigError("keys for tokens need PyJWT: pip install 'longconn[jwt]'") from None

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
 from longconn.core.errors import ConfigError, shown
 from longconn.core.settings import Settings
 
@@ -28,16 +33,12 @@ def load_keys(settings: Settings) -> Keys:
 
 
 def _rsa(key: Any) -> Keys:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
     if not isinstance(key, RSAPublicKey):
         raise ConfigError("token_rsa_public_key: this is no key of RSA")
     return dict.fromkeys(("RS256", "RS384", "RS512"), key)
 
 
 def _ecdsa(key: Any) -> Keys:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-
     if not isinstance(key, EllipticCurvePublicKey):
         raise ConfigError("token_ecdsa_public_key: this is no key of ECDSA")
     if key.curve.name not in _CURVES:
@@ -47,9 +48,6 @@ def _ecdsa(key: Any) -> Keys:
 
 def _public(name: str, value: str) -> Any:
     """The public key in `value`: PEM, whose line ends may be written `\\n`, or the name of a PEM file."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
     text = value.strip()
     if text.startswith(_PEM):
         data = text.replace("\\n", "\n").encode()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from longconn.clients.address import Address
-from longconn.clients.centrifugo import Answer, PendingCommand, Ping, Push, ReplyMatcher, member
+from longconn.clients.centrifugo import PendingCommand, ReceivedPing, ReceivedPush, ReceivedReply, ReplyMatcher, member
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, ConnectionFailed, Disconnected, NotLongconn, OutcomeUnknown
 from longconn.clients.events import JSONObject
@@ -37,7 +37,7 @@ class ConnectionAttempt:
         address: Address,
         configuration: TransportConfiguration,
         *,
-        on_push: Callable[[Push], None],
+        on_push: Callable[[ReceivedPush], None],
         on_idle: Callable[[], None],
         on_lost: Callable[[ClientError, float, list[PendingCommand]], None],
     ) -> None:
@@ -153,20 +153,20 @@ class ConnectionAttempt:
 
     def _on_object(self, value: JSONObject) -> None:
         received = self._matcher.read(value)
-        if isinstance(received, Ping):
+        if isinstance(received, ReceivedPing):
             if self._sends_pongs:
                 self._transport.send([{}])
-        elif isinstance(received, Answer):
+        elif isinstance(received, ReceivedReply):
             self._answered_at = self._received_at
             received.command.on_answer(received.result)
             if not self._matcher.pending:
                 self._pause_or_resume()
                 self._on_idle()
-        elif isinstance(received, Push) and received.kind == "disconnect":
+        elif isinstance(received, ReceivedPush) and received.kind == "disconnect":
             value = received.value
             code, reason = member(value, "code", int, 0), member(value, "reason", str, "")
             self.fail(Disconnected(code, reason, member(value, "reconnect", bool, False)))
-        elif isinstance(received, Push):
+        elif isinstance(received, ReceivedPush):
             self._on_push(received)
 
     def on_connected(self, result: JSONObject) -> None:

@@ -46,7 +46,7 @@ class PendingCommand:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReceivedReply:
     """The reply to a command."""
 
     command: PendingCommand
@@ -54,7 +54,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class ReceivedPush:
     """A message that no command asked for. `channel` is empty if it is about the connection."""
 
     channel: str
@@ -63,11 +63,11 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class ReceivedPing:
     """A ping of the server."""
 
 
-Received: TypeAlias = Answer | Push | Ping
+Received: TypeAlias = ReceivedReply | ReceivedPush | ReceivedPing
 
 
 class ReplyMatcher:
@@ -87,7 +87,7 @@ class ReplyMatcher:
     def read(self, value: JSONObject) -> Received | None:
         """Read an object of the server; None if it is to be ignored. Raises NotLongconn."""
         if not value:
-            return Ping()
+            return ReceivedPing()
         number = value.get("id")
         if number:
             command = self.pending.get(number) if isinstance(number, int) else None
@@ -95,7 +95,7 @@ class ReplyMatcher:
                 return None
             if command.body and value == {"id": number, command.method: command.body}:
                 raise NotLongconn("this is no longconn server: it sends back what it gets")
-            answer = Answer(command, _result(value, command.method))
+            answer = ReceivedReply(command, _result(value, command.method))
             del self.pending[number]  # after _result: a malformed answer leaves the command pending
             return answer
         push = value.get("push")
@@ -103,7 +103,7 @@ class ReplyMatcher:
             raise NotLongconn("this is no longconn server: its answer is neither a reply nor a push")
         for kind in _KINDS:
             if kind in push:
-                return Push(member(push, "channel", str, ""), kind, member(push, kind, dict, {}))
+                return ReceivedPush(member(push, "channel", str, ""), kind, member(push, kind, dict, {}))
         return None
 
 

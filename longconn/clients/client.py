@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
-from longconn.clients.centrifugo import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, PendingCommand, Push
+from longconn.clients.centrifugo import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, PendingCommand, ReceivedPush
 from longconn.clients.connection import ConnectionConfiguration, ReconnectingConnection
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, NotLongconn, Refused
@@ -207,7 +207,7 @@ class Client:
         commands = [each.command() for each in tuple(self._subscriptions.values())]
         return [each for each in commands if each is not None]
 
-    def _on_push(self, push: Push) -> None:
+    def _on_push(self, push: ReceivedPush) -> None:
         subscription = self._subscriptions.get(push.channel)
         if subscription is not None:
             subscription.on_push(push)

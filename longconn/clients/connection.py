@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from longconn.clients.address import Address
 from longconn.clients.attempt import ConnectionAttempt, ConnectTimeout, outcome_unknown
 from longconn.clients.backoff import Backoff
-from longconn.clients.centrifugo import TOKEN_EXPIRED, PendingCommand, Push, member
+from longconn.clients.centrifugo import TOKEN_EXPIRED, PendingCommand, ReceivedPush, member
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import (
     CertificateError,
@@ -60,7 +60,7 @@ class ReconnectingConnection:
         configuration: ConnectionConfiguration,
         *,
         on_connected: Callable[[], Sequence[PendingCommand]],
-        on_push: Callable[[Push], None],
+        on_push: Callable[[ReceivedPush], None],
         on_state: Callable[[State], None],
     ) -> None:
         self.address = address
@@ -215,7 +215,7 @@ class ReconnectingConnection:
     def _send_refresh(self, token: str, answered: Callable[[JSONObject | ClientError], None]) -> None:
         self.send_now(PendingCommand("refresh", {"token": token}, answered))
 
-    def _on_any_push(self, push: Push) -> None:
+    def _on_any_push(self, push: ReceivedPush) -> None:
         if push.kind == "refresh":
             self._renewal.expect(push.value)
         else:

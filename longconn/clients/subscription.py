@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from longconn.clients.backoff import Backoff
-from longconn.clients.centrifugo import TOKEN_EXPIRED, UNRECOVERABLE, PendingCommand, Push, member
+from longconn.clients.centrifugo import TOKEN_EXPIRED, UNRECOVERABLE, PendingCommand, ReceivedPush, member
 from longconn.clients.connection import ReconnectingConnection
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, ConnectionFailed, Refused
@@ -119,7 +119,7 @@ class Subscription:
             self._asking = None
         self._why = str(error)
 
-    def on_push(self, push: Push) -> None:
+    def on_push(self, push: ReceivedPush) -> None:
         if not self._live:
             return
         if push.kind != "unsubscribe":

@@ -116,6 +116,7 @@ async def main(console: Console, arguments: Namespace) -> int:
     interactive = console.input.is_terminal and console.out.is_terminal
     window: Window
     if interactive and console.environ.get("TERM") not in _DUMB:
+        # prompt_toolkit takes long to import, and only a terminal needs it.
         from longconn.commands.chat_terminal import TerminalWindow
 
         window = TerminalWindow(console)

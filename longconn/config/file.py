@@ -101,7 +101,7 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
 
 def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     """Check options against each other. Raises ConfigError."""
-    namespaces = settings.namespaces.under(settings)
+    namespaces = settings.effective_namespaces()
     name = settings.user_personal_channel_namespace
     there = f"there are {', '.join(namespaces.named)}" if namespaces.named else "the file defines none"
     if name and name not in namespaces.named:

@@ -1,9 +1,9 @@
 """The numbered reasons for which the server closes a client.
 
-Numbers and ranges are those of Centrifugo's client protocol (centrifugal/centrifuge,
-`disconnect.go`): 3000 to 3499 say "come back", 3500 to 3999 say "do not"; so do those of
-applications, from 4000 to 4499 and from 4500 to 4999. The edges
-map them: `longconn.wire.websocket` to close codes, `longconn.wire.chat_texts` to chat texts.
+Numbers and ranges are those of Centrifugo's client protocol (centrifugal/centrifuge, `disconnect.go`). A client should
+reconnect after 3000 to 3499, and should not after 3500 to 3999. Numbers of applications follow the same rule: 4000 to
+4499, and 4500 to 4999. Each protocol has a form of its own for them: a close code of WebSocket
+(`longconn.wire.websocket`), a chat text (`longconn.wire.chat_texts`), a status of gRPC (`longconn.wire.grpc_status`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Why a client is closed: a number, a key for catalogues, a text for logs and close frames."""
+    """A reason for closing a client: its number, its key in catalogues of texts, its text for logs and close frames."""
 
     code: int
     key: str
@@ -21,7 +21,7 @@ class Disconnect:
 
     @property
     def reconnect(self) -> bool:
-        """Whether the client is advised to come back."""
+        """Whether the client should reconnect."""
         return self.code < 3500 or 4000 <= self.code < 4500
 
 
@@ -42,7 +42,7 @@ FORCE_DISCONNECT = Disconnect(3503, "force_disconnect", "force disconnect")
 CONNECTION_LIMIT = Disconnect(3504, "connection_limit", "connection limit")
 PERMISSION_DENIED = Disconnect(3507, "permission_denied", "permission denied")
 
-#: All of them by number; a test checks that no number is used twice.
+#: All of them by number. A test checks that no number is used twice.
 DISCONNECTS = {
     each.code: each
     for each in (

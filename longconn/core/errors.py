@@ -1,13 +1,17 @@
-"""The error tree, and the one table of reasons for which a command is refused.
+"""The tree of errors, and the table of reasons for refusing a command.
 
     LongConnError
-      ConfigError        a setting is unknown, or has a value that cannot be
-      CommandError       a command was refused, for one numbered `Reason`
+      ConfigError             a setting is unknown, or its value is not valid
+      CommandError            a command is refused, for one numbered `Reason`
+      TokenError              a token is refused (`longconn.core.tokens`)
+      JSONError               a text is no JSON, or has a member of a wrong type (`longconn.core.json_text`)
+      MalformedCommandError   what a program sent is no command (`longconn.core.commands`)
 
-Each edge writes a reason in its own way: `longconn.wire.chat_texts` as a chat line,
-`longconn.protocols.http.resource` as a status. The numbers are those of Centrifugo's client
-protocol (`errors` in centrifugal/centrifuge, `errors.go`) where it has one; those
-from 150 are ours.
+Other rooms derive errors of their protocols from LongConnError, such as `HTTPError` and gRPC's `StatusError`.
+
+Each protocol has a form of its own for a reason: a chat line (`longconn.wire.chat_texts`), a status of HTTP
+(`longconn.protocols.http.errors`), a status of gRPC (`longconn.wire.grpc_status`). The numbers are those of
+Centrifugo's client protocol (centrifugal/centrifuge, `errors.go`) where it has one. Numbers from 150 on are longconn's.
 """
 
 from __future__ import annotations
@@ -16,16 +20,19 @@ from dataclasses import dataclass
 
 
 class LongConnError(Exception):
-    """Whatever longconn raises of its own accord."""
+    """The base of all errors that longconn raises."""
 
 
 class ConfigError(LongConnError):
-    """A setting is unknown or has a bad value; the text is one line for people."""
+    """A setting is unknown, or its value is not valid. The text is one line for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a command is refused: a number, a key for catalogues, a text with `{…}` for values."""
+    """A reason for refusing a command: its number, its key in catalogues of texts, its text with `{…}` for values.
+
+    `temporary` says that the same command may succeed later.
+    """
 
     code: int
     key: str
@@ -55,7 +62,7 @@ BAD_DATA = Reason(155, "bad_data", "not valid: {what}")
 
 
 class CommandError(LongConnError):
-    """A command was refused. `reason` is an entry of the table, `values` fill its text."""
+    """A command is refused. `values` fill the text of `reason`."""
 
     def __init__(self, reason: Reason, **values: object) -> None:
         super().__init__(reason.text.format(**values))
@@ -64,6 +71,6 @@ class CommandError(LongConnError):
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """`value` as an error message quotes it: its repr, on one line, cut to `limit` characters."""
+    """`value` as an error message quotes it: its repr on one line, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -39,7 +39,7 @@ class Hub:
         self.clock = clock
         self.settings = settings = settings or Settings()
         #: the options of channels
-        self.namespaces = settings.namespaces.under(settings)
+        self.namespaces = settings.effective_namespaces()
         #: reads tokens (`longconn.auth.jwt.JWTVerifier`); without one, every token is refused
         self.verifier: Verifier | None = None
         self.wheel = Wheel(clock)

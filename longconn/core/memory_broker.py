@@ -1,4 +1,4 @@
-"""The embedded broker: channels in this process's memory, every answer at once."""
+"""The embedded broker: it keeps channels in the memory of this process, and answers every call at once."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from longconn.core.timers import Call, Clock
 
 #: Seconds for which a channel's epoch and offset outlive its subscribers and its history.
 POSITION_TTL = 3_600.0
-#: Bytes that a kept publication costs beside its data (measured: objects and their slots).
+#: Bytes of memory that a kept publication needs beside its data (measured: objects and their slots).
 _OVERHEAD = 300
 
 
 class _Stream:
-    """One channel's publications, as far back as they are kept."""
+    """The epoch, the offset and the kept publications of one channel."""
 
     __slots__ = ("epoch", "most", "offset", "publications", "queued", "size", "subscribed", "ttl")
 
     def __init__(self, most: int, ttl: float) -> None:
-        #: how many publications are kept, and for how many seconds; 0: none
+        #: publications that are kept at most (0: none), and for how many seconds
         self.most = most if ttl else 0
         self.ttl = ttl
-        # 64 random bits, so that an epoch is never met twice, not after a restart either.
+        # 64 random bits: an epoch never comes again, not even after a restart.
         self.epoch = secrets.token_urlsafe(8)
         self.offset = 0
         self.publications: deque[Publication] = deque()
         self.size = 0
         self.subscribed = False
-        #: whether a heap of oldest publications knows this stream
+        #: whether a heap of `MemoryBroker._oldest` has an entry for this stream
         self.queued = False
 
 
 class MemoryBroker:
-    """Keeps what `settings` and their namespaces allow, for as long as they allow it; loses all with the process.
+    """Keeps history within the limits of `settings` and their namespaces. It is lost when the process ends.
 
-    Beyond `max_channels` a channel is made by forgetting the position of the one that
-    was idle longest; if none is idle the command is refused.
+    At `max_channels`, a new channel takes the place of the one that was idle longest, whose position is forgotten. If
+    none is idle, the command is refused.
     """
 
     def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock = clock
         self._settings = settings
-        self._namespaces = settings.namespaces.under(settings)
+        self._namespaces = settings.effective_namespaces()
         self._keeps = bool(settings.history_bytes and settings.history_total)
         self._streams: dict[str, _Stream] = {}
-        # Streams with neither subscribers nor history, the longest idle first, and since when.
+        # Streams with neither subscribers nor history: when each became idle, the longest idle first.
         self._idle: OrderedDict[str, float] = OrderedDict()
-        # By how long they keep, heaps with (time, channel) of the oldest publication of each stream, as it was
-        # when pushed. In one heap the oldest expires first; there are few, as many as namespaces differ in that.
+        # A heap for each `history_ttl`: (time, channel) of the oldest publication of each stream, when the entry was
+        # pushed. The first entry of a heap expires first. There are few heaps: only namespaces may differ in their ttl.
         self._oldest: dict[float, list[tuple[float, str]]] = {}
         self._size = 0
         self._sweep: Call | None = None
@@ -68,7 +68,7 @@ class MemoryBroker:
             self._sweep.cancel()
             self._sweep = None
 
-    # What the hub asks.
+    # Requests of the hub.
 
     def subscribe(self, channel: str, done: Done[None]) -> None:
         try:
@@ -122,7 +122,7 @@ class MemoryBroker:
         self._expire(self._clock.seconds())
         self._rest(channel, stream)
         kept = stream.publications
-        first = stream.offset - len(kept) + 1  # the oldest offset that is kept
+        first = stream.offset - len(kept) + 1  # the offset of the oldest publication that is kept
         start, end = 0, len(kept)
         recovered = True
         if since is not None:
@@ -144,11 +144,11 @@ class MemoryBroker:
         if stream is not None:
             while stream.publications:
                 self._drop(stream)
-            # A heap may name it still, and finds nothing when its time comes.
+            # A heap may still have an entry for it. `_drop_oldest` removes that entry.
             self._rest(channel, stream)
         done(None)
 
-    # What is kept.
+    # History and idle channels.
 
     def _stream(self, channel: str) -> _Stream:
         stream = self._streams.get(channel)
@@ -163,7 +163,7 @@ class MemoryBroker:
         return stream
 
     def _rest(self, channel: str, stream: _Stream) -> None:
-        """Note that a stream was used, and is idle if nobody needs it."""
+        """Note that a stream was used just now. Without subscribers and history it is idle from now on."""
         self._idle.pop(channel, None)
         if not (stream.subscribed or stream.publications or stream.queued):
             self._idle[channel] = self._clock.seconds()
@@ -191,7 +191,10 @@ class MemoryBroker:
         self._size -= size
 
     def _drop_oldest(self, heap: list[tuple[float, str]]) -> None:
-        """Drop the oldest publication of a heap, if its first entry still names it; else correct that."""
+        """Drop the publication of a heap's first entry, and push an entry for the next one of that stream.
+
+        If that publication was dropped before, only the entry is replaced.
+        """
         time, channel = heapq.heappop(heap)
         stream = self._streams[channel]
         if stream.publications and stream.publications[0].time <= time:
@@ -213,7 +216,7 @@ class MemoryBroker:
             del self._idle[channel], self._streams[channel]
 
     def _schedule(self, delay: float) -> None:
-        # One sweep serves all: it may find nothing to do, and then waits for what is next.
+        # One sweep serves all channels. If it finds nothing to do, it is scheduled again.
         if self._sweep is None:
             self._sweep = self._clock.callLater(max(1.0, min(delay, 60.0)), self._on_sweep)
 

@@ -1,13 +1,13 @@
-"""What may be done in a channel, and by whom: options by namespace, and the rights that follow from them.
+"""The options of channels by namespace, and the rights that follow from them.
 
-What stands before the first `:` of a channel's name is its namespace. Names of options and what
-they mean are Centrifugo's (centrifugal/centrifugo, `internal/configtypes/namespace.go`), their
-defaults are not: there everything is closed until it is opened, here everything is open until it
-is closed, because without configuration this is a chat.
+The part of a channel's name before the first `:` is its namespace. The options have the names and meanings of
+Centrifugo's (centrifugal/centrifugo, `internal/configtypes/namespace.go`), but not the defaults. Centrifugo allows
+nothing until an option allows it. longconn allows everything until an option forbids it, because without a
+configuration it is a chat.
 
-    user      somebody with an id, by a token          anonymous   everybody else
-    client    a user, subscribed or not                subscriber  a client in the channel
-    *_for_anonymous extends to the anonymous what the other two allow, as it does there.
+    user        a client whose token has a user id      anonymous    a client without one
+    client      a user, subscribed or not               subscriber   a user that is in the channel
+    *_for_anonymous gives the rights of the other two options to anonymous clients, as in Centrifugo.
 """
 
 from __future__ import annotations
@@ -15,21 +15,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from longconn.core.errors import PERMISSION_DENIED, UNKNOWN_CHANNEL, CommandError
+from longconn.core.errors import UNKNOWN_CHANNEL, CommandError
 
-if TYPE_CHECKING:
-    from longconn.core.settings import Settings
-
-#: Ends the name of a namespace; starts the ids of users; stands between two of them.
+#: Ends the name of a namespace, starts the list of user ids in a channel's name, separates these ids.
 NAMESPACE_BOUNDARY = ":"
 USER_BOUNDARY = "#"
 USER_SEPARATOR = ","
 
 
 class Action(Enum):
-    """What somebody wants to do in a channel. The values stand in errors, before the channel's name."""
+    """A use of a channel that needs a right. The values are for error texts: the channel's name follows them."""
 
     SUBSCRIBE = "subscribe to"
     PUBLISH = "publish in"
@@ -37,46 +34,52 @@ class Action(Enum):
     HISTORY = "history of"
 
 
-def _option(default: Any, help: str, unit: str = "") -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, "low": 0, "choices": (), "form": ""})
+def option(
+    default: Any, help: str, unit: str = "", low: float | None = 0, choices: tuple[str, ...] = (), form: str = ""
+) -> Any:
+    """A field that is an option of the configuration. `unit` names what a number counts, `low` is its least value.
+
+    `form` says what a string contains: a `channel`, any `text`, the name of a `namespace`, or a `secret`, which is
+    never displayed.
+    """
+    metadata = {"help": help, "unit": unit, "low": low, "choices": choices, "form": form}
+    return field(default=default, repr=form != "secret", metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
-    """The options of the channels of one namespace. None stands for what the settings say of all channels."""
+    """The options of the channels of one namespace. None takes the value of the settings."""
 
-    history_size: int | None = _option(None, "publications kept in a channel; 0 keeps none", "publications")
-    history_ttl: float | None = _option(None, "how long a publication is kept; 0 keeps none", "seconds")
-    presence: bool = _option(True, "who is subscribed may be asked for")
-    join_leave: bool = _option(True, "comings and goings are told")
-    force_push_join_leave: bool = _option(
-        False, "structured clients are told comings and goings without asking for them"
-    )
-    force_positioning: bool = _option(False, "structured subscriptions are positioned without asking for it")
-    force_recovery: bool = _option(False, "structured subscriptions are recoverable without asking for it")
-    allow_recovery: bool = _option(False, "a subscriber may recover what it missed, even without the right to history")
-    allow_subscribe_for_client: bool = _option(True, "users may subscribe without a token for the channel")
-    allow_subscribe_for_anonymous: bool = _option(True, "so may the anonymous, if users may")
-    allow_publish_for_client: bool = _option(True, "users may publish, subscribed or not")
-    allow_publish_for_subscriber: bool = _option(True, "subscribed users may publish")
-    allow_publish_for_anonymous: bool = _option(True, "so may the anonymous, if users in their place may")
-    allow_presence_for_client: bool = _option(True, "users who may subscribe may ask who is subscribed")
-    allow_presence_for_subscriber: bool = _option(True, "subscribed users may ask who is subscribed")
-    allow_presence_for_anonymous: bool = _option(True, "so may the anonymous, if users in their place may")
-    allow_history_for_client: bool = _option(True, "users who may subscribe may read what is kept")
-    allow_history_for_subscriber: bool = _option(True, "subscribed users may read what is kept")
-    allow_history_for_anonymous: bool = _option(True, "so may the anonymous, if users in their place may")
-    allow_user_limited_channels: bool | None = _option(
-        None, "NAME#ID,ID is for the users with these ids alone; not set: yes if there are tokens to tell users by"
+    history_size: int | None = option(None, "publications kept in a channel; 0 keeps none", "publications")
+    history_ttl: float | None = option(None, "how long a publication is kept; 0 keeps none", "seconds")
+    presence: bool = option(True, "whether clients may ask for the subscribers of a channel")
+    join_leave: bool = option(True, "whether joins and leaves are announced")
+    force_push_join_leave: bool = option(False, "structured clients are sent joins and leaves without asking for them")
+    force_positioning: bool = option(False, "structured subscriptions are positioned without asking for it")
+    force_recovery: bool = option(False, "structured subscriptions are recoverable without asking for it")
+    allow_recovery: bool = option(False, "a subscriber may recover what it missed, even without the right to history")
+    allow_subscribe_for_client: bool = option(True, "users may subscribe without a token for the channel")
+    allow_subscribe_for_anonymous: bool = option(True, "anonymous clients may too, if users may")
+    allow_publish_for_client: bool = option(True, "users may publish, subscribed or not")
+    allow_publish_for_subscriber: bool = option(True, "subscribed users may publish")
+    allow_publish_for_anonymous: bool = option(True, "anonymous clients may too, if users may")
+    allow_presence_for_client: bool = option(True, "users who may subscribe may ask for the subscribers")
+    allow_presence_for_subscriber: bool = option(True, "subscribed users may ask for the subscribers")
+    allow_presence_for_anonymous: bool = option(True, "anonymous clients may too, if users may")
+    allow_history_for_client: bool = option(True, "users who may subscribe may read the history")
+    allow_history_for_subscriber: bool = option(True, "subscribed users may read the history")
+    allow_history_for_anonymous: bool = option(True, "anonymous clients may too, if users may")
+    allow_user_limited_channels: bool | None = option(
+        None, "a channel NAME#ID,ID is only for the users with these ids; not set: yes if there is a key for tokens"
     )
 
     @property
     def keeps(self) -> bool:
-        """Whether publications are kept at all."""
+        """Whether the channels keep any history."""
         return bool(self.history_size and self.history_ttl)
 
 
-#: Which options answer for an action: for a client, for a subscriber, for the anonymous.
+#: The three options of an action: for a client, for a subscriber, for anonymous clients.
 _RIGHTS: dict[Action, tuple[str, str, str]] = {
     action: (f"allow_{word}_for_client", f"allow_{word}_for_subscriber", f"allow_{word}_for_anonymous")
     for action, word in ((Action.PUBLISH, "publish"), (Action.PRESENCE, "presence"), (Action.HISTORY, "history"))
@@ -85,9 +88,9 @@ _RIGHTS: dict[Action, tuple[str, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """The options of every channel. `plain` are those of channels without a namespace.
+    """The options of every channel: `named` by namespace, `plain` for channels without a namespace.
 
-    With no namespace defined `plain` are those of all channels, whatever their names.
+    If `named` is empty, `plain` applies to all channels, also to those with a `:` in their name.
     """
 
     plain: ChannelOptions = field(default_factory=ChannelOptions)
@@ -105,30 +108,25 @@ class Namespaces:
             raise CommandError(UNKNOWN_CHANNEL, channel=channel)
         return found
 
-    def under(self, settings: Settings) -> Namespaces:
-        """These, with what `settings` say of all channels wherever an option leaves it to them."""
+    def filled(self, **defaults: Any) -> Namespaces:
+        """The same namespaces, with `defaults` in place of the options that are None."""
 
-        def filled(options: ChannelOptions) -> ChannelOptions:
-            values: dict[str, Any] = {
-                "history_size": settings.history_size,
-                "history_ttl": settings.history_ttl,
-                "allow_user_limited_channels": settings.has_token_keys,
-            }
-            return replace(options, **{name: each for name, each in values.items() if getattr(options, name) is None})
+        def fill(options: ChannelOptions) -> ChannelOptions:
+            return replace(options, **{name: each for name, each in defaults.items() if getattr(options, name) is None})
 
-        return Namespaces(filled(self.plain), {name: filled(each) for name, each in self.named.items()})
+        return Namespaces(fill(self.plain), {name: fill(each) for name, each in self.named.items()})
 
 
 def limited_to(channel: str, options: ChannelOptions) -> Collection[str] | None:
-    """The ids of the users that a channel is for: what follows its last `#`. None if it is not limited."""
+    """The user ids after the last `#` of a channel's name. None if the channel is not limited to users."""
     if options.allow_user_limited_channels and USER_BOUNDARY in channel:
-        # An id is never empty, or `NAME#` would be for the anonymous.
+        # An empty id would open `NAME#` to anonymous clients.
         return [each for each in channel.rpartition(USER_BOUNDARY)[2].split(USER_SEPARATOR) if each]
     return None
 
 
 def personal_channel(user: str, namespace: str = "") -> str | None:
-    """The channel of one user, `#ID` or `NAMESPACE:#ID`. None for an id that would let others in, or is empty."""
+    """The channel of one user, `#ID` or `NAMESPACE:#ID`. None for an empty id, and for one that names several users."""
     if not user or USER_BOUNDARY in user or USER_SEPARATOR in user:
         return None
     return (namespace + NAMESPACE_BOUNDARY if namespace else "") + USER_BOUNDARY + user
@@ -144,10 +142,10 @@ def allowed(
 ) -> bool:
     """Whether `user` (empty: anonymous) may do `action` in `channel`.
 
-    `subscribed` says that it is in the channel, `granted` that a token, or the server itself,
-    lets it in. Who may not subscribe may read neither presence nor history, and does not need to be
-    forbidden that too; publishing is a right of its own (a program may report where it may not
-    read), but for channels that are limited to some users.
+    `subscribed` says that the user is in the channel, `granted` that a token or the server lets it in. A user that may
+    not subscribe may read neither presence nor history, whatever the options for these say. Publishing does not need
+    the right to subscribe: a program may report where it may not read. A channel that is limited to users is an
+    exception: other users may not publish there.
     """
     if action is Action.SUBSCRIBE:
         return granted or _may_subscribe(channel, options, user)
@@ -172,21 +170,8 @@ def _may_subscribe(channel: str, options: ChannelOptions, user: str) -> bool:
     return options.allow_subscribe_for_client and (bool(user) or options.allow_subscribe_for_anonymous)
 
 
-def may(
-    action: Action,
-    channel: str,
-    options: ChannelOptions,
-    user: str = "",
-    subscribed: bool = False,
-    granted: bool = False,
-) -> None:
-    """Raises CommandError(PERMISSION_DENIED) for what is not `allowed`."""
-    if not allowed(action, channel, options, user, subscribed, granted):
-        raise CommandError(PERMISSION_DENIED, what=action.value, channel=channel)
-
-
 def may_recover(channel: str, options: ChannelOptions, user: str) -> bool:
-    """Whether a subscriber gets what it missed: by force, by leave, or because it may read history anyway."""
+    """Whether a subscriber is sent what it missed: an option says so, or it may read the history anyway."""
     if options.force_recovery or options.allow_recovery:
         return True
     return allowed(Action.HISTORY, channel, options, user, subscribed=True)

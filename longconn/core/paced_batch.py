@@ -1,4 +1,4 @@
-"""Many calls, of which each turn of the reactor makes a bounded share: other clients are served in between."""
+"""Makes many calls, a bounded number in each turn of the reactor, so that other clients are served in between."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ log = logging.getLogger("longconn")
 
 _T = TypeVar("_T")
 
-#: Calls of one turn, and the bytes that they publish. More would wait for subscribers that read as fast as they can.
+#: Calls in one turn at most, and bytes that they publish. More would fill the queues of subscribers that are not slow.
 TURN_CALLS = 250
 TURN_BYTES = 64 * 1024
-#: Seconds between two turns, in which subscribers are sent to.
+#: Seconds between two such turns. In the meantime, subscribers are sent the publications.
 PAUSE = 0.01
 
 
 class PacedBatch(Generic[_T]):
-    """Makes `calls`, pairs of a weight in bytes and a function, in order.
+    """Makes `calls` in order: pairs of a weight in bytes and a function.
 
-    A call is made when the one before was answered; with `parallel`, without waiting for that. A call that returns a
-    number other than 0 has done nothing, and is made again after that many seconds. `on_result` gets the index and
-    the result of each call, a CommandError if it was refused or failed; `on_end` is called after the last.
+    Each call waits for the answer to the one before; with `parallel` it does not wait. A call that returns a number
+    other than 0 had no effect, and is made again after that many seconds. `on_result` gets the index and the result of
+    each call: a CommandError if the call was refused or failed. `on_end` is called after the last result.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PacedBatch(Generic[_T]):
         self._delayed: Call | None = None
 
     def go(self) -> None:
-        """Make as many calls as a turn may, and come back for the others."""
+        """Make as many calls as one turn may, and continue in a later turn."""
         self._delayed = None
         self._going = True
         count = size = 0
@@ -72,7 +72,7 @@ class PacedBatch(Generic[_T]):
             self._on_end()
 
     def stop(self) -> None:
-        """Make no more calls, and report nothing more."""
+        """Make no more calls, and report no more results."""
         self._over = True
         self._next = None
         if self._delayed is not None:
@@ -95,8 +95,8 @@ class PacedBatch(Generic[_T]):
             delay = call(answered)
         except CommandError as error:
             answered(error)
-        except Exception:  # the other calls still have to be made and answered
-            log.exception("a call of many failed")
+        except Exception:  # a defect of one call must not keep the others from being made
+            log.exception("a call of a batch failed")
             answered(CommandError(INTERNAL))
         else:
             if delay:

@@ -1,129 +1,123 @@
-"""Everything a hub and its protocols can be told: one frozen object, one list.
+"""The settings of a hub and its protocols: one frozen object, and the one list of all options.
 
-`longconn.config.flags` makes the command line's flags from these fields,
-`longconn.config.file` the environment's variables and the keys of the TOML file, and
-`docs/reference/options.md` its table. So an option exists when it stands here.
+The flags of the command line (`longconn.config.flags`), the variables of the environment and the keys of the TOML file
+(`longconn.config.file`), and the table of `docs/reference/options.md` are made from these fields.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
 
-from longconn.core.namespaces import Namespaces
+from longconn.core.namespaces import Namespaces, option
 
 KIB = 1024
 MIB = 1024 * 1024
 
 
-def _option(
-    default: Any, help: str, unit: str = "", low: float | None = 0, choices: tuple[str, ...] = (), form: str = ""
-) -> Any:
-    """A field that is an option: `unit` names what a number counts, `low` is its least value.
-
-    `form` is what a string holds: a `channel`, any `text`, a `namespace` that is defined, a `secret` that
-    is shown nowhere.
-    """
-    metadata = {"help": help, "unit": unit, "low": low, "choices": choices, "form": form}
-    return field(default=default, repr=form != "secret", metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a hub and its protocols are set to. 0 turns a limit off unless its help says otherwise.
+    """The settings of a hub and its protocols. 0 turns a limit off unless its help says otherwise.
 
     Times are seconds, sizes bytes, rates per second.
     """
 
-    # What people see.
-    default_channel: str = _option("lobby", "the channel that a chat client is in at first", form="channel")
-    locale: str = _option("en", "the language of chat texts", choices=("en", "zh"))
-    empty_line: str = _option("leave", "what an empty chat line does", choices=("leave", "ignore"))
-    names: str = _option("address", "how a client without a name of its own is called", choices=("address", "guest"))
+    # The chat.
+    default_channel: str = option("lobby", "the channel that a chat client is in at first", form="channel")
+    locale: str = option("en", "the language of chat texts", choices=("en", "zh"))
+    empty_line: str = option("leave", "what an empty chat line does", choices=("leave", "ignore"))
+    names: str = option("address", "how a client without a name of its own is called", choices=("address", "guest"))
 
-    # Who may come.
-    allowed_origin: tuple[str, ...] = _option(
+    # Which pages and hosts may connect.
+    allowed_origin: tuple[str, ...] = option(
         (),
         "an Origin whose pages may connect, as https://example.org; 'null' for pages opened from a file; '*' for any",
     )
-    allowed_host: tuple[str, ...] = _option((), "a Host that is served on loopback beside localhost and IP addresses")
+    allowed_host: tuple[str, ...] = option((), "a Host that is served on loopback beside localhost and IP addresses")
 
-    # By which token (RFC 7519), of structured clients. Keys pin the algorithms.
-    token_hmac_secret_key: str = _option("", "the secret of tokens signed by HS256, HS384, HS512", form="secret")
-    token_rsa_public_key: str = _option(
+    # Tokens (RFC 7519). The keys pin the algorithms.
+    token_hmac_secret_key: str = option("", "the secret of tokens signed by HS256, HS384, HS512", form="secret")
+    token_rsa_public_key: str = option(
         "", "the key of tokens signed by RS256, RS384, RS512: PEM, or the name of its file", form="text"
     )
-    token_ecdsa_public_key: str = _option(
+    token_ecdsa_public_key: str = option(
         "", "the key of tokens signed by ES256, ES384, ES512: PEM, or the name of its file", form="text"
     )
-    token_audience: str = _option("", "what a token's `aud` must contain", form="text")
-    token_issuer: str = _option("", "what a token's `iss` must be", form="text")
-    allow_anonymous_connect_without_token: bool | None = _option(
+    token_audience: str = option("", "what a token's `aud` must contain", form="text")
+    token_issuer: str = option("", "what a token's `iss` must be", form="text")
+    allow_anonymous_connect_without_token: bool | None = option(
         None, "whether structured clients may come without a token; not set: only if there is no key for tokens"
     )
-    user_personal_channel: bool = _option(
+    user_personal_channel: bool = option(
         False, "subscribe a structured client with a user to that user's own channel, #USER"
     )
-    user_personal_channel_namespace: str = _option(
+    user_personal_channel_namespace: str = option(
         "", "the namespace of these channels: NAMESPACE:#USER", form="namespace"
     )
 
-    # Who may use the server API.
-    api_key: str = _option("", "the key of the server API, POST /api/…; without one it is off", form="secret")
+    # The server API.
+    api_key: str = option("", "the key of the server API, POST /api/…; without one it is off", form="secret")
 
-    # How many and how much.
-    max_connections: int = _option(
+    # Limits of number and size.
+    max_connections: int = option(
         20_000, "clients in all; lowered to what the open-file limit leaves room for", "clients"
     )
-    max_connections_per_ip: int = _option(0, "clients of one address", "clients")
-    max_message: int = _option(64 * KIB, "one message or chat line", "bytes", low=1)
-    publish_rate: float = _option(100, "publications a second of one client", "a second")
-    publish_burst: int = _option(1_000, "publications at once before the rate applies", "publications", low=1)
-    publish_bytes: int = _option(
+    max_connections_per_ip: int = option(0, "clients of one address", "clients")
+    max_message: int = option(64 * KIB, "one message or chat line", "bytes", low=1)
+    publish_rate: float = option(100, "publications a second of one client", "a second")
+    publish_burst: int = option(1_000, "publications at once before the rate applies", "publications", low=1)
+    publish_bytes: int = option(
         256 * KIB, "published bytes a second of one client; twice that at once", "bytes a second"
     )
-    max_body: int = _option(1 * MIB, "the body of an HTTP request", "bytes", low=1)
-    max_bulk_body: int = _option(8 * MIB, "the body of an application/x-ndjson request", "bytes", low=1)
-    max_body_total: int = _option(64 * MIB, "the bodies of all HTTP requests under way", "bytes", low=1)
-    max_head: int = _option(16 * KIB, "request line and headers of an HTTP request", "bytes", low=512)
-    max_subscriptions: int = _option(128, "channels of one client", "channels")
-    max_channels: int = _option(100_000, "channels in all", "channels")
-    channel_rate: float = _option(10, "new channels a second from one address, 200 at once", "a second")
+    max_body: int = option(1 * MIB, "the body of an HTTP request", "bytes", low=1)
+    max_bulk_body: int = option(8 * MIB, "the body of an application/x-ndjson request", "bytes", low=1)
+    max_body_total: int = option(64 * MIB, "the bodies of all HTTP requests under way", "bytes", low=1)
+    max_head: int = option(16 * KIB, "request line and headers of an HTTP request", "bytes", low=512)
+    max_subscriptions: int = option(128, "channels of one client", "channels")
+    max_channels: int = option(100_000, "channels in all", "channels")
+    channel_rate: float = option(10, "new channels a second from one address, 200 at once", "a second")
 
-    # How long.
-    head_timeout: float = _option(10, "the whole head of an HTTP request", "seconds")
-    http_idle_timeout: float = _option(75, "an HTTP connection between two requests", "seconds")
-    idle_timeout: float = _option(3_600, "a chat or WebSocket connection without a byte either way", "seconds")
-    ping_interval: float = _option(25, "between two pings to a WebSocket client, two heartbeats of a stream", "seconds")
-    pong_timeout: float = _option(10, "until a ping must be answered", "seconds")
-    handshake_timeout: float = _option(10, "a TLS or WebSocket handshake", "seconds")
-    write_timeout: float = _option(30, "without progress while something waits to be sent", "seconds")
+    # Limits of time.
+    head_timeout: float = option(10, "the whole head of an HTTP request", "seconds")
+    http_idle_timeout: float = option(75, "an HTTP connection between two requests", "seconds")
+    idle_timeout: float = option(3_600, "a chat or WebSocket connection without a byte either way", "seconds")
+    ping_interval: float = option(25, "between two pings to a WebSocket client, two heartbeats of a stream", "seconds")
+    pong_timeout: float = option(10, "until a ping must be answered", "seconds")
+    handshake_timeout: float = option(10, "a TLS or WebSocket handshake", "seconds")
+    write_timeout: float = option(30, "without progress while something waits to be sent", "seconds")
 
-    # What may wait, and what is kept.
-    send_queue: int = _option(1 * MIB, "what may wait for one client", "bytes", low=1)
-    send_queue_total: int = _option(
+    # Queues and history.
+    send_queue: int = option(1 * MIB, "what may wait for one client", "bytes", low=1)
+    send_queue_total: int = option(
         512 * MIB, "what may wait for all clients; the largest is disconnected first", "bytes"
     )
-    history_size: int = _option(100, "publications kept in a channel; 0 keeps none", "publications")
-    history_ttl: float = _option(300, "how long a publication is kept; 0 keeps none", "seconds")
-    history_bytes: int = _option(1 * MIB, "bytes kept in a channel; 0 keeps none", "bytes")
-    history_total: int = _option(256 * MIB, "bytes kept in all channels, the oldest evicted; 0 keeps none", "bytes")
+    history_size: int = option(100, "publications kept in a channel; 0 keeps none", "publications")
+    history_ttl: float = option(300, "how long a publication is kept; 0 keeps none", "seconds")
+    history_bytes: int = option(1 * MIB, "bytes kept in a channel; 0 keeps none", "bytes")
+    history_total: int = option(256 * MIB, "bytes kept in all channels, the oldest evicted; 0 keeps none", "bytes")
 
-    # The end.
-    shutdown_delay: float = _option(0, "at a shutdown: not ready, but serving", "seconds")
-    shutdown_timeout: float = _option(25, "then: until the last client is closed", "seconds")
+    # Shutdown.
+    shutdown_delay: float = option(0, "at a shutdown: not ready, but serving", "seconds")
+    shutdown_timeout: float = option(25, "then: until the last client is closed", "seconds")
 
-    #: what may be done in channels, by namespace: tables of the file, no flags
+    #: the options of channels: tables of the file, without flags
     namespaces: Namespaces = field(default_factory=Namespaces)
 
     @property
     def has_token_keys(self) -> bool:
-        """Whether users can be told by their tokens."""
+        """Whether there is a key that verifies tokens."""
         return bool(self.token_hmac_secret_key or self.token_rsa_public_key or self.token_ecdsa_public_key)
+
+    def effective_namespaces(self) -> Namespaces:
+        """`namespaces`, with the values of these settings in place of the options that they leave open."""
+        return self.namespaces.filled(
+            history_size=self.history_size,
+            history_ttl=self.history_ttl,
+            allow_user_limited_channels=self.has_token_keys,
+        )
 
     @property
     def anonymous_connect(self) -> bool:
-        """Whether structured clients may come without a token."""
+        """Whether structured clients may connect without a token."""
         allowed = self.allow_anonymous_connect_without_token
         return not self.has_token_keys if allowed is None else allowed
 

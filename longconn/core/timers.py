@@ -1,4 +1,4 @@
-"""Time as the core sees it: the clock handed in, coarse timers, and rates."""
+"""The clock that the core is given, coarse timers, and rates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Call(Protocol):
-    """A delayed call, as Twisted's IDelayedCall."""
+    """A delayed call: the part of Twisted's IDelayedCall that the core uses."""
 
     def cancel(self) -> None: ...
 
@@ -16,7 +16,7 @@ class Call(Protocol):
 
 
 class Clock(Protocol):
-    """What the core needs of a reactor (Twisted's IReactorTime); `seconds` counts from 1970."""
+    """The part of a reactor that the core uses (Twisted's IReactorTime); `seconds` counts from 1970."""
 
     def seconds(self) -> float: ...
 
@@ -24,7 +24,7 @@ class Clock(Protocol):
 
 
 class Timed(Protocol):
-    """Something that waits in a `Wheel`; `due` belongs to the wheel and starts as 0."""
+    """An item of a `Wheel`. Its `due` is 0 at first, and only the wheel changes it."""
 
     due: int
 
@@ -32,22 +32,21 @@ class Timed(Protocol):
 
 
 class Wheel:
-    """Coarse timers for very many: one delayed call for all, a second's resolution.
+    """Coarse timers for many thousand items: one delayed call for all, with a resolution of one second.
 
-    An item waits at most once. It is called not before its time and at most a second
-    (and a turn) after. A delayed call of the reactor costs half a KiB and a place in a
-    heap; a place here costs a slot in a set.
+    An item has one timer. It is called at its time, or at most a second and a turn later. A delayed call of the reactor
+    costs half a KiB and a place in a heap; an item of a wheel costs a slot in a set.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        #: the time, not older than this turn's flush or the last tick: for what need not be exact
+        #: the time of the last tick or the last end of a turn, whichever is later: for uses that need not be exact
         self.now = clock.seconds()
         self._buckets: dict[int, set[Timed]] = {}
         self._call: Call | None = None
 
     def set(self, item: Timed, delay: float) -> None:
-        """Call `item.on_due` in `delay` seconds, in place of any earlier appointment."""
+        """Call `item.on_due` in `delay` seconds. This replaces a timer that the item has."""
         second = int(self._clock.seconds() + delay) + 1
         if item.due != second:
             self.clear(item)
@@ -57,6 +56,7 @@ class Wheel:
                 self._call = self._clock.callLater(1, self._tick)
 
     def clear(self, item: Timed) -> None:
+        """Stop the item's timer, if it has one."""
         bucket = self._buckets.get(item.due)
         if bucket is not None:
             bucket.discard(item)
@@ -69,18 +69,18 @@ class Wheel:
         self.now = now = self._clock.seconds()
         try:
             for second in sorted(each for each in self._buckets if each <= now):
-                bucket = self._buckets.get(second, set())  # one before may have cleared the last of it
+                bucket = self._buckets.get(second, set())  # an item that was called may have cleared the last one
                 while bucket:
                     item = bucket.pop()
                     item.due = 0
                     item.on_due(now)
                 self._buckets.pop(second, None)
-        finally:  # what raises is logged by the reactor; the others are called by the next tick
+        finally:  # the reactor logs an exception of an item; the next tick calls the other items
             if self._buckets and self._call is None:
                 self._call = self._clock.callLater(1, self._tick)
 
     def stop(self) -> None:
-        """Forget all; nothing is called any more."""
+        """Forget all items, and leave no delayed call behind."""
         self._buckets.clear()
         if self._call is not None:
             self._call.cancel()
@@ -90,8 +90,7 @@ class Wheel:
 class Bucket:
     """A token bucket: `rate` a second, `burst` at once. Rate 0 is no limit.
 
-    What is spent may exceed what is there, so that one large message passes; the debt
-    is waited for before the next.
+    The bucket may be overdrawn, so that one large message passes. The next one waits until the debt is paid.
     """
 
     __slots__ = ("_at", "_level", "burst", "rate")
@@ -103,7 +102,7 @@ class Bucket:
         self._at = now
 
     def wait(self, now: float) -> float:
-        """Seconds until something may be spent: 0 if it may now."""
+        """Seconds until `spend` is allowed; 0 if it is allowed now."""
         rate = self.rate
         if not rate:
             return 0.0
@@ -112,19 +111,19 @@ class Bucket:
         self._level = level = min(level, self.burst)
         # A whole token, or (for bursts below one) whatever the bucket can hold.
         wait = (min(1.0, self.burst) - level) / rate
-        # Seconds since 1970 are that exact as a float: a wait below could have no end.
+        # A float has seconds since 1970 with this precision: adding a shorter wait to the time might not change it.
         return wait if wait > 1e-6 else 0.0
 
     def spend(self, amount: float) -> None:
+        """Take `amount` out."""
         if self.rate:
             self._level -= amount
 
 
 class Buckets:
-    """One bucket for each key (an address), at most `limit` of them, the least recently used forgotten.
+    """One bucket for each key (an address). Of more than `limit` buckets, the least recently used are forgotten.
 
-    A bucket of which nothing was taken for `burst / rate` seconds is full again, so
-    forgetting it changes nothing.
+    A bucket that was not used for `burst / rate` seconds is full again, so that forgetting it changes nothing.
     """
 
     def __init__(self, rate: float, burst: float, limit: int = 10_000) -> None:
@@ -135,7 +134,7 @@ class Buckets:
         self._unlimited = Bucket(0, 0, 0)
 
     def bucket(self, key: str, now: float) -> Bucket:
-        """The bucket of `key`, which is full if it is new."""
+        """The bucket of `key`; a new one is full."""
         if not self._rate:
             return self._unlimited
         bucket = self._buckets.get(key)

@@ -1,4 +1,4 @@
-"""What tokens say of clients, and who reads them. How they are written is for those who read them to know."""
+"""The claims of tokens, and the interface of a verifier. The token's format is the verifier's business."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from longconn.core.errors import LongConnError
 
 
 class TokenError(LongConnError):
-    """A token cannot be believed, or is for somebody else; the text says which and why, without the token.
+    """A token is refused. The text says which one and why, and does not contain the token.
 
-    `mismatch` says that the token is good, but for another channel, user or client.
+    `mismatch` says that the token is valid, but for another channel, user or client.
     """
 
     def __init__(self, which: str, why: str, mismatch: bool = False) -> None:
@@ -22,7 +22,7 @@ class TokenError(LongConnError):
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a token says of one channel: `info` for presence and publications, `data` for the subscriber; JSON."""
+    """A token's right to one channel: JSON for presence and publications (`info`), and for the subscriber (`data`)."""
 
     info: bytes = b""
     data: bytes = b""
@@ -30,12 +30,12 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionToken:
-    """Who a client is. `expires_at` is in seconds since 1970, None for never; `info` is JSON, empty for none."""
+    """The identity of a client. `expires_at` is in seconds since 1970 (None: never), `info` is JSON (empty: none)."""
 
     user: str
     expires_at: float | None = None
     info: bytes = b""
-    #: the channels that the client is subscribed to by the server
+    #: the channels to which the server subscribes the client
     subs: Mapping[str, Granted] = field(default_factory=dict)
 
     @property
@@ -45,7 +45,7 @@ class ConnectionToken:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionToken:
-    """A right to subscribe to one channel."""
+    """The right to subscribe to one channel; members as in `ConnectionToken` and `Granted`."""
 
     channel: str
     user: str
@@ -55,12 +55,12 @@ class SubscriptionToken:
 
 
 class Verifier(Protocol):
-    """Reads tokens. `now` is in seconds since 1970.
+    """Verifies tokens and returns their claims. `now` is in seconds since 1970.
 
-    Raises CommandError(TOKEN_EXPIRED) for a good one whose time is over, TokenError for any other.
+    Raises CommandError(TOKEN_EXPIRED) for a valid token that has expired, TokenError for any other it refuses.
     """
 
     def connection(self, token: str, now: float) -> ConnectionToken: ...
 
     def subscription(self, token: str, channel: str, user: str, now: float, client: str = "") -> SubscriptionToken:
-        """The right of `user`, as the client with the id `client`, to subscribe to `channel`."""
+        """The right of `user` to subscribe to `channel`; `client` is the id of the client that asks."""

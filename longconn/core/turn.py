@@ -1,4 +1,4 @@
-"""The end of a reactor turn: what was collected in it is sent, in an order that every client can rely on."""
+"""The end of a reactor turn: publications and replies that were collected in it are written, in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from longconn.core.timers import Clock, Wheel
 
 
 class Batched(Protocol):
-    """A channel with something to send."""
+    """A channel with a batch to send. `dirty` is true from `flush_later` until it is flushed."""
 
     dirty: bool
 
@@ -18,12 +18,12 @@ class Batched(Protocol):
 
 
 class Turn:
-    """Answers to write first, channels to flush, answers to write after them."""
+    """Calls for the end of a turn: replies that go first, channels to flush, replies that go after them, all others."""
 
     def __init__(self, clock: Clock, wheel: Wheel) -> None:
         self._clock = clock
         self._wheel = wheel
-        # Each is taken out before it is called: what raises is logged by the reactor, and costs nobody else anything.
+        # Each call is taken out before it is made. The reactor logs an exception; the next turn makes the other calls.
         self._first: deque[Callable[[], None]] = deque()
         self._dirty: deque[Batched] = deque()
         self._answers: deque[Callable[[], None]] = deque()
@@ -37,7 +37,7 @@ class Turn:
         self._end_later()
 
     def answer(self, write: Callable[[], None]) -> None:
-        """Write an answer, after the publications that came back before it."""
+        """Write a reply after the publications that came back before it: at once if none waits."""
         if self._dirty or self._answers:
             self._answers.append(write)
             self._end_later()
@@ -45,12 +45,12 @@ class Turn:
             write()
 
     def answer_first(self, write: Callable[[], None]) -> None:
-        """Write an answer when this turn ends, before the publications that come after it was made."""
+        """Write a reply when this turn ends, before any channel is flushed."""
         self._first.append(write)
         self._end_later()
 
     def soon(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when this turn ends, after everything else: it sees what channels and answers have written.
+        """Call `callback` when this turn ends, after all publications and replies are written.
 
         A callback that is added by another one is called when the next turn ends.
         """
@@ -58,12 +58,12 @@ class Turn:
         self._end_later()
 
     def write_first(self) -> None:
-        """Write the answers that go before what is about to be flushed."""
+        """Write the replies that go first. A channel that flushes before the turn ends calls this."""
         while self._first:
             self._first.popleft()()
 
     def stop(self) -> None:
-        """Forget all, and leave no delayed call behind."""
+        """Forget all calls, and leave no delayed call behind."""
         for each in (self._first, self._dirty, self._answers, self._last):
             each.clear()
         if self._end is not None:
@@ -80,7 +80,7 @@ class Turn:
         self._wheel.now = self._clock.seconds()
         try:
             self.write_first()
-            # What comes up meanwhile is for the next turn.
+            # What these calls add waits for the next turn.
             answers = len(self._answers)
             for _ in range(len(self._dirty)):
                 channel = self._dirty.popleft()

@@ -45,14 +45,14 @@ from longconn.server_api.operations import ServerAPI, Target
 from longconn.wire.centrifugo import history_result, presence_result
 
 #: A request that was read. It answers with its result as JSON, or raises CommandError.
-Command = Callable[[ServerAPI, Done[bytes]], None]
+APICall = Callable[[ServerAPI, Done[bytes]], None]
 
 #: Bytes of a reason in a close frame (RFC 6455, section 5.5.1).
 _MOST_REASON = 123
 _NOTHING = b"{}"
 
 
-def read(method: str, body: bytes) -> Command:
+def read(method: str, body: bytes) -> APICall:
     """The request for a method of `METHODS`, or for `batch`. Raises JSONError."""
     if method == "batch":
         batch = json_text.read(_BATCH, body)
@@ -227,7 +227,7 @@ _members: list[tuple[str, Any, None]] = [(name, each.decoder.type | None, None) 
 _COMMAND: Decoder[Any] = Decoder(defstruct("APICommand", _members) | None)
 
 
-def _read_command(text: bytes) -> tuple[int, str, Command]:
+def _read_command(text: bytes) -> tuple[int, str, APICall]:
     """A command of a batch: its length in bytes, its method ("" if it is refused), and what it does."""
     members = json_text.read(_COMMAND, text)
     if members is None:
@@ -247,7 +247,7 @@ def _refuse_unknown(api: ServerAPI, done: Done[bytes]) -> None:
     raise CommandError(METHOD_NOT_FOUND)
 
 
-def _run_batch(commands: list[tuple[int, str, Command]], parallel: bool, api: ServerAPI, done: Done[bytes]) -> None:
+def _run_batch(commands: list[tuple[int, str, APICall]], parallel: bool, api: ServerAPI, done: Done[bytes]) -> None:
     api.calls.update(name for _, name, _ in commands if name)
 
     def answered(results: list[bytes | CommandError]) -> None:

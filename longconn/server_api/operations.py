@@ -1,7 +1,8 @@
 """The operations of the server API, without HTTP: what a back end may do with a hub.
 
-The names and the effects of operations are those of Centrifugo's server API (centrifugal/centrifugo,
-`internal/apiproto/api.proto`).
+The caller is trusted: neither the rights of namespaces nor rates apply. A bad name and an undefined namespace are
+refused. The names and the effects of operations are those of Centrifugo's server API (centrifugal/centrifugo,
+`internal/apiproto/api.proto`). Operations raise CommandError, or pass it to their `done`.
 """
 
 from __future__ import annotations
@@ -11,21 +12,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import longconn
 from longconn.core.broker import Done
 from longconn.core.client import BACK_END, Client
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, Disconnect
 from longconn.core.errors import ALREADY_SUBSCRIBED, NOT_AVAILABLE, CommandError
+from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
 from longconn.core.publication import Data, History, Info, Position
 from longconn.core.tokens import SubscriptionToken
 from longconn.server_api.idempotency import IdempotencyCache
-
-if TYPE_CHECKING:
-    from longconn.core.hub import Hub
 
 _T = TypeVar("_T")
 

@@ -48,7 +48,7 @@ class MemberClosed(LongConnError):
 
 
 @dataclass(frozen=True, slots=True)
-class _EventFormat:
+class _MemberFormat:
     """A wire format without encoding: a channel's name and its events. Only publications without `join_leave`."""
 
     tells_own_join: ClassVar[bool] = False
@@ -219,7 +219,7 @@ class _MemberOutlet:
         self._scheduled = False
 
     def write(self, data: Any) -> None:
-        """Take what `_EventFormat` made."""
+        """Take what `_MemberFormat` made."""
         channel, events = data
         subscription = self.subscriptions.get(channel)
         if subscription is not None:
@@ -367,7 +367,7 @@ class LocalMember:
         else:
             # The door refuses a second subscription, and the first one stays.
             outlet.subscriptions.setdefault(channel, subscription)
-            format = _EventFormat(join_leave)
+            format = _MemberFormat(join_leave)
             self._hub.door.subscribe(outlet.client, channel, format, subscription.on_subscribed, since)
         return subscription
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from longconn.testing.lines import Connection
+from longconn.testing.lines import ConnectedClient, Connection
 
 
 @dataclass(frozen=True)
@@ -72,30 +72,17 @@ class HTTPResponse:
         return fresh
 
 
-class HTTPClient:
+class HTTPClient(ConnectedClient):
     """Sends requests over one connection and reads the responses in order."""
 
     def __init__(self, connection: Connection, settle: Callable[[], Any] | None = None) -> None:
-        self.connection: Any = connection
-        #: called after every read from the connection
-        self.on_read: Callable[[], None] | None = None
-        self._settle = settle
+        super().__init__(connection, settle)
         self._data = b""
         self._waiting: list[HTTPResponse] = []
         self._body: Callable[[HTTPResponse], bool] | None = None
         self._left = 0
         connection.on_data = self._on_data
         connection.on_closed = self._on_closed
-
-    @property
-    def closed(self) -> bool:
-        """Whether the server closed the connection."""
-        return bool(self.connection.closed)
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT of this client."""
-        return f"{self.connection.local.host}:{self.connection.local.port}"
 
     def request(
         self,

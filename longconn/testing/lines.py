@@ -17,21 +17,14 @@ class Connection(Protocol):
     def close(self) -> None: ...
 
 
-class LineClient:
-    """Reads lines that end in CRLF or LF, and sends lines.
+class ConnectedClient:
+    """The base of `LineClient`, `WebSocketClient` and `HTTPClient`."""
 
-    `lines` has all lines so far; `read` returns those since the last call. `rest` is the start of an unfinished line.
-    """
-
-    def __init__(self, connection: Connection, settle: Callable[[], Any] | None = None) -> None:
+    def __init__(self, connection: Connection, settle: Callable[[], Any] | None) -> None:
         self.connection: Any = connection
-        self.lines: list[str] = []
-        self.rest = b""
         #: called after every read from the connection
         self.on_read: Callable[[], None] | None = None
         self._settle = settle
-        self._seen = 0
-        connection.on_data = self._on_data
 
     @property
     def closed(self) -> bool:
@@ -40,8 +33,22 @@ class LineClient:
 
     @property
     def address(self) -> str:
-        """HOST:PORT of this client, which is its name until it takes another."""
+        """HOST:PORT of this client, which is its name in the chat until it takes another."""
         return f"{self.connection.local.host}:{self.connection.local.port}"
+
+
+class LineClient(ConnectedClient):
+    """Reads lines that end in CRLF or LF, and sends lines.
+
+    `lines` has all lines so far; `read` returns those since the last call. `rest` is the start of an unfinished line.
+    """
+
+    def __init__(self, connection: Connection, settle: Callable[[], Any] | None = None) -> None:
+        super().__init__(connection, settle)
+        self.lines: list[str] = []
+        self.rest = b""
+        self._seen = 0
+        connection.on_data = self._on_data
 
     def say(self, *lines: str) -> None:
         """Send lines, in one segment."""

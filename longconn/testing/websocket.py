@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from longconn.testing.lines import Connection
+from longconn.testing.lines import ConnectedClient, Connection
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
@@ -31,7 +31,7 @@ def client_frame(payload: bytes, opcode: int = _TEXT, *, final: bool = True, mas
     return head + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
 
 
-class WebSocketClient:
+class WebSocketClient(ConnectedClient):
     """Performs the handshake, then sends and reads messages, `str` or `bytes`.
 
     `status` is that of the handshake: 101 once the connection is open. `body` has the response to a handshake that was
@@ -46,7 +46,7 @@ class WebSocketClient:
         headers: Iterable[tuple[str, str]] = (),
         settle: Callable[[], Any] | None = None,
     ) -> None:
-        self.connection: Any = connection
+        super().__init__(connection, settle)
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -56,9 +56,6 @@ class WebSocketClient:
         self.answers_pings = True
         self.close_code: int | None = None
         self.close_reason = ""
-        #: called after every read from the connection
-        self.on_read: Callable[[], None] | None = None
-        self._settle = settle
         self._seen = 0
         self._data = b""
         self._part: tuple[int, bytes] | None = None
@@ -75,16 +72,6 @@ class WebSocketClient:
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         connection.send(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
-
-    @property
-    def closed(self) -> bool:
-        """Whether the server closed the connection."""
-        return bool(self.connection.closed)
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT of this client, which is its name until it takes another."""
-        return f"{self.connection.local.host}:{self.connection.local.port}"
 
     def say(self, *messages: str | bytes) -> None:
         """Send messages, each in a frame: text for `str`, binary for `bytes`."""

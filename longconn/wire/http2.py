@@ -23,7 +23,6 @@ MAX_FRAME_SIZE: Final = 16_384
 DEFAULT_WINDOW: Final = 65_535
 #: The largest number of a stream (section 5.1.1), and the largest flow-control window (section 6.9.1).
 MAX_STREAM_ID: Final = 2**31 - 1
-MAX_WINDOW: Final = 2**31 - 1
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 ACK: Final = 0x1

@@ -36,15 +36,14 @@ def text_frames(lines: list[str]) -> bytes:
 PING = frame(b"", _PING)
 
 
-def take_texts(data: bytes, limit: int, start: int = 0) -> tuple[list[bytes], int]:
-    """The payloads of the whole text frames from `start` on, and where they end.
+def take_texts(data: bytes, limit: int) -> tuple[list[bytes], int]:
+    """The payloads of the whole text frames at the start of `data`, and where they end.
 
-    It takes only plain frames: FIN set, no reserved bits, opcode 1, masked, at most `limit`
-    bytes, complete. It stops at anything else, which a full parser has to read. It does not
-    check that payloads are UTF-8.
+    It takes only plain frames: FIN set, no reserved bits, opcode 1, masked, at most `limit` bytes, complete. It stops
+    at anything else, which a full parser has to read. It does not check that payloads are UTF-8.
     """
     texts = []
-    size = len(data)
+    start, size = 0, len(data)
     while start + 6 <= size and data[start] == _TEXT:
         length = data[start + 1]
         if length < 128:

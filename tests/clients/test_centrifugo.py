@@ -5,7 +5,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import NotLongconn, Refused
-from longconn.clients.centrifugo import Answer, PendingCommand, Ping, Push, ReplyMatcher
+from longconn.clients.centrifugo import PendingCommand, ReceivedPing, ReceivedPush, ReceivedReply, ReplyMatcher
 
 
 class ReplyMatcherTests(SynchronousTestCase):
@@ -21,9 +21,9 @@ class ReplyMatcherTests(SynchronousTestCase):
         self.assertEqual(sent, {"id": 1, "connect": {}})
         publish, sent = self.add("publish", channel="c", data=1)
         self.assertEqual(sent, {"id": 2, "publish": {"channel": "c", "data": 1}})
-        self.assertEqual(self.matcher.read({"id": 2, "publish": {}}), Answer(publish, {}))
+        self.assertEqual(self.matcher.read({"id": 2, "publish": {}}), ReceivedReply(publish, {}))
         received = self.matcher.read({"id": 1, "error": {"code": 111, "message": "slowly", "temporary": True}})
-        assert isinstance(received, Answer)
+        assert isinstance(received, ReceivedReply)
         refused = received.result
         assert isinstance(refused, Refused)
         self.assertEqual((received.command, refused.code, refused.temporary), (connect, 111, True))
@@ -31,10 +31,11 @@ class ReplyMatcherTests(SynchronousTestCase):
         self.assertIsNone(self.matcher.read({"id": 2, "publish": {}}))
 
     def test_pushes_and_pings(self) -> None:
-        self.assertEqual(self.matcher.read({}), Ping())
+        self.assertEqual(self.matcher.read({}), ReceivedPing())
         push = {"channel": "c", "pub": {"data": 1}}
-        self.assertEqual(self.matcher.read({"push": push}), Push("c", "pub", {"data": 1}))
-        self.assertEqual(self.matcher.read({"push": {"disconnect": {"code": 1}}}), Push("", "disconnect", {"code": 1}))
+        self.assertEqual(self.matcher.read({"push": push}), ReceivedPush("c", "pub", {"data": 1}))
+        disconnect = {"push": {"disconnect": {"code": 1}}}
+        self.assertEqual(self.matcher.read(disconnect), ReceivedPush("", "disconnect", {"code": 1}))
         self.assertIsNone(self.matcher.read({"push": {"channel": "c", "message": {}}}))
 
     def test_objects_of_another_protocol(self) -> None:

@@ -63,7 +63,7 @@ class OrderTests(BrokerCase):
         epochs.add(self.say("a").epoch)
         self.assertEqual(len(epochs), 3)
 
-    def test_what_is_published_comes_back_to_who_subscribed_before_it_is_answered(self) -> None:
+    def test_a_publication_comes_back_before_its_publish_is_answered(self) -> None:
         self.say("before")
         self.assertIsNone(self.ask("subscribe", "room"))
         answers: list[Any] = []
@@ -179,7 +179,7 @@ class BoundTests(BrokerCase):
             self.say("a")
         self.assertLess(len(self.texts()), 200)
 
-    def test_in_all_the_oldest_goes_first_wherever_it_is(self) -> None:
+    def test_over_the_total_the_oldest_of_all_channels_is_dropped(self) -> None:
         self.make(history_total=5_000)
         positions = {}
         for channel in "abcdefgh":
@@ -191,7 +191,7 @@ class BoundTests(BrokerCase):
         self.assertFalse(self.history(before, channel="a").recovered)
         self.assertTrue(self.history(positions["a"], channel="a").recovered)
 
-    def test_the_oldest_goes_first_within_a_channel_that_was_written_to_since(self) -> None:
+    def test_the_oldest_is_dropped_first_also_after_newer_publications_in_its_channel(self) -> None:
         self.make(history_total=5_000)
         for channel in "abab":
             self.say(channel * 1_000, channel)
@@ -211,7 +211,7 @@ class BoundTests(BrokerCase):
                 self.broker.stop()
                 self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_memory_is_given_back_without_anybody_asking(self) -> None:
+    def test_expired_publications_are_dropped_without_a_request(self) -> None:
         self.make(history_ttl=10)
         for number in range(50):
             self.say("a", f"room-{number}")
@@ -238,14 +238,14 @@ class PositionTests(BrokerCase):
         self.assertNotEqual(self.history().position.epoch, here.epoch)
         self.assertFalse(self.history(here).recovered)
 
-    def test_who_asks_or_publishes_keeps_it_alive(self) -> None:
+    def test_history_and_publish_keep_the_position(self) -> None:
         self.make(history_ttl=10)
         here = self.say("a")
         for _ in range(3):
             self.clock.advance(POSITION_TTL - 100)
             self.assertEqual(self.history().position.epoch, here.epoch)
 
-    def test_a_subscriber_keeps_it_for_ever(self) -> None:
+    def test_a_subscriber_keeps_the_position_without_a_limit(self) -> None:
         self.make(history_ttl=10)
         self.ask("subscribe", "room")
         here = self.say("a")

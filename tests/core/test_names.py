@@ -10,7 +10,7 @@ class ChannelTests(Case):
             with self.subTest(name=name):
                 self.assertEqual(check_channel(name), name)
 
-    def test_what_is_no_channel(self) -> None:
+    def test_names_that_are_not_valid_for_channels(self) -> None:
         for name in (
             "",
             "x" * 256,
@@ -34,7 +34,7 @@ class NameTests(Case):
             with self.subTest(name=name):
                 self.assertEqual(check_name(name), name)
 
-    def test_what_is_no_name(self) -> None:
+    def test_names_that_are_not_valid_for_clients(self) -> None:
         bad = (
             "",
             "x" * 33,
@@ -55,7 +55,7 @@ class NameTests(Case):
             with self.subTest(name=name):
                 self.refused("bad_name", check_name, name)
 
-    def test_nothing_that_the_server_itself_would_call_a_client(self) -> None:
+    def test_names_that_the_server_assigns_are_refused(self) -> None:
         bad = (
             "127.0.0.1",
             "1.2",

@@ -18,14 +18,14 @@ class ErrorTests(Case):
         self.assertEqual(len({each.code for each in REASONS}), len(REASONS))
         self.assertEqual(len({each.key for each in REASONS}), len(REASONS))
 
-    def test_ours_are_above_150_and_each_has_a_status_of_http_and_a_chinese_text(self) -> None:
+    def test_each_reason_has_a_number_a_status_of_http_and_a_chinese_text(self) -> None:
         for each in REASONS:
             with self.subTest(key=each.key):
                 self.assertTrue(100 <= each.code <= 199)
                 self.assertTrue(400 <= STATUSES[each] <= 599)
                 self.assertIn(each.key, ZH.errors)
 
-    def test_what_passes_is_temporary(self) -> None:
+    def test_reasons_that_may_pass_are_temporary(self) -> None:
         self.assertEqual({each.key for each in REASONS if each.temporary}, {"internal", "too_many_requests"})
 
     def test_texts_are_filled(self) -> None:
@@ -42,7 +42,7 @@ class DisconnectTests(Case):
         self.assertEqual(len(ALL_DISCONNECTS), len(DISCONNECTS))
         self.assertEqual(len({each.key for each in ALL_DISCONNECTS}), len(DISCONNECTS))
 
-    def test_the_number_says_whether_to_come_back(self) -> None:
+    def test_the_number_says_whether_to_reconnect(self) -> None:
         for each in ALL_DISCONNECTS:
             self.assertTrue(3000 <= each.code < 4000)
             self.assertEqual(each.reconnect, each.code < 3500)
@@ -60,7 +60,7 @@ class DisconnectTests(Case):
         }
         self.assertEqual({name: getattr(disconnects, name).code for name in known}, known)
 
-    def test_each_can_be_said_in_every_protocol(self) -> None:
+    def test_each_has_a_form_in_every_protocol(self) -> None:
         for each in ALL_DISCONNECTS:
             with self.subTest(key=each.key):
                 self.assertTrue(1000 <= close_code(each) < 5000)

@@ -27,7 +27,7 @@ class WheelTests(Case):
         self.wheel = Wheel(self.clock)
         self.item = Item(self.clock)
 
-    def test_not_before_its_time_and_at_most_a_second_after(self) -> None:
+    def test_an_item_is_called_at_its_time_or_up_to_a_second_later(self) -> None:
         for delay in (0.1, 1, 2.5, 30):
             with self.subTest(delay=delay):
                 item = Item(self.clock)
@@ -37,7 +37,7 @@ class WheelTests(Case):
                 self.assertEqual(len(item.called), 1)
                 self.assertTrue(start + delay <= item.called[0] <= start + delay + 2, item.called[0] - start)
 
-    def test_a_second_appointment_takes_the_place_of_the_first(self) -> None:
+    def test_setting_an_item_again_replaces_its_timer(self) -> None:
         self.wheel.set(self.item, 2)
         self.wheel.set(self.item, 10)
         self.clock.advance(5)
@@ -45,7 +45,7 @@ class WheelTests(Case):
         self.clock.advance(10)
         self.assertEqual(len(self.item.called), 1)
 
-    def test_one_that_raises_keeps_no_other_from_being_called(self) -> None:
+    def test_an_item_that_raises_does_not_stop_the_others(self) -> None:
         class Broken(Item):
             def on_due(self, now: float) -> None:
                 raise ValueError("broken")
@@ -60,7 +60,7 @@ class WheelTests(Case):
         self.assertEqual([len(each.called) for each in items], [1, 0, 0] * 3)
         self.assertEqual((len(self.item.called), self.clock.getDelayedCalls()), (1, []))
 
-    def test_one_may_clear_the_last_of_the_next_second(self) -> None:
+    def test_an_item_may_clear_the_last_item_of_the_next_second(self) -> None:
         """Where the reactor was late, and one tick serves both."""
         first, second, third = (Item(self.clock) for _ in range(3))
         first.then = lambda: self.wheel.clear(second)
@@ -70,7 +70,7 @@ class WheelTests(Case):
         self.clock.settle()
         self.assertEqual([len(each.called) for each in (first, second, third)], [1, 0, 1])
 
-    def test_what_was_cleared_is_not_called(self) -> None:
+    def test_a_cleared_item_is_not_called(self) -> None:
         other = Item(self.clock)
         self.wheel.set(self.item, 1)
         self.wheel.set(other, 1)
@@ -128,7 +128,7 @@ class BucketTests(Case):
         bucket.spend(3)
         self.assertGreater(bucket.wait(1_000_000), 0)
 
-    def test_what_is_larger_than_the_burst_passes_and_is_waited_for_after(self) -> None:
+    def test_an_amount_over_the_burst_passes_and_the_next_one_waits(self) -> None:
         bucket = Bucket(rate=10, burst=20, now=0)
         self.assertEqual(bucket.wait(0), 0)
         bucket.spend(100)
@@ -146,7 +146,7 @@ class BucketTests(Case):
         bucket.spend(1)
         self.assertAlmostEqual(bucket.wait(0), 10)
 
-    def test_waiting_for_as_long_as_it_said_is_always_enough(self) -> None:
+    def test_the_stated_wait_is_always_long_enough(self) -> None:
         for rate in (0.3, 3, 100, 262_144):
             start = now = 1_700_000_000.0  # where a float's steps are a quarter of a microsecond
             bucket = Bucket(rate, burst=1, now=now)
@@ -173,7 +173,7 @@ class BucketsTests(Case):
         self.assertEqual(take(buckets, "a", 0), 1)
         self.assertEqual(take(buckets, "b", 0), 0)
 
-    def test_what_is_refused_is_not_counted(self) -> None:
+    def test_a_refusal_is_not_counted(self) -> None:
         buckets = Buckets(rate=1, burst=1)
         take(buckets, "a", 0)
         for _ in range(10):

@@ -77,10 +77,6 @@ class TakeTests(SynchronousTestCase):
         self.assertEqual(take_texts(data, 100), ([], 0))
         self.assertEqual(take_texts(data, 101), ([b"x" * 101], len(data)))
 
-    def test_from_a_start(self) -> None:
-        data = theirs(b"one") + theirs(b"two")
-        self.assertEqual(take_texts(data, LIMIT, len(theirs(b"one"))), ([b"two"], len(data)))
-
     def test_random_streams_cut_at_random_are_never_misread(self) -> None:
         source = random.Random(7)
         for _ in range(300):

@@ -28,7 +28,7 @@ _KEPT = 30
 _TOO_MANY_REQUESTS = 429
 
 
-class _Drain(Protocol):
+class _DiscardedBody(Protocol):
     """Reads a body to its end and drops it, so that its connection can be used again."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
@@ -115,7 +115,7 @@ class Emulation:
 
         def drain(response: Any) -> Deferred[int]:
             drained: Deferred[int] = Deferred()
-            response.deliverBody(_Drain(lambda: drained.callback(int(response.code))))
+            response.deliverBody(_DiscardedBody(lambda: drained.callback(int(response.code))))
             return drained
 
         def too_late(result: Any, seconds: float) -> Any:

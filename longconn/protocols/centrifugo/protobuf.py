@@ -17,13 +17,11 @@ from longconn.core.commands import Command, MalformedCommandError, Push, Refused
 from longconn.core.errors import BAD_REQUEST, TOO_LARGE, CommandError
 from longconn.core.publication import Data, Event, Info, Join, Leave, Position, Publication, Rename
 from longconn.protocols.centrifugo import client_pb2 as pb
-from longconn.wire.centrifugo import conn_info_of
+from longconn.wire.centrifugo import Frame, conn_info_of
 from longconn.wire.centrifugo_commands import REFUSES_LOSS, chat_name
 from longconn.wire.sse import chunk
 from longconn.wire.websocket import BINARY
 from longconn.wire.websocket import frame as websocket_frame
-
-Frame = Callable[[Sequence[bytes]], bytes]
 
 
 def delimited(message: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Chat lines over TCP, TLS or a UNIX socket (design, section 5)."""
+"""Chat lines over TCP, TLS or a UNIX socket (`docs/reference/chat.md`)."""
 
 from __future__ import annotations
 

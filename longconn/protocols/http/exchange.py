@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from longconn.core.client import Caller
 from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.hub import Hub, log
+from longconn.core.namespaces import Action
 from longconn.core.publication import Position
 from longconn.protocols.connection.peer import is_local
 from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of
@@ -91,6 +92,30 @@ class HTTPExchange:
         if text and position is None:
             raise CommandError(BAD_REQUEST, what="a position is EPOCH:OFFSET")
         return position
+
+    def check_client(self, channel: str | None, name: str | None, fits: Callable[[], None]) -> None:
+        """Call `fits` if a client called `name` could connect and subscribe to `channel` (each may be None).
+
+        Otherwise answer with the refusal.
+        """
+        hub = self.hub
+
+        def checked(result: object) -> None:
+            try:
+                if isinstance(result, CommandError):
+                    raise result
+                if name is not None:
+                    hub.claim(name)
+                hub.check_room(self.host)
+            except CommandError as error:
+                self.fail(error)
+            else:
+                fits()
+
+        if channel is None:
+            checked(None)
+        else:
+            hub.door.check(self.caller, Action.SUBSCRIBE, channel, checked)
 
     def body(self) -> bytes:
         """The body. Raises HTTPError(413) if it is over its limit: a site of another program may let that through."""

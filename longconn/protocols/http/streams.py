@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from longconn.core.client import Client
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
-from longconn.core.namespaces import Action
 from longconn.core.publication import History, Position, Publication
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.response import NO_BUFFERING, StreamingResponse
@@ -127,22 +126,12 @@ def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
     request = exchange.request
     format = _FORMATS[kind, request.clientproto == b"HTTP/1.1"]  # HTTP/1.0 has no chunks
     if request.method == b"HEAD":
-        hub = exchange.hub
 
-        def checked(result: object) -> None:
-            try:
-                if isinstance(result, CommandError):
-                    raise result
-                if name is not None:
-                    hub.claim(name)
-                hub.check_room(exchange.host)
-            except CommandError as error:
-                exchange.fail(error)
-                return
+        def answer() -> None:
             for header in (("Content-Type", format.content_type), NO_BUFFERING):
                 request.setHeader(*header)
             request.finish()
 
-        hub.door.check(exchange.caller, Action.SUBSCRIBE, channel, checked)
+        exchange.check_client(channel, name, answer)
     else:
         ChannelStream(exchange, format, channel).open(kind, name, since)

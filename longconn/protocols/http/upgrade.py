@@ -6,9 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from longconn.core.errors import CommandError
 from longconn.core.names import check_channel
-from longconn.core.namespaces import Action
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Route
@@ -39,24 +37,8 @@ def _upgrade(take_over: TakeOver, mode: str, exchange: HTTPExchange) -> None:
     channel, name = exchange.parameter("channel"), exchange.parameter("name")
     if channel is not None:
         check_channel(channel)
-    hub = exchange.hub
-
-    def checked(result: object) -> None:
-        try:
-            if isinstance(result, CommandError):
-                raise result
-            if name is not None:
-                hub.claim(name)
-            hub.check_room(exchange.host)
-        except CommandError as error:
-            exchange.fail(error)
-        else:
-            take_over(request, mode, channel, name)
-
-    if mode == "chat":
-        hub.door.check(exchange.caller, Action.SUBSCRIBE, channel or hub.settings.default_channel, checked)
-    else:
-        checked(None)
+    wanted = (channel or exchange.hub.settings.default_channel) if mode == "chat" else None
+    exchange.check_client(wanted, name, partial(take_over, request, mode, channel, name))
 
 
 def _asks_for_websocket(exchange: HTTPExchange) -> bool:

@@ -1,4 +1,4 @@
-"""What the connections of a port become, by their first bytes (design, section 4)."""
+"""The protocols that the connections of a port get, by their first bytes (`docs/topics/shared-port.md`)."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.messages import parse
 from longconn.protocols.grpc.services.standard import message
 
-_Request = message("helloworld.HelloRequest")
+_HelloRequest = message("helloworld.HelloRequest")
 _Reply = message("helloworld.HelloReply")
 
 
 async def say_hello(call: GrpcCall) -> None:
     """Answer `Hello NAME!`."""
-    request = parse(_Request, await call.read_one())
+    request = parse(_HelloRequest, await call.read_one())
     call.write(_Reply(message=f"Hello {request.name}!").SerializeToString())

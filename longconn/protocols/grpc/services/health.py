@@ -8,8 +8,8 @@ from longconn.protocols.grpc.services.messages import parse
 from longconn.protocols.grpc.services.standard import message
 from longconn.wire.grpc_status import StatusCode, StatusError
 
-_Request = message("grpc.health.v1.HealthCheckRequest")
-_Response = message("grpc.health.v1.HealthCheckResponse")
+_CheckRequest = message("grpc.health.v1.HealthCheckRequest")
+_CheckResponse = message("grpc.health.v1.HealthCheckResponse")
 
 
 class Health:
@@ -21,14 +21,14 @@ class Health:
 
     async def check(self, call: GrpcCall) -> None:
         """Answer with the state now. Raises StatusError(NOT_FOUND) for an unknown service."""
-        service = parse(_Request, await call.read_one()).service
+        service = parse(_CheckRequest, await call.read_one()).service
         if not self._known(service):
             raise StatusError(StatusCode.NOT_FOUND, "unknown service")
         call.write(self._state(service))
 
     async def watch(self, call: GrpcCall) -> None:
         """Answer with the state now, and again whenever it changes."""
-        service = parse(_Request, await call.read_one()).service
+        service = parse(_CheckRequest, await call.read_one()).service
 
         def tell() -> None:
             call.write(self._state(service))
@@ -47,5 +47,5 @@ class Health:
         status = "SERVICE_UNKNOWN"
         if self._known(service):
             status = "SERVING" if self._hub.ready else "NOT_SERVING"
-        state: bytes = _Response(status=status).SerializeToString()
+        state: bytes = _CheckResponse(status=status).SerializeToString()
         return state
