@@ -46,7 +46,7 @@ class Format(Protocol):
         """Whether a subscriber is told of its own join."""
 
     def encode(self, channel: str, events: Sequence[Event]) -> Any:
-        """The events as the outlet takes them: bytes. Empty if the format has no form for any of them."""
+        """The events as the outlet takes them: bytes. Empty if it writes none of these events."""
 
 
 class Caller:

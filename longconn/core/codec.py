@@ -11,17 +11,23 @@ from longconn.core.errors import CommandError
 
 
 class Codec(Protocol):
-    """Between one session and bytes, or whatever its carrier carries."""
+    """Turns what a carrier brings into commands, and results and pushes into what the carrier sends.
+
+    It refuses a command of more than `max_message` bytes itself, and leaves publications out of the result of a
+    subscribe that has not recovered. A command that it cannot name is a MalformedCommandError, which closes the
+    connection; one that it can name and not read is a RefusedCommand, which is answered.
+    """
 
     #: the message that asks for a pong
     ping: bytes
     #: seconds for which an expired connection or subscription may still bring a new token
     expiry_grace: float
-    #: whether a valid token for another channel, user or client ends the connection, and not only the command
+    #: whether a valid token of a subscribe for another channel, user or client ends the connection, and not only the
+    #: command
     closes_on_mismatch: bool
 
     def split(self, frame: bytes) -> list[Any]:
-        """The items of a frame of commands."""
+        """The items of a frame of commands. Carriers that find the items themselves do not call it."""
 
     def read(self, item: Any) -> Command | None:
         """One command; None for a pong, or for nothing. Raises MalformedCommandError."""

@@ -1,7 +1,8 @@
 """The commands that programs send, their results and the pushes to them, whatever the codec.
 
 Their names and members are those of Centrifugo's client protocol (centrifugal/protocol, `definitions/client.proto`).
-A codec (`longconn.core.session.Codec`) is between them and bytes. An `id` names a command in its reply.
+A codec (`longconn.core.codec.Codec`) turns bytes into commands, and results and pushes into bytes. An `id` names a
+command in its reply.
 """
 
 from __future__ import annotations

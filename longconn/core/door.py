@@ -1,11 +1,12 @@
 """The door: the only way to the channels. Here, and nowhere else, a caller's request is checked.
 
 Each request is checked for the channel's name, then the size of its data, then the caller's right, then its rate. A
-refused request has no effect. Every answer comes by calling `done` once, with the result or a `CommandError`:
-within the call with the embedded broker, turns later with one over a network.
+client is not refused over its rate: it waits, before anything else is looked at. A refused request has no effect.
+Every answer comes by calling `done` once, with the result or a `CommandError`: within the call with the embedded
+broker, turns later with one over a network.
 
-Callers (`longconn.core.client`) are clients, requests without a client, the program that embeds the hub, and the
-server API. The last two are trusted: their rights and rates are not checked.
+A caller (`longconn.core.client.Caller`) is a client, a single request, the program that embeds the hub, or the server
+API. The last two are trusted: their rights and rates are not checked.
 """
 
 from __future__ import annotations
@@ -98,12 +99,14 @@ class Door:
         subscription = caller.subscriptions.get(channel)
         try:
             if subscription is None:
-                self._check(caller, Action.PUBLISH, channel)
-            elif subscription.may_publish is None:
-                self._check(caller, Action.PUBLISH, channel)
-                subscription.may_publish = True
+                check_channel(channel)
             if caller.bounded and data.size > self._settings.max_message:
                 raise CommandError(TOO_LARGE, limit=self._settings.max_message)
+            if subscription is None:
+                self._check_right(caller, Action.PUBLISH, channel)
+            elif subscription.may_publish is None:
+                self._check_right(caller, Action.PUBLISH, channel)
+                subscription.may_publish = True
             if not (caller.waits or caller.trusted):
                 wait = self.publish_wait(caller, data.size)
                 if wait:
@@ -142,7 +145,7 @@ class Door:
             if limit and len(client.subscriptions) >= limit and not client.trusted:
                 raise CommandError(LIMIT_EXCEEDED, what="channels of one client")
             granted = granted or client.grants.get(channel)
-            options = self._check(client, Action.SUBSCRIBE, channel, granted is not None)
+            options = self._check_right(client, Action.SUBSCRIBE, channel, granted is not None)
             self._admit_channel(channel, client)
         except CommandError as error:
             done(error)
@@ -305,9 +308,13 @@ class Door:
 
     # The checks.
 
-    def _check(self, caller: Caller, action: Action, channel: str, granted: bool = False) -> ChannelOptions:
-        """The options of a channel. Raises CommandError: BAD_CHANNEL, UNKNOWN_CHANNEL, PERMISSION_DENIED."""
-        options = self._namespaces.options(check_channel(channel))
+    def _check(self, caller: Caller, action: Action, channel: str) -> ChannelOptions:
+        """Check the name and the right. Raises CommandError: BAD_CHANNEL, UNKNOWN_CHANNEL, PERMISSION_DENIED."""
+        return self._check_right(caller, action, check_channel(channel))
+
+    def _check_right(self, caller: Caller, action: Action, channel: str, granted: bool = False) -> ChannelOptions:
+        """The options of a channel. Raises CommandError: UNKNOWN_CHANNEL, PERMISSION_DENIED."""
+        options = self._namespaces.options(channel)
         if not caller.trusted:
             granted = granted or channel in caller.grants
             subscribed = channel in caller.subscriptions

@@ -56,7 +56,7 @@ class Hub:
         #: since the start: clients that came, sends that could not go directly to the kernel
         self.total_clients = 0
         self.indirect_sends = 0
-        #: names this process to clients; sessions of Centrifugo's protocol by their secret
+        #: names this process to clients; sessions of programs by their secret
         self.node = secrets.token_urlsafe(8)
         self.sessions: dict[str, Any] = {}
         #: what an embedding program does for `rpc`, by method, and for `send`

@@ -29,7 +29,8 @@ class _Stream:
         self.most = most if ttl else 0
         self.ttl = ttl
         # 64 random bits: an epoch never comes again, not even after a restart.
-        self.epoch = secrets.token_urlsafe(8)
+        # Without a `-`: `longconn sub --since` would take an epoch that begins with one for an option.
+        self.epoch = secrets.token_urlsafe(8).replace("-", "_")
         self.offset = 0
         self.publications: deque[Publication] = deque()
         self.size = 0

@@ -44,7 +44,8 @@ from longconn.server_api.messages import (
 from longconn.server_api.operations import ServerAPI, Target
 from longconn.wire.centrifugo import history_result, presence_result
 
-#: A request that was read. It answers with its result as JSON, or raises CommandError.
+#: A request that was read. Calling it executes the request, and passes its result as JSON to `done`; it may raise
+#: CommandError.
 APICall = Callable[[ServerAPI, Done[bytes]], None]
 
 #: Bytes of a reason in a close frame (RFC 6455, section 5.5.1).

@@ -28,7 +28,7 @@ PING = b"{}"
 
 
 class CentrifugoJSON:
-    """The codec of a session (`longconn.core.session.Codec`): an item is a line, a message an object.
+    """The codec of a session (`longconn.core.codec.Codec`): an item is a line, a message an object.
 
     `frame` joins objects as the carrier wants them: `text_frame`, `lines`, `stream_lines`, `events`, `stream_events`.
     """
@@ -239,7 +239,7 @@ def stream_events(objects: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class CentrifugoFormat:
-    """A channel's events as pushes, in one frame a batch. Comings and goings only where they were asked for."""
+    """A channel's events as pushes, in one frame a batch. Joins and leaves only where they were asked for."""
 
     frame: Frame
     join_leave: bool

@@ -63,6 +63,11 @@ class OrderTests(BrokerCase):
         epochs.add(self.say("a").epoch)
         self.assertEqual(len(epochs), 3)
 
+    def test_an_epoch_has_no_hyphen_so_that_a_command_line_does_not_take_it_for_an_option(self) -> None:
+        for _ in range(300):
+            self.make()
+            self.assertNotIn("-", self.say("a").epoch)
+
     def test_a_publication_comes_back_before_its_publish_is_answered(self) -> None:
         self.say("before")
         self.assertIsNone(self.ask("subscribe", "room"))

@@ -24,7 +24,7 @@ from longconn.wire.chat import PING_PAUSE, PINGS, ChatFormat, crlf, safe
 from longconn.wire.chat_texts import CATALOGUES
 from longconn.wire.first_bytes import Kind
 
-#: An object of its own, so that `is` tells whether a program has set another, though it be equal.
+#: An object of its own, so that `is` tells whether a program has set another one, even an equal one.
 _LF_OR_CRLF = bytes(bytearray(b"\r\n"))
 
 

@@ -1,4 +1,4 @@
-"""LongConn.Connect: the codec of a session (`longconn.core.session`), and the call that carries it."""
+"""LongConn.Connect: the codec (`longconn.core.codec`) of a session, and the call that carries it."""
 
 from __future__ import annotations
 
