@@ -39,7 +39,10 @@ class ListenError(LongConnError):
 
 @dataclass(frozen=True, slots=True)
 class ServerEndpoint:
-    """A parsed listening string. `kind` is tcp, ssl, unix, …; `endpoint` is an IStreamServerEndpoint."""
+    """A parsed listening string. `kind` is tcp, ssl, unix, …; `endpoint` is an IStreamServerEndpoint.
+
+    Of a `haproxy:` string it is the endpoint behind that word: the factory that listens reads the PROXY header.
+    """
 
     text: str
     kind: str
@@ -140,6 +143,8 @@ def _port_and_interface(short: re.Match[str], text: str) -> tuple[int, str]:
 def _from_description(reactor: Any, description: str) -> Any:
     """The endpoint of a description, with our backlog if the description has none."""
     kind, colon, arguments = description.partition(":")
+    if kind == "haproxy":
+        return _from_description(reactor, arguments)
     if kind in _WITH_BACKLOG:
         # Of two named arguments the later one counts, so this one is a default.
         with suppress(TypeError):  # it has a positional one

@@ -15,6 +15,9 @@ from longconn.core.errors import LongConnError
 
 _T = TypeVar("_T")
 
+#: A byte order mark in UTF-8. Programs on .NET write one before the first text of a stream.
+BOM = b"\xef\xbb\xbf"
+
 #: An escape of JSON: a pair of surrogates, half of one, or any other.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
@@ -56,7 +59,10 @@ class WrongTypeError(JSONError):
 
 
 def read(decoder: msgspec.json.Decoder[_T], text: bytes) -> _T:
-    """The value of a JSON text. Raises MalformedJSONError or WrongTypeError."""
+    """The value of a JSON text, without regard to a BOM before it (RFC 8259, section 8.1).
+
+    Raises MalformedJSONError or WrongTypeError.
+    """
     try:
         if not text.isascii():
             text.decode()  # msgspec does not look into the strings of members that it keeps raw or skips
@@ -64,6 +70,8 @@ def read(decoder: msgspec.json.Decoder[_T], text: bytes) -> _T:
     except msgspec.ValidationError as error:
         raise WrongTypeError(_explained(str(error))) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        if text.startswith(BOM) and not text.startswith(BOM, len(BOM)):
+            return read(decoder, text[len(BOM) :])
         repaired = _without_lone_surrogates(text)
         if repaired != text:
             raise LoneSurrogateError(repaired) from None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from longconn.core.errors import BAD_DATA, BAD_REQUEST, UNRECOVERABLE, CommandError
-from longconn.core.json_text import read
+from longconn.core.json_text import BOM, read
 
 _STRING = msgspec.json.Decoder(str)
 _VALUE = msgspec.json.Decoder(msgspec.Raw)
@@ -44,13 +44,17 @@ class Data:
 
     @classmethod
     def of_json(cls, written: bytes | str) -> Data:
-        """A JSON value from its text (RFC 8259, UTF-8).
+        """A JSON value from its text (RFC 8259, UTF-8), without regard to a BOM before it.
 
         Raises CommandError(BAD_DATA) if it is none, nests deeper than the parser goes, or has a string that has no
         form in UTF-8.
         """
         try:
             raw = (written.encode() if isinstance(written, str) else written).strip(b" \t\r\n")
+            if raw.startswith(BOM):  # subscribers get what was written in the middle of a text
+                raw = raw[len(BOM) :].lstrip(b" \t\r\n")
+                if raw.startswith(BOM):
+                    raise ValueError("two byte order marks")
             if raw.startswith(b'"'):
                 return cls(read(_STRING, raw), None, len(raw))
             read(_VALUE, raw)

@@ -135,7 +135,7 @@ class Session:
     @property
     def answered(self) -> bool:
         """Whether every command that was executed is answered, and none waits."""
-        return not self._unanswered and not self.queue.held_back
+        return not (self._unanswered or self.connecting or self.queue.held_back)
 
     def write_replies(self) -> None:
         """Write the replies that there are: the connection is about to end."""

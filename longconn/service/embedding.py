@@ -28,9 +28,9 @@ from longconn.wire.websocket import text_frames
 class ChatFactory(ChatLinesFactory):
     """Chat lines for `hub`'s clients; a client is announced when it connects.
 
-    Embed it by listening with it on any stream endpoint. A connection whose first line is an HTTP
-    request, TLS or HTTP/2 is closed and logged: a browser made to POST here publishes nothing. One whose
-    first line is a connect of Centrifugo's protocol speaks that from then on.
+    Embed it by listening with it on any stream endpoint. A connection whose first line looks like the opening of
+    another protocol, as an HTTP request, is closed and logged: a browser made to POST here publishes nothing. One whose
+    first line begins as JSON speaks Centrifugo's protocol.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -58,7 +58,12 @@ class SharedPortFactory(SharedPort):
     """
 
     def __init__(self, chat: ChatLinesFactory, site: Any, grpc: Any = None) -> None:
-        builders = {**chat.builders, Kind.CHAT: chat.build_decided, Kind.HTTP1: site.buildProtocol}
+        builders = {
+            **chat.builders,
+            Kind.CHAT: chat.build_decided,
+            Kind.EMPTY: chat.build_decided,
+            Kind.HTTP1: site.buildProtocol,
+        }
         if grpc is not None:
             builders[Kind.HTTP2] = grpc.buildProtocol
         super().__init__(chat.hub, builders, chat.build_listener, [site] if grpc is None else [site, grpc])

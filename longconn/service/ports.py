@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.python.failure import Failure
 
 from longconn.config.endpoints import ListenError, ServerEndpoint, failure, server_endpoint
+from longconn.protocols.port.proxy_header import ProxyHeaderFactory
 from longconn.protocols.port.tls_handshake import HandshakeFactory
 from longconn.service.greeting import OpenPort
 from longconn.service.logs import log
@@ -42,6 +43,8 @@ class Ports:
             factory = factories[option]
             if parsed.kind == "ssl":
                 factory = HandshakeFactory(factory.hub, factory)
+            elif parsed.kind == "haproxy":
+                factory = ProxyHeaderFactory(factory.hub, factory)
             listened = maybeDeferred(parsed.endpoint.listen, factory)
             listened.addCallback(self._opened, option, parsed.kind)
             listened.addErrback(failures.append)

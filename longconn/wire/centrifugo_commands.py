@@ -248,14 +248,3 @@ READERS: dict[str, Callable[[int, bytes], Command]] = {
 }
 #: Commands whose data reach others.
 _WITH_DATA = ("publish", "send", "rpc")
-
-
-def starts_connect(line: bytes) -> bool:
-    """Whether the first line of a TCP connection asks for this protocol: an object with `connect`."""
-    if not line.lstrip().startswith(b"{") or b'"connect"' not in line:
-        return False
-    try:
-        envelope = read(_ENVELOPE, line.strip())
-    except JSONError:
-        return False
-    return envelope.id > 0 and bytes(envelope.connect).startswith(b"{")

@@ -26,8 +26,8 @@ COMMANDS = {
     "quit": "/quit",
 }
 
-#: `ping` once or more without a line end, and the seconds after which it is answered.
-PINGS = re.compile(rb"(?:ping)+")
+#: `ping` once or more without a line end, after a BOM or none, and the seconds after which it is answered.
+PINGS = re.compile(rb"(?:\xef\xbb\xbf)?(?:ping)+")
 PING_PAUSE = 0.2
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
@@ -44,8 +44,10 @@ def parse(line: str) -> tuple[str, str]:
     """What a line asks for: a verb and its argument.
 
     Verbs are `say`, `ping`, `leave` (an empty line), the keys of `COMMANDS`, and
-    `unknown`, with the command as its argument.
+    `unknown`, with the command as its argument. A byte order mark before the line is left out.
     """
+    if line.startswith("\ufeff"):
+        line = line[1:]
     if line.startswith("/"):
         if line.startswith("//"):
             return "say", line[1:]

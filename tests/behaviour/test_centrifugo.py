@@ -75,16 +75,23 @@ class StructuredLinesTests(StructuredBehaviour):
     def refused(self, member: Any) -> bool:
         return bool(member.closed and len(member.client.lines) == 1 and "limit exceeded" in member.client.lines[0])
 
-    def test_a_command_before_connect_is_a_line_of_chat(self) -> None:
+    def test_a_first_line_that_is_nearly_a_connect_is_answered_and_never_said(self) -> None:
         witness = self.witness()
-        client = self.server.line_client(self.factories[self.member.port])
-        for _ in range(100):
-            client.say('{"id":1,"subscribe":{"channel":"lobby"}}')
-            self.server.settle()
-            if said := witness.says():
-                break
-            self.assertTrue(self.may_refuse)
-        self.assertEqual(said, ['{"id":1,"subscribe":{"channel":"lobby"}}'])
+        connect = b'{"connect":{"token":"secret"}}'
+        for line in (
+            connect, connect.replace(b"{", b'{"id":"1",', 1), connect.replace(b"{", b'{"id":0,', 1),
+            b'{"id":1,"connect":{"token":"secret"},}', b"[" + connect + b"]", connect + b" " + connect,
+            b'\xef\xbb\xbf{"id":1.0,"connect":{"token":"secret"}}', b'{"id":1,"subscribe":{"channel":"lobby"}}',
+            b"[secret",
+        ):  # fmt: skip
+            connection = self.server.connect(self.factories[self.member.port])
+            connection.send(line + b"\n")
+            self.server.advance(1)
+            self.assertTrue(connection.closed, line)
+            if not connection.aborted:  # a late broker may have refused the chat before: then something was written
+                self.assertIn(b'"code":3501', connection.received, line)
+            self.assertTrue(self.may_refuse or not connection.aborted, line)
+        self.assertEqual(witness.says(), [])
 
     def test_a_line_without_an_end_is_bounded(self) -> None:
         self.serve(max_message=1_000)
@@ -94,6 +101,24 @@ class StructuredLinesTests(StructuredBehaviour):
         self.server.advance(1)
         self.assertEqual(member.farewell, 3501)
         self.assert_quiet(1)
+
+    def test_every_command_before_a_half_close_is_answered(self) -> None:
+        for settings in ({}, {"publish_rate": 20, "publish_burst": 5}):
+            self.serve(**settings)
+            connection = self.server.connect(self.factories[self.member.port])
+            commands = ['{"id":1,"connect":{}}', '{"id":2,"subscribe":{"channel":"lobby"}}']
+            commands += [f'{{"id":{number},"publish":{{"channel":"c","data":1}}}}' for number in range(3, 40)]
+            commands += [f'{{"id":{number},"history":{{"channel":"c","limit":1}}}}' for number in range(40, 60)]
+            connection.send("".join(each + "\n" for each in commands).encode())
+            connection.half_close()
+            self.server.advance(30)
+            if b'"code":3501' in connection.received or not connection.received:
+                self.assertTrue(self.may_refuse)
+                continue
+            answered = {json.loads(each).get("id") for each in connection.received.decode().splitlines()} - {None}
+            self.assertEqual(answered, set(range(1, 60)))
+            self.assertTrue(connection.closed)
+            self.assertNotIn(b"disconnect", connection.received)
 
     def test_lines_come_in_any_pieces_and_may_end_in_crlf(self) -> None:
         member = self.join()

@@ -25,7 +25,7 @@ from longconn.wire.centrifugo import (
     subscribe_result,
     text_frame,
 )
-from longconn.wire.centrifugo_commands import read_command, starts_connect
+from longconn.wire.centrifugo_commands import read_command
 
 ANN = Info("ann", "id-1")
 USER = Info("127.0.0.1:5", "id-2", "42", b'{"name":"Bo"}', b'{"role":"host"}')
@@ -189,18 +189,8 @@ class CommandTests(SynchronousTestCase):
                 self.assertEqual(command.data.json.decode(), nested)
         self.assertLessEqual({"Publish", "malformed"}, outcomes)
 
-    def test_a_first_line_asks_for_this_protocol_by_connect(self) -> None:
-        for line in (
-            b'{"id":1,"connect":{}}',
-            b' {"connect":{"name":"x"},"id":1}\r',
-            b'{"id":1,"connect":{"subs":{}}}',
-        ):
-            self.assertTrue(starts_connect(line), line)
-        for line in (
-            b"hello", b'"connect"', b"{}", b'{"id":1,"subscribe":{}}', b'{"id":1,"data":"connect"}', b'{"connect":{}}',
-            b'{"id":1,"connect":1}', b'["connect"]', b'{"id":1,"connect":{}', b"GET /connect HTTP/1.1", b'x {"connect"',
-        ):  # fmt: skip
-            self.assertFalse(starts_connect(line), line)
+    def test_a_byte_order_mark_before_a_command_counts_as_nothing(self) -> None:
+        self.assertEqual(read('\ufeff{"id":7,"ping":{}}'), commands.Ping(7))
 
 
 class ReplyTests(SynchronousTestCase):

@@ -1,7 +1,8 @@
 """The structured protocol over HTTP: replies and pushes down a response, commands up by POSTs.
 
 POST /connection/http_stream   body: commands, `connect` first      down: objects, a line each
-GET  /connection/sse           ?cf_connect=commands                 down: server-sent events
+GET  /connection/sse           ?cf_connect=connect and subscribes   down: server-sent events
+POST /connection/sse           body: commands, `connect` first      down: server-sent events
 POST /emulation                {"session", "node", "data"}          up, for either: 204, or 404
 """
 
@@ -12,9 +13,9 @@ from google.protobuf.message import DecodeError
 
 from longconn.core import json_text
 from longconn.core.codec import Codec
-from longconn.core.commands import DisconnectPush
+from longconn.core.commands import Command, Connect, DisconnectPush, RefusedCommand, Subscribe
 from longconn.core.disconnects import Disconnect
-from longconn.core.errors import CommandError
+from longconn.core.errors import NOT_AVAILABLE, CommandError
 from longconn.core.json_text import JSONError
 from longconn.core.publication import Data
 from longconn.core.session import Session
@@ -33,6 +34,21 @@ _PROTOBUF = "application/octet-stream"
 _MOST_WAITING = 256 * 1024
 
 
+class URLCommand(bytes):
+    """A command that came in the URL of a GET. Any page can make a browser send it, with no Origin (`<img>`)."""
+
+
+class SSECodec(CentrifugoJSON):
+    """Refuses what a GET may not ask for: it changes nothing (RFC 9110, section 9.2.1)."""
+
+    def read(self, line: bytes) -> Command | None:
+        command = super().read(line)
+        if type(line) is not URLCommand or command is None or isinstance(command, Connect | Subscribe | RefusedCommand):
+            return command
+        method = type(command).__name__.lower()
+        return RefusedCommand(command.id, CommandError(NOT_AVAILABLE, what=f"{method} in a GET"), method)
+
+
 class DownStream:
     """The response of one session. Reading cannot be stopped here: `/emulation` refuses what is too much."""
 
@@ -46,12 +62,15 @@ class DownStream:
         if protobuf:
             self._codec: Codec = CentrifugoProtobuf(stream_chunk if chunked else body_part, limit)
         elif kind == "sse":
-            self._codec = CentrifugoJSON(stream_events if chunked else events, limit)
+            self._codec = SSECodec(stream_events if chunked else events, limit)
         else:
             self._codec = CentrifugoJSON(stream_lines if chunked else lines, limit)
 
-    def open(self, commands: bytes) -> None:
-        """Start a session with its first commands. Raises CommandError where there is no room."""
+    def open(self, commands: bytes, in_url: bool = False) -> None:
+        """Start a session with its first commands, which may have come in the URL of a GET.
+
+        Raises CommandError where there is no room.
+        """
         exchange = self._exchange
         try:
             hub, outlet = exchange.hub, self._response.outlet
@@ -61,7 +80,8 @@ class DownStream:
             raise
         self._response.watch()
         self._response.start((("Content-Type", self._content_type),))
-        self._session.receive(self._codec.split(commands))
+        items = self._codec.split(commands)
+        self._session.receive([URLCommand(each) for each in items] if in_url else items)
 
     def pause_reading(self) -> None:
         """Nothing: `/emulation` asks whether commands wait."""
@@ -90,15 +110,23 @@ def _is_protobuf(exchange: HTTPExchange) -> bool:
 
 def sse(exchange: HTTPExchange) -> None:
     """Open a session over server-sent events. Raises CommandError or HTTPError."""
-    if exchange.request.method == b"HEAD":
+    method = exchange.request.method
+    if method == b"HEAD":
         exchange.text(200, "")
         return
-    commands = exchange.parameter("cf_connect")
-    if exchange.request.method == b"POST":
-        commands = exchange.body().decode("utf-8", "replace")
+    in_url = method == b"GET"
+    if in_url and not _accepts_events(exchange):
+        raise HTTPError(406, "the answer is text/event-stream, which Accept does not name")
+    commands = (exchange.parameter("cf_connect") or "").encode("utf-8", "replace") if in_url else exchange.body()
     if not commands:
         raise HTTPError(400, "the first commands are expected in ?cf_connect=")
-    DownStream(exchange, "sse").open(commands.encode("utf-8", "replace"))
+    DownStream(exchange, "sse").open(commands, in_url)
+
+
+def _accepts_events(exchange: HTTPExchange) -> bool:
+    """Whether an EventSource or a program asks: an image or a frame of a page accepts other types before `*/*`."""
+    types = {media_type(each) for value in exchange.headers("accept") for each in value.split(",")} - {""}
+    return types <= {"*/*"} or bool(types & {"text/event-stream", "text/*"})
 
 
 def emulation(exchange: HTTPExchange) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from longconn.core.disconnects import BAD_REQUEST, Disconnect
+from longconn.core.disconnects import BAD_REQUEST, CLOSED, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.session import Session
@@ -14,6 +16,7 @@ from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.centrifugo import CentrifugoJSON, disconnect_push, error_reply, lines
 
 
+@implementer(IHalfCloseableProtocol)
 class CentrifugoTCP(PausableReading, Protocol):
     """One client. The chat protocol hands its connection over when the first line asks for this one."""
 
@@ -23,15 +26,39 @@ class CentrifugoTCP(PausableReading, Protocol):
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._partial = bytearray()
+        self._input_ended = False
 
     def connectionMade(self) -> None:
         self._outlet, host, address = set_up(self._hub, self.transport, self._on_close)
         try:
             codec = CentrifugoJSON(lines, self._hub.settings.max_message)
-            self._session = Session(self._hub, self._outlet, codec, self, "tcp", host, address)
+            self._session = Session(
+                self._hub, self._outlet, codec, self, "tcp", host, address, on_answered=self._quit_if_answered
+            )
         except CommandError as error:
             log.info("connection from %s refused: %s", address, error)
             self._outlet.finish(lines((error_reply(0, error),)), self._outlet.lose)
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more, but may still read the answers to its commands (`nc -N`)."""
+        self._input_ended = True
+        self._quit_if_answered()
+
+    def writeConnectionLost(self) -> None:
+        """Never called: this side does not close half."""
+
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        self._quit_if_answered()
+
+    def _quit_if_answered(self) -> None:
+        """After the end of the input: close once every command is answered, after this turn's publications."""
+        if self._input_ended and self._session is not None and self._session.answered:
+            self._hub.turn.soon(self._quit)
+
+    def _quit(self) -> None:
+        if self._session is not None:
+            self._session.close(CLOSED)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._outlet.stop()
@@ -40,7 +67,8 @@ class CentrifugoTCP(PausableReading, Protocol):
             self._session = None
 
     def _on_close(self, disconnect: Disconnect) -> None:
-        self._outlet.finish(lines((disconnect_push(disconnect),)), self._outlet.lose)
+        farewell = b"" if disconnect is CLOSED and self._input_ended else lines((disconnect_push(disconnect),))
+        self._outlet.finish(farewell, self._outlet.lose)
 
     def dataReceived(self, data: bytes) -> None:
         if self._outlet.closing or self._session is None:

@@ -43,7 +43,7 @@ class ChatProtocol(PausableReading, LineReceiver):
 
     factory: ChatLinesFactory
     delimiter = _LF_OR_CRLF
-    #: asked for the first bytes; None once the first line has come
+    #: asked for the first bytes; None once the first line has come that is not empty
     table: PortTable | None = None
     #: whether others are told of the client when it connects, and not when its first line comes
     announced_at_once = True
@@ -116,7 +116,7 @@ class ChatProtocol(PausableReading, LineReceiver):
             kind = self.table.detect(self._partial, before)
             if kind is Kind.CHAT:
                 self.table = None
-            elif kind is not Kind.UNDECIDED:
+            elif kind not in (Kind.EMPTY, Kind.UNDECIDED):
                 self._hand_on(kind, self.table)
                 return
         self._busyReceiving = True
@@ -167,6 +167,8 @@ class ChatProtocol(PausableReading, LineReceiver):
             self.lineLengthExceeded(self.clearLineBuffer())
             return True
         del self._partial[: end + len(end_of_line)]
+        if line:
+            self.table = None
         if len(line) > self.MAX_LENGTH:
             self.lineLengthExceeded(line)
         else:
@@ -189,7 +191,8 @@ class ChatProtocol(PausableReading, LineReceiver):
         return getattr(getattr(self, name), "__func__", None) is getattr(ChatProtocol, name)
 
     def _feed(self, lines: list[bytes]) -> None:
-        self.table = None
+        if self.table is not None and any(lines):
+            self.table = None
         if self._session is not None:
             self._session.max_line = self.MAX_LENGTH
             self._session.feed(lines)
@@ -232,7 +235,7 @@ class ChatProtocol(PausableReading, LineReceiver):
     def answer_pings(self, pings: bytes) -> None:
         """Answer each `ping` of some that came without a line end. They do not announce the client."""
         if self._session is not None:
-            self._session.feed([b"ping"] * (len(pings) // 4), announce=False)
+            self._session.feed([b"ping"] * pings.count(b"ping"), announce=False)
 
     def _stop_ping(self) -> None:
         if self._ping is not None:

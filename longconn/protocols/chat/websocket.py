@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from longconn.core.disconnects import Disconnect
+from longconn.core.disconnects import BAD_REQUEST, Disconnect
 from longconn.core.errors import CommandError
+from longconn.core.hub import log
 from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, WebSocketConnection
 from longconn.wire.chat import ChatFormat
+from longconn.wire.first_bytes import is_connect
 from longconn.wire.websocket import close_code
 
 
@@ -19,6 +21,7 @@ class ChatWebSocket:
         """Raises CommandError where there are too many clients, or for a channel or a name that is refused."""
         hub, outlet = socket.hub, socket.outlet
         self._socket = socket
+        self._said_nothing = True
         client = hub.connect(outlet, "websocket", socket.host, socket.address, socket.name)
         self._session = ChatSession(hub, client, outlet, format, socket)
         try:
@@ -45,6 +48,12 @@ class ChatWebSocket:
                 if not parts[-1]:
                     parts.pop()
                 lines.extend(each[:-1] if each.endswith(b"\r") else each for each in parts)
+        if self._said_nothing and lines:
+            self._said_nothing = False
+            if is_connect(lines[0]):  # an SDK with the wrong path; its token is not for others to read
+                log.info("%s sent a connect of the structured protocol on /ws", self._session.client.address)
+                self._session.client.close(BAD_REQUEST)
+                return
         self._session.feed(lines)
 
     def close_code(self, disconnect: Disconnect) -> int:

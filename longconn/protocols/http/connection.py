@@ -23,8 +23,9 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from longconn.core.hub import Hub
+from longconn.protocols.http.chunks import ChunkedBody
 from longconn.protocols.http.errors import HTTPError, answer_of
-from longconn.protocols.http.request import body_limit, check_lines, find_head
+from longconn.protocols.http.request import MAX_HEADERS, body_limit, check_lines, find_head
 
 #: Seconds without a byte of a body; and the lowest rate of a body in bytes a second, after a grace in seconds.
 BODY_IDLE = 30.0
@@ -90,6 +91,7 @@ class HTTPConnection(HTTPChannel):
         self._hub.pending_connections += 1
         self._counted = True
         self.totalHeadersSize = self._hub.settings.max_head
+        self.maxHeaders = MAX_HEADERS
         super().connectionMade()  # type: ignore[no-untyped-call]
         self._enter(Phase.IDLE, self._hub.settings.http_idle_timeout)
 
@@ -280,10 +282,20 @@ class HTTPConnection(HTTPChannel):
             # RFC 9112, section 6.1: anything else could be read differently by a proxy before us.
             self.refuse(HTTPError(400, "Transfer-Encoding is `chunked` or absent"))
         elif self._admit(self.length or 0, self._state.bodies + (self.length or 0)):
+            if codings:
+                self._transferDecoder = ChunkedBody(request.handleContentChunk, self._finishRequestBody)
             super().allHeadersReceived()  # type: ignore[no-untyped-call]
             if self.length != 0:
                 self._body_began_at = self._last_byte_at = self._hub.clock.seconds()
                 self._enter(Phase.BODY, _BODY_CHECK)
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Whether the connection stays open after the answer (RFC 9112, section 9.3)."""
+        values = request.requestHeaders.getRawHeaders(b"connection") or []
+        options = {each.strip().lower() for value in values for each in value.split(b",")}
+        if version == b"HTTP/1.1" and b"close" in options:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        return version == b"HTTP/1.1" and b"close" not in options
 
     # The body.
 

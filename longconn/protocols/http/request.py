@@ -11,8 +11,11 @@ from twisted.web.server import Request
 
 from longconn.core.settings import Settings
 from longconn.protocols.http.errors import HTTPError
+from longconn.wire.first_bytes import REQUEST_LINE
 
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)((?:[/?].*)?)", re.IGNORECASE)
+#: Header lines of a request.
+MAX_HEADERS = 500
 #: More digits than any length that is allowed has. `int` refuses some thousand of them (`sys.int_info`).
 _LENGTH_DIGITS = 18
 
@@ -21,12 +24,14 @@ def find_head(data: bytearray, start: int, limit: int) -> int | None:
     """Where the head at the beginning of `data` ends, before its empty line; None if the end has not come yet.
 
     `start` is where to search from. Raises HTTPError for a head that is larger than `limit` bytes
-    (431, or 414 if its first line is), or whose first line does not end in CR LF (400).
+    (431, or 414 if its first line is), or whose first line is no request line of HTTP/1 (400).
     """
     line_end = data.find(b"\n")
     end = data.find(b"\r\n\r\n", start)
-    if line_end > 0 and data[line_end - 1] != 0x0D:
-        raise HTTPError(400, "the lines of a head end in CR LF")
+    if line_end >= start:  # it has just come
+        if data[line_end - 1 : line_end] != b"\r":
+            raise HTTPError(400, "the lines of a head end in CR LF")
+        _check_request_line(bytes(data[: line_end - 1]))
     if 0 <= end <= limit - 4:
         return end
     if end < 0 and len(data) <= limit:
@@ -36,8 +41,15 @@ def find_head(data: bytearray, start: int, limit: int) -> int | None:
     raise HTTPError(431, f"the head is larger than {limit} bytes")
 
 
+def _check_request_line(line: bytes) -> None:
+    if REQUEST_LINE.fullmatch(line) is None:
+        raise HTTPError(400, "the first line is METHOD, target and HTTP/1.1, with one space between them")
+
+
 def check_lines(lines: list[bytes]) -> None:
     """Raises HTTPError for lines of a head that twisted.web would wrongly accept, or would fail on."""
+    if len(lines) - 1 > MAX_HEADERS:
+        raise HTTPError(431, f"more than {MAX_HEADERS} header lines")
     for line in lines[1:]:
         if line.translate(None, b"\0\r\n") != line:  # RFC 9110, section 5.5; Twisted 24 accepts them
             raise HTTPError(400, "a header has no NUL, CR or LF in it")

@@ -38,14 +38,17 @@ class SharedPortProtocol(UndecidedProtocol):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.start_timer(SILENCE, self._listen)
+        self.start_timer(SILENCE, self._on_silence)
 
     def dataReceived(self, data: bytes) -> None:
         self.stop_timer()
         before = len(self._data)
         self._data += data
         kind = self._table.detect(self._data, before)
-        if kind is not Kind.UNDECIDED:
+        if kind is Kind.EMPTY and self._hub.settings.empty_line == "ignore":
+            self._data.clear()
+            self.start_timer(SILENCE, self._on_silence)
+        elif kind is not Kind.UNDECIDED:
             self.leave()
             self._table.pass_on(kind, self.transport, bytes(self._data))
         elif PINGS.fullmatch(self._data):
@@ -53,6 +56,13 @@ class SharedPortProtocol(UndecidedProtocol):
             self.start_timer(PING_PAUSE, self._listen)
         elif self._hub.settings.idle_timeout:
             self.start_timer(self._hub.settings.idle_timeout, self._drop)
+
+    def _on_silence(self) -> None:
+        """Nothing came, but the reactor may have been busy since then: listen after it has looked at the socket again.
+
+        A reactor runs the calls that are due before it looks at sockets; under load a request would wait in the kernel.
+        """
+        self.start_timer(0, self._listen)
 
     def _listen(self) -> None:
         """The client sent nothing but, perhaps, `ping`: it hears the chat."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import jwt
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from longconn import Hub, Settings
 from longconn.auth.jwt import JWTVerifier
 from longconn.core.namespaces import ChannelOptions, Namespaces
-from longconn.testing import FakeClock, LineClient, MemoryServer
+from longconn.testing import FakeClock, HTTPClient, HTTPResponse, LineClient, MemoryServer
 
 SECRET = "a secret of at least thirty-two bytes"
 
@@ -246,6 +247,52 @@ class PositionTests(Case):
     def test_not_where_nothing_is_kept(self) -> None:
         self.assertEqual(self.subscribed(history_size=0, force_recovery=True, force_positioning=True), {})
         self.assertEqual(Program(self.server).ask("history", channel="c", limit=1)["error"]["code"], 108)
+
+
+class URLTests(Case):
+    """The first commands of `/connection/sse` in the URL: any page can make a browser send them."""
+
+    def open(self, *commands: str, accept: str | None = None) -> HTTPResponse:
+        client = HTTPClient(self.server.connect(self.server._factory("http")), self.server.settle)
+        headers = [] if accept is None else [("Accept", accept)]
+        return client.get("/connection/sse?cf_connect=" + quote("\n".join(commands)), headers)
+
+    def test_a_get_connects_and_subscribes_and_changes_nothing(self) -> None:
+        person = self.person()
+        refused = (
+            '"publish":{"channel":"lobby","data":"no"}', '"rpc":{"method":"chat.rename","data":{"name":"no"}}',
+            '"presence":{"channel":"lobby"}', '"unsubscribe":{"channel":"lobby"}',
+            '"refresh":{"token":"x"}', '"ping":{}',
+        )  # fmt: skip
+        commands = [f'{{"id":{number},{body}}}' for number, body in enumerate(refused, 3)]
+        answer = self.open(
+            '{"id":1,"connect":{}}', '{"id":2,"subscribe":{"channel":"lobby"}}', *commands, '{"send":{"data":1}}', "{}"
+        )
+        self.assertEqual(answer.status, 200)
+        written = [json.loads(each.removeprefix("data: ")) for each in answer.text.split("\n") if each]
+        replies = {each["id"]: each for each in written if "id" in each}
+        codes = [replies[number]["error"]["code"] for number in range(3, 3 + len(refused))]
+        self.assertTrue("connect" in replies[1] and "subscribe" in replies[2])
+        self.assertEqual(codes, [108] * len(refused))
+        self.assertEqual(person.read(), [])
+
+    def test_later_commands_of_that_session_come_by_post(self) -> None:
+        person = self.person()
+        answer = self.open('{"id":1,"connect":{}}')
+        session = json.loads(answer.text.removeprefix("data: "))["connect"]["session"]
+        body = {"session": session, "data": '{"id":2,"publish":{"channel":"lobby","data":"hi"}}'}
+        posted = HTTPClient(self.server.connect(self.server._factory("http")), self.server.settle).post(
+            "/emulation", json.dumps(body)
+        )
+        self.assertEqual((posted.status, [each[-2:] for each in person.read()]), (204, ["hi"]))
+
+    def test_accept(self) -> None:
+        for accept, status in (
+            (None, 200), ("text/event-stream", 200), ("*/*", 200), ("text/*;q=0.5", 200),
+            ("text/html, text/event-stream", 200), ("application/json", 406),
+            ("image/avif,image/webp,*/*;q=0.8", 406), ("text/html,application/xhtml+xml,*/*;q=0.8", 406),
+        ):  # fmt: skip
+            self.assertEqual(self.open('{"id":1,"connect":{}}', accept=accept).status, status, accept)
 
 
 class CostTests(SynchronousTestCase):

@@ -11,6 +11,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from longconn.protocols.http.connection import LAST_ANSWER, LINGER, LINGER_BYTES, READ_AHEAD
 from longconn.protocols.http.history import LONGEST_WAIT
+from longconn.protocols.http.request import MAX_HEADERS
 from longconn.service.embedding import LiveSite
 from longconn.testing import HTTPClient, HTTPResponse, MemoryServer
 from tests.protocols.http.kit import Answer, HTTPTestCase
@@ -126,6 +127,59 @@ class HeadTests(HTTPTestCase):
             b"\0\0\0\0\r\n\r\n",
         ):
             self.refused(head, 400)
+
+    def test_a_first_line_that_is_no_request_line_is_refused_before_the_head_is_whole(self) -> None:
+        for line in (
+            b"GET /",
+            b"GET  / HTTP/1.1",
+            b"GET / HTTP/1.1 ",
+            b"GET / HTTP/1.10",
+            b"get / http/1.1",
+            b"\xef\xbb\xbfGET / HTTP/1.1",
+        ):
+            self.refused(line + b"\r\n", 400)
+
+    def test_the_number_of_header_lines(self) -> None:
+        head = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
+        connection = self.connect()
+        connection.send(head + b"X: 1\r\n" * (MAX_HEADERS - 1) + b"\r\n")
+        self.assertEqual(connection.answer().status, 200)
+        answer = self.refused(head + b"X: 1\r\n" * MAX_HEADERS + b"\r\n", 431)
+        self.assertIn(str(MAX_HEADERS), answer.json["error"]["message"])
+
+    def test_connection_close_wherever_it_stands(self) -> None:
+        get = b"GET /PrintHello HTTP/1.1\r\nHost: a\r\n"
+        for close in (
+            b"Connection: close",
+            b"Connection: TE, Close",
+            b"Connection: close,TE",
+            b"Connection: keep-alive\r\nConnection: close",
+        ):
+            connection = self.connect()
+            connection.send(get + close + b"\r\n\r\n")
+            answer = connection.answer()
+            self.assertEqual((answer.status, answer.headers.get("connection")), (200, "close"), close)
+            self.assertTrue(connection.closing, close)
+        connection = self.connect()
+        connection.send(get + b"Connection: closed, keep-alive\r\n\r\n")
+        self.assertNotIn("connection", connection.answer().headers)
+        self.assertFalse(connection.closing)
+
+    def test_chunk_extensions(self) -> None:
+        post = b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for extension in (
+            b";a", b";a=b", b' ;a="b"', b';a="b\\"c\\\\"', b"\t; a = b\t;c", b';a="x;y=\\" z"', b';a="";b="\xff"',
+        ):  # fmt: skip
+            data = post + b"5" + extension + b"\r\nhello\r\n0" + extension + b"\r\n\r\n"
+            for size in (1, 1000):
+                connection = self.connect()
+                for start in range(0, len(data), size):
+                    connection.send(data[start : start + size])
+                self.assertEqual(connection.answer().status, 200, extension)
+        for extension in (b'a="b', b"\\", b';a="\\', b" x", b';a="\0"', b";a=" + b"b" * 2000):
+            connection = self.connect()
+            connection.send(post + b"5" + extension + b"\r\nhello\r\n0\r\n\r\n")
+            self.assertEqual(connection.answer().status, 400, extension)
 
     def test_host_is_required(self) -> None:
         for head in (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"):

@@ -36,7 +36,7 @@ class PublishTests(PublishCase):
         self.assertEqual(self.kept()[0].info.client, "")
 
     def test_json(self) -> None:
-        for body in (b'{"a": [1, 2.50]}', b'"line\\nend"', b" null "):
+        for body in (b'\xef\xbb\xbf{"a": [1, 2.50]}', b'"line\\nend"', b" null "):
             self.assertEqual(self.request("POST /channels/lobby", JSON + "; charset=utf-8", body=body).status, 200)
         self.assertEqual(self.said(), ['{"a":[1,2.50]}', '"line\\nend"', "null"])
 

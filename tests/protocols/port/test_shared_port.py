@@ -154,6 +154,112 @@ class TableTests(Case):
             alone.send(data[start : start + 700])
         self.assertEqual([line for line in witness.read() if "Host" in line or "hello" in line], [])
 
+    def test_what_looks_like_another_protocol_is_never_said_on_any_port(self) -> None:
+        head = b"\r\nHost: localhost\r\nCookie: secret\r\n\r\nsecret\r\n"
+        openings = (
+            b"GET  /secret HTTP/1.1", b"GET /secret HTTP/1.1 ", b"GET /secret HTTP/2.0", b"GET /secret HTTP/1.10",
+            b" GET /secret HTTP/1.1", b"post /secret http/1.1", b"GET /a secret HTTP/1.1", b"POST /secret",
+            b"\r\nGET /secret HTTP/1.1", b"POST http://a.example/secret HTTP/1.1", b"\xef\xbb\xbfGET /secret HTTP/1.1",
+            b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\nGET / HTTP/1.1", b"SSH-2.0-secret", b"a1 LOGIN secret secret",
+            b"PASS secret",
+            b"CONNECT", b"*2", b"OPTIONS rtsp://secret RTSP/1.0", b"\5\1\0secret", b"\xff\xfes\0", b"[secret",
+            b"{secret",
+        )  # fmt: skip
+        for settings in ({}, {"empty_line": "ignore"}):
+            self.serve(**settings)
+            chat = ChatFactory(self.server.hub)
+            witness = self.witness()
+            for opening in openings:
+                for factory, wait in ((self.port, 0), (self.port, 1), (chat, 0)):
+                    for size in (1, 1000):
+                        connection = self.server.connect(factory)
+                        self.server.advance(wait)
+                        for start in range(0, len(opening + head), size):
+                            connection.send((opening + head)[start : start + size])
+                        self.server.advance(1)
+                        # An empty line that came alone has ended the connection as it ends any chat.
+                        self.assertTrue(connection.closed or connection.transport.disconnecting, opening)
+            self.assertNotIn("secret", "".join(witness.read()))
+            history = HTTPClient(self.connect(), self.server.settle).get("/channels/lobby?since=x:0").json()
+            self.assertEqual(history["publications"], [])
+
+    def test_almost_a_request_is_answered_400(self) -> None:
+        for line in (
+            b"GET  / HTTP/1.1",
+            b"GET / HTTP/2.0",
+            b"\xef\xbb\xbfGET / HTTP/1.1",
+            b"POST /api/info",
+            b"get / http/1.1",
+        ):
+            for wait in (0, 1):
+                connection = self.connect()
+                self.server.advance(wait)
+                connection.send(line + b"\r\n")
+                self.server.settle()
+                self.assertTrue(connection.received.startswith(b"HTTP/1.1 400 "), line)
+
+    def test_a_request_after_empty_lines_is_served(self) -> None:
+        for settings in ({}, {"empty_line": "ignore"}):
+            self.serve(**settings)
+            for wait in (0, 1):
+                connection = self.connect()
+                self.server.advance(wait)
+                connection.send(b"\r\n" + GET)
+                self.server.settle()
+                self.assertIn(b"hello word", connection.received)
+
+    def test_empty_lines_that_are_ignored_leave_a_connection_undecided(self) -> None:
+        self.serve(empty_line="ignore")
+        witness = self.witness()
+        for wait in (0, 1):
+            connection = self.connect()
+            connection.send(b"\r\n")
+            self.server.advance(wait)
+            connection.send(b"\n")
+            connection.send(GET)
+            self.server.settle()
+            self.assertIn(b"hello word", connection.received)
+            listener = self.server.line_client(self.port)
+            listener.connection.send(b"\n")
+            self.server.advance(1)
+            witness.say(str(wait))
+            self.assertEqual([line[-1] for line in listener.read()], [str(wait)])
+            listener.say("", "hello")
+            self.assertEqual(witness.read()[-1], f"{listener.address}: hello")
+            listener.connection.close()
+            witness.read()
+
+    def test_a_byte_order_mark_before_chat_counts_as_nothing(self) -> None:
+        bom = b"\xef\xbb\xbf"
+        for wait in (0, 1):
+            witness, connection = self.witness(), self.connect()
+            client = LineClient(connection)
+            self.server.advance(wait)
+            connection.send(bom + b"/nick ann%d\r\n" % wait + bom + b"hello\n")
+            self.assertEqual(witness.read()[-1], f"ann{wait}: hello")
+            connection.send(bom + b"ping")
+            self.server.advance(1)
+            self.assertEqual(client.lines[-1], "pong")
+            first = self.connect()
+            first.send(bom + b"pingping")
+            self.server.advance(1)
+            self.assertEqual(first.received, b"pong\r\npong\r\n")
+
+    def test_a_byte_order_mark_before_a_connect_counts_as_nothing(self) -> None:
+        for wait in (0, 1):
+            connection = self.connect()
+            self.server.advance(wait)
+            connection.send(b'\xef\xbb\xbf{"id":1,"connect":{}}\r\n')
+            self.server.settle()
+            self.assertTrue(connection.received.startswith(b'{"id":1,"connect":{"client":'))
+
+    def test_after_the_first_line_of_chat_json_is_text(self) -> None:
+        witness, client = self.witness(), self.server.line_client(self.port)
+        client.say("/who", '{"id":1,"connect":{}}', "[1]")
+        self.assertEqual(
+            witness.read()[-2:], [f"{client.address}: " + each for each in ('{"id":1,"connect":{}}', "[1]")]
+        )
+
     def test_a_connection_that_ends_before_it_is_decided_leaves_nothing_behind(self) -> None:
         for data in (b"", b"G", b"ping"):
             connection = self.connect()
@@ -177,6 +283,20 @@ class SilenceTests(Case):
         self.assertEqual(len(self.server.hub.presence("lobby")), 2)
         connection.close()
         self.assertEqual(witness.read(), [])
+
+    def test_a_reactor_that_was_busy_looks_at_the_socket_first(self) -> None:
+        for size in (len(GET), 5):
+            connection = self.connect()
+            # One turn of a reactor that was busy for long: it runs the calls that are due, then it reads.
+            self.server.clock.rightNow += 5
+            self.server.clock.turn()
+            self.assertEqual(self.server.hub.clients, {})
+            connection.send(GET[:size])
+            self.server.advance(1)
+            self.assertEqual(self.server.hub.clients, {})
+            connection.send(GET[size:])
+            self.server.settle()
+            self.assertIn(b"hello word", connection.received)
 
     def test_its_first_line_announces_a_listener(self) -> None:
         witness = self.witness()

@@ -64,6 +64,21 @@ class MessageTests(Case):
         for payload in (b"one\ntwo", b"one\r\ntwo\r\n", b"one\ntwo\n"):
             self.assertEqual(self.send(client, client_frame(payload)), ["ada: one", "ada: two"])
 
+    def test_a_first_message_that_is_a_connect_of_the_structured_protocol_closes_and_is_not_said(self) -> None:
+        witness = self.client("/ws?name=ann")
+        for payload in (
+            b'{"id":1,"connect":{"token":"secret"}}',
+            b'\xef\xbb\xbf [{"connect":{"token":"secret"},}]\n{}',
+        ):
+            client = self.client("/ws?name=bo")
+            with self.assertLogs("longconn", "INFO"):
+                self.send(client, client_frame(payload))
+            self.assertTrue(client.closed)
+        self.assertEqual([line for line in witness.read() if "secret" in line], [])
+        client = self.client("/ws?name=bo")
+        said = self.send(client, client_frame(b'{"t":21}\n{"connect":1}'))
+        self.assertEqual(said, ['bo: {"t":21}', 'bo: {"connect":1}'])
+
     def test_an_empty_frame_is_an_empty_line(self) -> None:
         for payload in (b"", b"\n", b"\r\n"):
             with self.subTest(payload=payload):
