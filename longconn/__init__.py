@@ -15,14 +15,18 @@ __all__ = [
     "ChatFactory",
     "ChatProtocol",
     "Data",
+    "GrpcCall",
     "GrpcFactory",
     "Hub",
     "Info",
     "LiveResource",
     "LiveSite",
     "LongConnService",
+    "Services",
     "Settings",
     "SharedPortFactory",
+    "StatusCode",
+    "StatusError",
     "WebSocketFactory",
     "__version__",
 ]
@@ -32,22 +36,28 @@ if TYPE_CHECKING:
     from longconn.core.publication import Data, Info
     from longconn.core.settings import Settings
     from longconn.protocols.chat.tcp import ChatProtocol
+    from longconn.protocols.grpc.call import GrpcCall, Services
     from longconn.protocols.grpc.factory import GrpcFactory
     from longconn.service.embedding import ChatFactory, LiveResource, LiveSite, SharedPortFactory, WebSocketFactory
     from longconn.service.service import LongConnService
+    from longconn.wire.grpc_status import StatusCode, StatusError
 
 _MODULES = {
     "ChatFactory": "longconn.service.embedding",
     "ChatProtocol": "longconn.protocols.chat.tcp",
     "Data": "longconn.core.publication",
+    "GrpcCall": "longconn.protocols.grpc.call",
     "GrpcFactory": "longconn.protocols.grpc.factory",
     "Hub": "longconn.core.hub",
     "Info": "longconn.core.publication",
     "LiveResource": "longconn.service.embedding",
     "LiveSite": "longconn.service.embedding",
     "LongConnService": "longconn.service.service",
+    "Services": "longconn.protocols.grpc.call",
     "Settings": "longconn.core.settings",
     "SharedPortFactory": "longconn.service.embedding",
+    "StatusCode": "longconn.wire.grpc_status",
+    "StatusError": "longconn.wire.grpc_status",
     "WebSocketFactory": "longconn.service.embedding",
 }
 
