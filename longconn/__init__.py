@@ -15,6 +15,7 @@ __all__ = [
     "ChatFactory",
     "ChatProtocol",
     "Data",
+    "GrpcCall",
     "GrpcFactory",
     "Hub",
     "Info",
@@ -23,8 +24,11 @@ __all__ = [
     "LocalMember",
     "LongConnService",
     "ServerAPI",
+    "Services",
     "Settings",
     "SharedPortFactory",
+    "StatusCode",
+    "StatusError",
     "WebSocketFactory",
     "__version__",
 ]
@@ -34,16 +38,19 @@ if TYPE_CHECKING:
     from longconn.core.publication import Data, Info
     from longconn.core.settings import Settings
     from longconn.protocols.chat.tcp import ChatProtocol
+    from longconn.protocols.grpc.call import GrpcCall, Services
     from longconn.protocols.grpc.factory import GrpcFactory
     from longconn.server_api.operations import ServerAPI
     from longconn.service.embedding import ChatFactory, LiveResource, LiveSite, SharedPortFactory, WebSocketFactory
     from longconn.service.member import LocalMember
     from longconn.service.service import LongConnService
+    from longconn.wire.grpc_status import StatusCode, StatusError
 
 _MODULES = {
     "ChatFactory": "longconn.service.embedding",
     "ChatProtocol": "longconn.protocols.chat.tcp",
     "Data": "longconn.core.publication",
+    "GrpcCall": "longconn.protocols.grpc.call",
     "GrpcFactory": "longconn.protocols.grpc.factory",
     "Hub": "longconn.core.hub",
     "Info": "longconn.core.publication",
@@ -52,8 +59,11 @@ _MODULES = {
     "LocalMember": "longconn.service.member",
     "LongConnService": "longconn.service.service",
     "ServerAPI": "longconn.server_api.operations",
+    "Services": "longconn.protocols.grpc.call",
     "Settings": "longconn.core.settings",
     "SharedPortFactory": "longconn.service.embedding",
+    "StatusCode": "longconn.wire.grpc_status",
+    "StatusError": "longconn.wire.grpc_status",
     "WebSocketFactory": "longconn.service.embedding",
 }
 

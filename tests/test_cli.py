@@ -257,9 +257,9 @@ class ImportTests(Case):
     def test_public_names(self) -> None:
         self.assertEqual(
             set(longconn.__all__),
-            {"ChatFactory", "ChatProtocol", "Data", "GrpcFactory", "Hub", "Info", "LiveResource", "LiveSite",
-             "LocalMember", "LongConnService", "ServerAPI", "Settings", "SharedPortFactory",
-             "WebSocketFactory", "__version__"},
+            {"ChatFactory", "ChatProtocol", "Data", "GrpcCall", "GrpcFactory", "Hub", "Info", "LiveResource",
+             "LiveSite", "LocalMember", "LongConnService", "ServerAPI", "Services", "Settings", "SharedPortFactory",
+             "StatusCode", "StatusError", "WebSocketFactory", "__version__"},
         )  # fmt: skip
         for name in longconn.__all__:
             self.assertIsNotNone(getattr(longconn, name))

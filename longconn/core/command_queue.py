@@ -12,7 +12,7 @@ from longconn.core.timers import Bucket, Call, Clock
 _T = TypeVar("_T")
 
 #: Items that a command may look at for the price of one command: they take about as long as a short command.
-_LOOKED_AT = 100
+LOOKED_AT = 100
 #: A wait that ends when `go_on` is called, and not by a timer.
 UNTIL_TOLD = -1.0
 
@@ -92,7 +92,7 @@ class CommandQueue(Generic[_T]):
     def charge(self, looked_at: int) -> None:
         """Count a command as several, because it looked at this many items to be answered."""
         if self._rate is not None:
-            self._rate.spend(looked_at / _LOOKED_AT)
+            self._rate.spend(looked_at / LOOKED_AT)
 
     def go_on(self) -> None:
         """Try the first waiting command again, in another turn of the reactor."""

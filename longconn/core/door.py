@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from longconn.core.broker import Broker, Done
 from longconn.core.channel import Channel
 from longconn.core.client import Caller, Client, Format, Subscription
+from longconn.core.command_queue import LOOKED_AT
 from longconn.core.errors import (
     ALREADY_SUBSCRIBED,
     LIMIT_EXCEEDED,
@@ -70,9 +71,10 @@ class Door:
         self.total_publications = 0
         # Channels named lately. Any other channel is new to the address that names it.
         self._known: OrderedDict[str, None] = OrderedDict()
-        # Rates by address: of new channels, and of publications of callers without a connection.
+        # Rates by address: of new channels, and of publications and other requests of callers without a connection.
         self._new_channels = Buckets(settings.channel_rate, CHANNEL_BURST)
         self._publications = Buckets(settings.publish_rate, settings.publish_burst)
+        self._requests = Buckets(settings.publish_rate, settings.publish_burst)
         self._published_bytes = Buckets(settings.publish_bytes, 2 * settings.publish_bytes)
 
     # What callers ask for.
@@ -359,6 +361,22 @@ class Door:
         publications.spend(1)
         published_bytes.spend(size)
         return 0.0
+
+    def count_request(self, caller: Caller) -> None:
+        """Count a request of a caller that is no client against the rate of its address, as large as that of commands.
+
+        Raises CommandError(TOO_MANY_REQUESTS).
+        """
+        now = self._clock.seconds()
+        bucket = self._requests.bucket(caller.host, now)
+        wait = 0.0 if caller.trusted else bucket.wait(now)
+        if wait:
+            raise CommandError(TOO_MANY_REQUESTS, retry_after=wait)
+        bucket.spend(1)
+
+    def charge_request(self, caller: Caller, looked_at: int) -> None:
+        """Count a request as several, because it looked at this many items to be answered."""
+        self._requests.bucket(caller.host, self._clock.seconds()).spend(looked_at / LOOKED_AT)
 
     def _rates(self, caller: Caller, now: float) -> tuple[Bucket, Bucket]:
         settings = self._settings

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from google.protobuf.descriptor import FileDescriptor
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from longconn.auth.jwt import JWTVerifier
 from longconn.core.hub import Hub
 from longconn.core.settings import Settings
+from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.factory import GrpcFactory
 from longconn.service import greeting, logs, open_files
 from longconn.service.embedding import ChatFactory, LiveSite, SharedPortFactory
@@ -26,6 +28,8 @@ class LongConnService(Service):
     Ports are listening strings: `9999`, `127.0.0.1:0`, `[::1]:9999`, or a Twisted endpoint description. By default
     there are none. Give either `settings`, for a new hub, or `hub`, which has settings of its own. The service owns the
     hub: when it stops, it closes the hub's clients and stops the hub.
+
+    `grpc_services` and `grpc_files` are services of the program over gRPC (see `GrpcFactory`).
 
     The constructor raises ConfigError for a bad port or key. The start raises ListenError if a port is taken or not
     permitted, and then no port is open. The start raises the process's soft limit on open files to the hard limit.
@@ -42,6 +46,8 @@ class LongConnService(Service):
         http: Sequence[str] = (),
         hub: Hub | None = None,
         grpc: Sequence[str] = (),
+        grpc_services: Mapping[str, Handler] | None = None,
+        grpc_files: Sequence[FileDescriptor] = (),
     ) -> None:
         if hub is not None and settings is not None:
             raise ValueError("a hub has settings already: give one or the other")
@@ -54,7 +60,7 @@ class LongConnService(Service):
         self._configured_limit = (settings or self.hub.settings).max_connections
         self._site = LiveSite(self.hub)
         chat = ChatFactory(self.hub)
-        self._grpc = GrpcFactory(self.hub)
+        self._grpc = GrpcFactory(self.hub, grpc_services, grpc_files)
         shared = SharedPortFactory(chat, self._site, self._grpc)
         self._factories = {"port": shared, "tcp": chat, "http": self._site, "grpc": self._grpc}
         self._open_files_limit: int | None = None

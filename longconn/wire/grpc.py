@@ -13,7 +13,7 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from longconn.wire.grpc_status import Metadata, StatusCode, StatusError
+from longconn.wire.grpc_status import PUSHBACK, Metadata, StatusCode, StatusError
 
 # Messages ("Length-Prefixed-Message").
 
@@ -23,6 +23,10 @@ PREFIX = 5
 ENCODINGS = ("identity", "gzip")
 #: Bytes below which compressing a message is not worth the time.
 _MIN_GZIP = 256
+#: How many times as large a message may be when it is inflated, and bytes that it may have whatever the ratio is.
+#: Text is seldom more than twenty times as large; deflate allows a thousand.
+_MAX_RATIO = 100
+_ANY_RATIO = 512 * 1024
 
 
 def frame(message: bytes, gzip: bool = False) -> bytes:
@@ -35,8 +39,49 @@ def frame(message: bytes, gzip: bool = False) -> bytes:
     return b"\0%b%b" % (len(message).to_bytes(4, "big"), message)
 
 
+class Compressed:
+    """A message that is compressed by gzip. It may have `limit` bytes when it is inflated.
+
+    `size` is the number of these bytes, or one more than may be.
+    """
+
+    __slots__ = ("_bound", "_data", "_limit", "size")
+
+    def __init__(self, data: bytes, limit: int) -> None:
+        self._data = data
+        self._limit = limit
+        self._bound = min(limit, max(_ANY_RATIO, _MAX_RATIO * len(data)))
+        # The last bytes announce the size (RFC 1952, section 2.3.1, ISIZE). zlib compares it with what it has inflated.
+        self.size = min(int.from_bytes(data[-4:], "little"), self._bound + 1)
+
+    def __len__(self) -> int:
+        """Bytes that it takes as it is."""
+        return len(self._data)
+
+    def inflate(self) -> bytes:
+        """Return the message. Not more than one byte over `size` is inflated.
+
+        Raises StatusError: INTERNAL if it is not gzip, RESOURCE_EXHAUSTED if it is too large.
+        """
+        unzip = zlib.decompressobj(wbits=31)
+        try:
+            plain = unzip.decompress(self._data, self.size + 1)
+        except zlib.error as error:
+            raise StatusError(StatusCode.INTERNAL, f"a message is not gzip: {error}") from None
+        if len(plain) > self._limit:
+            raise _too_large("that is larger when decompressed", self._limit)
+        if len(plain) > self._bound:
+            text = f"a message is more than {_MAX_RATIO} times as large when decompressed"
+            raise StatusError(StatusCode.RESOURCE_EXHAUSTED, text)
+        if not unzip.eof or unzip.unused_data:
+            raise StatusError(StatusCode.INTERNAL, "a message is not one whole gzip stream")
+        return plain
+
+
 class MessageReader:
     """Cuts the bytes of one stream into messages of at most `limit` bytes, before and after decompression.
+
+    A message that is compressed may be `_MAX_RATIO` times as large when it is inflated, or have `_ANY_RATIO` bytes.
 
     `take` raises StatusError: INTERNAL for a malformed frame, RESOURCE_EXHAUSTED for a message over the limit, as soon
     as its length is known.
@@ -57,7 +102,12 @@ class MessageReader:
         """Add bytes that came."""
         self._data += data
 
-    def take(self) -> bytes | None:
+    @property
+    def wanted(self) -> int:
+        """Bytes of the next message and its prefix; 0 until the prefix has come."""
+        return PREFIX + int.from_bytes(self._data[1:PREFIX], "big") if len(self._data) >= PREFIX else 0
+
+    def take(self) -> bytes | Compressed | None:
         """Return the next message, or None if it is not complete."""
         data = self._data
         if len(data) < PREFIX:
@@ -69,28 +119,17 @@ class MessageReader:
         if flag and self._encoding == "identity":
             raise StatusError(StatusCode.INTERNAL, "a message is compressed, and grpc-encoding does not say how")
         if length > self._limit:
-            raise self._too_large(f"of {length} bytes")
+            raise _too_large(f"of {length} bytes", self._limit)
         end = PREFIX + length
         if len(data) < end:
             return None
         message = bytes(memoryview(data)[PREFIX:end])
         del data[:end]
-        return self._decompressed(message) if flag else message
+        return Compressed(message, self._limit) if flag else message
 
-    def _decompressed(self, message: bytes) -> bytes:
-        unzip = zlib.decompressobj(wbits=31)
-        try:
-            plain = unzip.decompress(message, self._limit + 1)
-        except zlib.error as error:
-            raise StatusError(StatusCode.INTERNAL, f"a message is not gzip: {error}") from None
-        if len(plain) > self._limit:
-            raise self._too_large("that is larger when decompressed")
-        if not unzip.eof or unzip.unused_data:
-            raise StatusError(StatusCode.INTERNAL, "a message is not one whole gzip stream")
-        return plain
 
-    def _too_large(self, what: str) -> StatusError:
-        return StatusError(StatusCode.RESOURCE_EXHAUSTED, f"a message {what}; at most {self._limit} are received")
+def _too_large(what: str, limit: int) -> StatusError:
+    return StatusError(StatusCode.RESOURCE_EXHAUSTED, f"a message {what}; at most {limit} are received")
 
 
 # Deadlines and texts.
@@ -119,8 +158,6 @@ _NAME = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
 #: Headers that belong to HTTP. Names that start with `grpc-` are reserved as well.
 _HTTP_NAMES = frozenset(("te", "content-type", "content-length", "host"))
-#: Milliseconds after which a caller may try again, in trailing metadata (gRFC A6, "Server Pushback").
-PUSHBACK = "grpc-retry-pushback-ms"
 
 
 def is_reserved(name: str) -> bool:

@@ -7,12 +7,12 @@ compare each message with the library's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from struct import Struct
 from typing import ClassVar
 
-from longconn.core.publication import Counts, Event, Info, Join, Publication, Rename
+from longconn.core.publication import Counts, Event, History, Info, Join, Publication, Rename
 
 _DOUBLE = Struct("<d").pack
 
@@ -23,7 +23,11 @@ _FIRST = b"\x0a"
 _SECOND = b"\x12"
 #: Bytes of a backlog that are encoded at once.
 _SLICE = 64 * 1024
+#: Clients or publications of an answer that are encoded at once: some tenths of a millisecond.
+_ITEMS = 200
 # The tags of publications, joins and leaves in the `event` of a ConnectResponse.
+#: The tags of presence and history there.
+PRESENCE, HISTORY = b"\x32", b"\x3a"
 _PUBLICATION, _JOIN, _LEAVE = b"\x52", b"\x5a", b"\x62"
 
 
@@ -87,6 +91,37 @@ def _client_info(info: Info) -> bytes:
 def _change(tag: bytes, channel: bytes, info: Info) -> bytes:
     """Return a Join or a Leave in its frame. `channel` is its first field, encoded."""
     return _framed(tag, channel + _field(_SECOND, _client_info(info)))
+
+
+def answer(id: int, tag: bytes, parts: Iterable[bytes]) -> bytes:
+    """Return a ConnectResponse with the answer to the command `id`."""
+    body = b"".join(parts)
+    return b"%b%b%b%b" % (b"\x08" + _length(id) if id else b"", tag, _length(len(body)), body)
+
+
+def presence_parts(infos: Sequence[Info]) -> Iterator[bytes]:
+    """Yield a PresenceResponse in parts of `_ITEMS` clients."""
+    for at in range(0, len(infos), _ITEMS):
+        bodies = map(_client_info, infos[at : at + _ITEMS])
+        yield b"".join([b"%b%b%b" % (_FIRST, _length(len(each)), each) for each in bodies])
+
+
+def history_parts(history: History) -> Iterator[bytes]:
+    """Yield a HistoryResponse in parts of about `_SLICE` bytes, and at most `_ITEMS` publications."""
+    parts: list[bytes] = []
+    size = 0
+    for each in history.publications:
+        body = _publication(each, _field(_FIRST, each.channel.encode()))
+        parts += (_FIRST, _length(len(body)), body)
+        size += len(body)
+        if size >= _SLICE or len(parts) >= 3 * _ITEMS:
+            yield b"".join(parts)
+            parts.clear()
+            size = 0
+    offset = history.position.offset
+    position = _field(_FIRST, history.position.epoch.encode()) + (_OFFSET + _length(offset) if offset else b"")
+    recovered = b"\x18\x01" if history.recovered else b""
+    yield b"".join((*parts, _SECOND, _length(len(position)), position, recovered))
 
 
 @dataclass(frozen=True)

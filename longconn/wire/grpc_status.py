@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 
 from longconn.core import disconnects, errors
@@ -47,6 +48,8 @@ class StatusError(LongConnError):
         self.metadata = tuple(metadata)
 
 
+#: Milliseconds after which a caller may try again, in trailing metadata (gRFC A6, "Server Pushback").
+PUSHBACK = "grpc-retry-pushback-ms"
 #: The name of the trailing metadata that has the number of a reason or a disconnect.
 NUMBER = "longconn-code"
 
@@ -95,8 +98,15 @@ DISCONNECTS: dict[Disconnect, StatusCode] = {
 
 
 def status_of_error(error: CommandError) -> StatusError:
-    """Return the status of a call whose command was refused, with the number of the reason."""
-    return StatusError(REASONS[error.reason], str(error), ((NUMBER, str(error.reason.code)),))
+    """Return the status of a call whose command was refused, with the number of the reason.
+
+    Over a rate it also has the milliseconds after which the caller may try again.
+    """
+    metadata = [(NUMBER, str(error.reason.code))]
+    wait = error.values.get("retry_after")
+    if isinstance(wait, float):
+        metadata.append((PUSHBACK, str(math.ceil(wait * 1000))))
+    return StatusError(REASONS[error.reason], str(error), metadata)
 
 
 def status_of_disconnect(disconnect: Disconnect) -> StatusError:

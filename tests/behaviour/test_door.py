@@ -156,11 +156,11 @@ TABLE: dict[str, dict[str, Row]] = {
         ),
         "Presence": Row(
             "presence", ("INVALID_ARGUMENT", 151), ("NOT_FOUND", 102), NO_DATA, ("PERMISSION_DENIED", 103),
-            UNCOUNTED, NO_NEW, LOCAL,
+            ("RESOURCE_EXHAUSTED", 111), NO_NEW, LOCAL,
         ),
         "History": Row(
             "history", ("INVALID_ARGUMENT", 151), ("NOT_FOUND", 102), NO_DATA, ("PERMISSION_DENIED", 103),
-            UNCOUNTED, ("RESOURCE_EXHAUSTED", 111), ("UNAVAILABLE", 100),
+            ("RESOURCE_EXHAUSTED", 111), ("RESOURCE_EXHAUSTED", 111), ("UNAVAILABLE", 100),
         ),
     },
     "gRPC Connect": {
@@ -317,7 +317,8 @@ PUBLIC = {
     "ChatFactory", "ChatProtocol", "GrpcFactory", "Hub", "LiveResource", "LiveSite", "LocalMember", "LongConnService",
     "ServerAPI", "SharedPortFactory", "WebSocketFactory",
 }  # fmt: skip
-VALUES = {"Data", "Info", "Settings", "__version__"}
+#: the public names that hold values, and those with which a program writes gRPC services of its own
+VALUES = {"Data", "GrpcCall", "Info", "Services", "Settings", "StatusCode", "StatusError", "__version__"}
 #: methods of the door: an edge and a command that reach it, or why there is none
 DOOR: dict[str, Any] = {
     "publish": ("HTTP", "POST text"), "subscribe": ("HTTP", "GET events"), "presence": ("chat", "/who"),
@@ -327,6 +328,7 @@ DOOR: dict[str, Any] = {
     "unsubscribe": LEAVES, "leave_all": LEAVES,
     "announce": NotHere("the hub tells what it did"), "announce_client": NotHere("the hub tells what it did"),
     "publish_wait": NotHere("it counts, and does nothing; /echo asks it too"),
+    "count_request": ("gRPC calls", "Presence"), "charge_request": ("gRPC calls", "History"),
     "stop": OF_SERVER,
 }  # fmt: skip
 

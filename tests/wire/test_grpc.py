@@ -1,6 +1,7 @@
 """gRPC's wire format: messages, metadata, timeouts, texts, statuses."""
 
 import gzip
+import os
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,6 +11,7 @@ from longconn.core.disconnects import DISCONNECTS, SHUTDOWN, Disconnect
 from longconn.core.errors import NAME_TAKEN, CommandError, Reason
 from longconn.wire import grpc_status
 from longconn.wire.grpc import (
+    Compressed,
     MessageReader,
     frame,
     percent_encoded,
@@ -24,9 +26,15 @@ from longconn.wire.grpc_status import StatusCode, StatusError, status_of_disconn
 REQUEST = {b":method": b"POST", b":path": b"/a.B/C", b"content-type": b"application/grpc"}
 
 
+def inflated(reader: MessageReader) -> bytes | None:
+    """The next message."""
+    message = reader.take()
+    return message.inflate() if isinstance(message, Compressed) else message
+
+
 class MessageTests(SynchronousTestCase):
     def refusal(self, reader: MessageReader) -> StatusCode:
-        return self.assertRaises(StatusError, reader.take).code
+        return self.assertRaises(StatusError, inflated, reader).code
 
     def test_a_frame(self) -> None:
         self.assertEqual(frame(b"hello"), b"\0\0\0\0\5hello")
@@ -50,7 +58,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(frame(noise, gzip=True)[0], 0)
         reader = MessageReader(1000, "gzip")
         reader.feed(data + frame(b"plain"))
-        self.assertEqual([reader.take(), reader.take()], [text, b"plain"])
+        self.assertEqual([inflated(reader), reader.take()], [text, b"plain"])
 
     def test_limits_before_and_after_decompression(self) -> None:
         reader = MessageReader(10)
@@ -61,9 +69,29 @@ class MessageTests(SynchronousTestCase):
             reader = MessageReader(1000, "gzip")
             reader.feed(b"\1" + frame(gzip.compress(bytes(size)))[1:])
             if fits:
-                self.assertEqual(reader.take(), bytes(size))
+                self.assertEqual(inflated(reader), bytes(size))
             else:
                 self.assertIs(self.refusal(reader), StatusCode.RESOURCE_EXHAUSTED)
+
+    def test_the_ratio_of_a_compressed_message_is_bounded(self) -> None:
+        """Above 512 KiB a message may be a hundred times as large when it is inflated."""
+        mib = 1024 * 1024
+        for size, code in ((mib // 2, None), (mib // 2 + 1, StatusCode.RESOURCE_EXHAUSTED), (2 * mib, None)):
+            reader = MessageReader(4 * mib, "gzip")
+            compressed = gzip.compress(bytes(size) if size < mib else bytes(mib) + os.urandom(mib))
+            reader.feed(b"\1" + frame(compressed)[1:])
+            if code is None:
+                self.assertEqual(len(inflated(reader) or b""), size)
+            else:
+                self.assertIs(self.refusal(reader), code)
+
+    def test_not_more_is_inflated_than_a_message_announces(self) -> None:
+        """The size is known before anything is inflated; a size that is a lie is an error."""
+        bomb = gzip.compress(bytes(400_000))
+        self.assertEqual(Compressed(bomb, 1_000_000).size, 400_000)
+        lie = Compressed(bomb[:-4] + (10).to_bytes(4, "little"), 1_000_000)
+        self.assertEqual(lie.size, 10)
+        self.assertIs(self.assertRaises(StatusError, lie.inflate).code, StatusCode.INTERNAL)
 
     def test_malformed_messages(self) -> None:
         good = gzip.compress(b"hello")

@@ -84,7 +84,8 @@ class Translation:
         self._messages.feed(data)
         try:
             while (message := self._messages.take()) is not None:
-                value = self._object(pb.ConnectResponse.FromString(message))
+                plain = message if isinstance(message, bytes) else message.inflate()
+                value = self._object(pb.ConnectResponse.FromString(plain))
                 if value is not None:
                     found.append(value)
         except StatusError as error:

@@ -252,6 +252,14 @@ class SocketOutlet:
         self._unregister()
         self.transport.loseConnection()
 
+    def end_writing(self) -> None:
+        """Let the end of what is sent follow at once (FIN). What the peer still sends is read, until `lose`."""
+        self._unregister()
+        if self._send is not None and not self.transport.TLS:
+            self.transport.loseWriteConnection()
+        else:  # TLS goes on reading until the peer has sent its close_notify
+            self.transport.loseConnection()
+
     def abort(self) -> None:
         """End the connection now, whatever waits."""
         self._linger = None

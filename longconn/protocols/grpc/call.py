@@ -22,8 +22,9 @@ from longconn.core.hub import Hub, log
 from longconn.core.timers import Call as DelayedCall
 from longconn.protocols.grpc.receiving import ConnectionWindow, Inbox
 from longconn.protocols.grpc.sending import Sender
+from longconn.protocols.grpc.slices import Slices, cost_of_bytes
 from longconn.protocols.grpc.stream_outlet import StreamOutlet
-from longconn.wire.grpc import frame, trailers
+from longconn.wire.grpc import Compressed, frame, trailers
 from longconn.wire.grpc_request import GrpcRequest
 from longconn.wire.grpc_status import Metadata, StatusCode, StatusError, status_of_disconnect, status_of_error
 from longconn.wire.http2 import ErrorCode
@@ -34,7 +35,7 @@ _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What the calls of one connection share. `host` and `address` are the peer's.
+    """What the calls of one connection share. `host` and `address` are the peer's. `slices` are those of all calls.
 
     `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it is one no more; `on_sent`
     with a call whose last frame was sent.
@@ -45,6 +46,7 @@ class CallContext:
     address: str
     sender: Sender
     window: ConnectionWindow
+    slices: Slices
     on_client: Callable[[int], None]
     on_sent: Callable[[GrpcCall], None]
 
@@ -91,7 +93,7 @@ class GrpcCall:
             hub, context.sender, stream, self._gzip, context.on_client, self._on_close, self._on_sent
         )
         self._context = context
-        self._inbox = Inbox(context.window, context.sender, self.stream_id, request.encoding, half_closed)
+        self._inbox = Inbox(context.window, context.sender, stream, request.encoding, half_closed)
         self._handler: Deferred[None] | None = None
         self._on_end: list[Callable[[], None]] = []
         self._timer: DelayedCall | None = None
@@ -102,12 +104,21 @@ class GrpcCall:
 
     # For handlers: reading.
 
-    def read(self) -> Deferred[bytes | None]:
+    async def read(self) -> bytes | None:
         """Return the next complete message, decompressed, or None when the client has half-closed.
 
-        Fails with StatusError for a message that is malformed or too large, and with CancelledError when the call has
+        Raises StatusError for a message that is malformed or too large, and CancelledError when the call has
         ended. One read at a time. Flow control stops the client when messages are not read.
         """
+        message = await self._inbox.read()
+        if isinstance(message, Compressed):
+            self._inbox.hold(message.size)
+            await self.slice(cost_of_bytes(message.size))
+            return message.inflate()
+        return message
+
+    def read_encoded(self) -> Deferred[bytes | Compressed | None]:
+        """As `read`, for a handler that inflates a message when it uses it, after it has awaited `slice`."""
         return self._inbox.read()
 
     async def read_one(self) -> bytes:
@@ -125,6 +136,10 @@ class GrpcCall:
             if timer is not None and timer.active():
                 timer.cancel()
         return message
+
+    def slice(self, cost: int) -> Deferred[None]:
+        """Fires when the handler may work for `cost` microseconds: await it before each part of what takes long."""
+        return fail(CancelledError()) if self.over else self._context.slices.take(self.host, cost)
 
     # For handlers: writing.
 
@@ -150,7 +165,10 @@ class GrpcCall:
 
     def wait(self) -> Deferred[None]:
         """Wait for the end of the call, for a handler that has nothing more to do: never fires, fails at the end."""
-        return fail(CancelledError()) if self.over else Deferred()
+        if self.over:
+            return fail(CancelledError())
+        self._inbox.release()
+        return Deferred()
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when the call has ended for whatever reason; at once if it has."""
@@ -191,9 +209,9 @@ class GrpcCall:
             # happened.
             self._finish(StatusError(StatusCode.UNKNOWN, "internal error"))
 
-    def on_data(self, data: bytes, size: int, ended: bool) -> None:
-        """A DATA frame came, of `size` bytes in the stream's window; `ended` if it half-closes the stream."""
-        self._inbox.on_data(data, size, ended)
+    def on_data(self, data: bytes, ended: bool) -> None:
+        """A DATA frame came; `ended` if it half-closes the stream."""
+        self._inbox.on_data(data, ended)
 
     def on_half_close(self) -> None:
         """The client sends nothing more."""

@@ -23,6 +23,7 @@ from longconn.protocols.grpc.receiving import ConnectionWindow, ReceiveBudget
 from longconn.protocols.grpc.sending import Sender
 from longconn.protocols.grpc.shutdown import PING as SHUTDOWN_PING
 from longconn.protocols.grpc.shutdown import GracefulShutdown
+from longconn.protocols.grpc.slices import Slices
 from longconn.protocols.grpc.streams import GrpcStreams
 from longconn.wire import http2
 from longconn.wire.chat import safe
@@ -34,8 +35,9 @@ _READ_COST = 512
 _DATA_COST = 4
 _HEADERS_COST = 16
 _BYTES_PER_COST = 4
-#: Seconds in which a peer that broke a rule may read the GOAWAY that says why.
+#: Seconds, and bytes, for which a peer that broke a rule is still read, so that it can read the GOAWAY that says why.
 _READ_GOAWAY = 1.0
+_DROPPED = 1024 * 1024
 #: Characters of a reason, in the log and in a GOAWAY.
 _MAX_REASON = 200
 #: The payload of keepalive pings (RFC 9113, section 6.7).
@@ -57,17 +59,20 @@ class GrpcConnection(Protocol):
         hub: Hub,
         services: Services,
         budget: ReceiveBudget,
+        slices: Slices,
         max_message: int,
         connections: set[GrpcConnection],
     ) -> None:
         self._hub = hub
         self._services = services
         self._budget = budget
+        self._slices = slices
         self._max_message = max_message
         self._connections = connections
         self._clients = 0
-        #: whether nothing is read any more
+        #: whether nothing is read any more, and bytes that came since
         self.ended = False
+        self._dropped = 0
         # Whether reading is paused until the next turn, because very much came at once.
         self._reading_paused = False
         # When something was received last; when the last call ended; when a ping was sent that is not answered.
@@ -83,14 +88,15 @@ class GrpcConnection(Protocol):
         self._heard_at = self._unused_since = hub.clock.seconds()
         self._frames = FrameReader(settings.max_head)
         self._limits = FrameLimits(hub.clock.seconds)
-        self._h2, greeting = server_h2(settings.max_head)
+        self._h2, greeting = server_h2(settings.max_head, self._budget.first_window)
         self._sender = Sender(self._h2, self._outlet, hub.turn, self._on_overflow)
         self._streams = GrpcStreams(
             hub,
             (host, self._address),
             self._services,
             self._sender,
-            ConnectionWindow(self._sender, self._budget, self._max_message),
+            ConnectionWindow(self._sender, self._budget, host, self._max_message),
+            self._slices,
             self._limits,
             on_client=self._count_clients,
             on_empty=self._on_no_calls,
@@ -121,6 +127,9 @@ class GrpcConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self.ended:
+            self._dropped += len(data)
+            if self._dropped > _DROPPED:
+                self._outlet.abort()
             return
         self._heard_at = self._hub.clock.seconds()
         self._frames.feed(data)
@@ -253,7 +262,7 @@ class GrpcConnection(Protocol):
         # What the peer has sent meanwhile is read and dropped. A socket that is closed with unread bytes would send
         # RST, and the peer would not read the GOAWAY.
         self._hub.wheel.set(self, _READ_GOAWAY)
-        self._outlet.finish(b"")
+        self._outlet.finish(b"", self._outlet.end_writing)
 
     def _send_goaway(self, code: ErrorCode, text: str) -> None:
         self._sender.append(http2.goaway(self._h2.highest_inbound_stream_id, code, text[:_MAX_REASON]))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from google.protobuf.descriptor import FileDescriptor
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from zope.interface import implementer
 
 from longconn.core.hub import Hub
 from longconn.protocols.connection.set_up import AnyServerFactory, is_full
-from longconn.protocols.grpc.call import Services
+from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.connection import GrpcConnection
 from longconn.protocols.grpc.receiving import ReceiveBudget
 from longconn.protocols.grpc.services import services as all_services
+from longconn.protocols.grpc.slices import Slices
 
 #: Bytes of a message that is received: the default of gRPC's own libraries.
 MAX_RECEIVE = 4 * 1024 * 1024
@@ -22,24 +26,30 @@ _ENVELOPE = 64 * 1024
 class GrpcFactory(AnyServerFactory):
     """Serves gRPC to peers that speak HTTP/2 from the first byte (prior knowledge).
 
-    `services` are all of longconn's unless given.
+    `services` are handlers of the program, served beside longconn's; one with the same path takes the place of
+    longconn's. `files` are descriptors of their files (`example_pb2.DESCRIPTOR`), which reflection tells with those
+    that they import.
     """
 
     noisy = False
 
-    def __init__(self, hub: Hub, services: Services | None = None) -> None:
+    def __init__(
+        self, hub: Hub, services: Mapping[str, Handler] | None = None, files: Sequence[FileDescriptor] = ()
+    ) -> None:
         self.hub = hub
-        self.services = services if services is not None else all_services(hub)
+        self.services = all_services(hub, files)
+        self.services.update(services or {})
         self.connections: set[GrpcConnection] = set()
         #: the bound is that of HTTP bodies
         self.budget = ReceiveBudget(hub.settings.max_body_total)
+        self.slices = Slices(hub.turn)
         #: bytes of a message; a publication as large as the hub accepts must fit
         self.max_receive = max(MAX_RECEIVE, hub.settings.max_message + _ENVELOPE)
 
     def buildProtocol(self, addr: IAddress | None) -> GrpcConnection | None:
         if is_full(self.hub, addr):
             return None
-        return GrpcConnection(self.hub, self.services, self.budget, self.max_receive, self.connections)
+        return GrpcConnection(self.hub, self.services, self.budget, self.slices, self.max_receive, self.connections)
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS with ALPN (RFC 7301)."""

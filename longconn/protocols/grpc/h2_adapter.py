@@ -7,10 +7,13 @@ from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.events import StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from h2.stream import StreamClosedBy
 from hpack import Decoder
 from hpack.exceptions import HPACKError
+from hyperframe.frame import RstStreamFrame
 
 from longconn.protocols.grpc.limits import MAX_STREAMS
 from longconn.wire import http2
@@ -54,16 +57,29 @@ class ServerH2(H2Connection):
     MAX_CLOSED_STREAMS = 4 * MAX_STREAMS
     decoder: _Decoder
 
+    def _receive_data_frame(self, frame: Any) -> Any:
+        """After a reset that the server has sent, DATA may still be on its way (RFC 9113, section 5.1, "closed").
+
+        The library would reset the stream again for each frame, and report that as the peer's fault.
+        """
+        was_reset = self._stream_closed_by(frame.stream_id) is StreamClosedBy.SEND_RST_STREAM
+        frames, found = super()._receive_data_frame(frame)
+        if was_reset:
+            frames = [each for each in frames if not isinstance(each, RstStreamFrame)]
+            found = [each for each in found if not isinstance(each, StreamReset)]
+        return frames, found
+
     @property
     def content_lengths(self) -> list[bytes]:
         """The values of `content-length` in the last header block; the library's events do not have them."""
         return self.decoder.lengths
 
 
-def server_h2(max_head: int) -> tuple[ServerH2, bytes]:
+def server_h2(max_head: int, first_window: int) -> tuple[ServerH2, bytes]:
     """Make the server's side of a connection. Returns it and the first bytes to send (RFC 9113, section 3.4).
 
-    `max_head` bounds a list of headers, in bytes as section 6.5.2 counts them.
+    `max_head` bounds a list of headers, in bytes as section 6.5.2 counts them. `first_window` is the window of a stream
+    at its start, from the time on when the peer has acknowledged it.
     """
     config = H2Configuration(
         client_side=False,
@@ -86,6 +102,10 @@ def server_h2(max_head: int) -> tuple[ServerH2, bytes]:
     connection.increment_flow_control_window(more)
     connection.data_to_send()
     values[SettingCodes.MAX_CONCURRENT_STREAMS] = MAX_STREAMS
+    # The library applies it when the peer has acknowledged it (section 6.5.3).
+    connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = values[SettingCodes.INITIAL_WINDOW_SIZE] = (
+        first_window
+    )
     return connection, http2.settings({int(key): value for key, value in values.items()}) + http2.window_update(0, more)
 
 

@@ -38,6 +38,8 @@ class Peer:
         #: number, last stream and text of each
         self.goaways: list[tuple[int, int, str]] = []
         self._unread = b""
+        #: what waits for the windows of streams, and whether it ends them
+        self._unsent: dict[int, tuple[bytes, bool]] = {}
         self.flush()
 
     def _on_data(self, data: bytes) -> None:
@@ -49,6 +51,8 @@ class Peer:
             else:
                 self.events += self.h2.receive_data(its_bytes)
         self.flush()
+        for stream in list(self._unsent):
+            self._send_unsent(stream)
 
     def flush(self) -> None:
         """Send what the library wants to be sent."""
@@ -85,15 +89,33 @@ class Peer:
         return stream
 
     def send(self, stream: int, data: bytes, end: bool = False) -> None:
-        """A part of the request, in frames as large as they may be."""
-        while True:
+        """A part of the request, in frames as large as they may be. What has no window yet is sent when it opens."""
+        self._unsent[stream] = (self._unsent.get(stream, (b"", False))[0] + data, end)
+        self._send_unsent(stream)
+        self.server.settle()
+
+    def _send_unsent(self, stream: int) -> None:
+        data, end = self._unsent.pop(stream)
+        while not self._is_reset(stream):
             size = min(16_384, self.h2.local_flow_control_window(stream))
-            part, data = data[:size], data[size:]
+            if data and size <= 0:
+                self._unsent[stream] = (data, end)
+                break
+            part, data = data[: max(0, size)], data[max(0, size) :]
             self.h2.send_data(stream, part, end_stream=end and not data)
             self.flush()
-            self.server.settle()
-            if not data or self.resets(stream):
+            if not data:
                 break
+
+    def reset(self, stream: int) -> None:
+        """Cancel a call."""
+        self._unsent.pop(stream, None)
+        self.h2.reset_stream(stream, 8)
+        self.flush()
+        self.server.settle()
+
+    def _is_reset(self, stream: int) -> bool:
+        return any(isinstance(each, events.StreamReset) and each.stream_id == stream for each in self.events)
 
     def call(self, path: str, *requests: bytes, headers: tuple[tuple[str, str], ...] = ()) -> int:
         """A whole request."""
@@ -149,8 +171,10 @@ class Case(SynchronousTestCase):
         self.hub = self.server.hub
         self.clock = self.server.clock
         self.calls: list[GrpcCall] = []
-        self.services = Services({"/t/Echo": self.echo, "/t/Both": self.both, "/t/Stall": self.stall})
-        self.factory = GrpcFactory(self.hub, self.services)
+        self.factory = GrpcFactory(
+            self.hub, Services({"/t/Echo": self.echo, "/t/Both": self.both, "/t/Stall": self.stall})
+        )
+        self.services = self.factory.services
 
     def _stop(self, server: MemoryServer) -> None:
         server.stop()

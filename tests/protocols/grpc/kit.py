@@ -104,6 +104,11 @@ class FakeCall:
         self._reader = Deferred()
         return self._reader
 
+    read_encoded = read
+
+    def slice(self, cost: int) -> Deferred[None]:
+        return succeed(None)
+
     async def read_one(self) -> bytes:
         message = await self.read()
         if message is None or await self.read() is not None:

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 from typing import Any
 
 from h2 import events
@@ -205,8 +206,12 @@ class CompressionTests(Case):
         self.assertEqual(self.bad(b"x", flag=2), 13)
 
     def test_a_decompression_bomb(self) -> None:
-        self.assertEqual(self.bad(gzip.compress(bytes(4 * MIB))), 0)
-        self.assertEqual(self.bad(gzip.compress(bytes(4 * MIB + 1))), 8)
+        """What is inflated is bounded by the size of a message, and by a ratio above half a MiB."""
+        whole = os.urandom(MIB)
+        self.assertEqual(self.bad(gzip.compress(bytes(MIB // 2))), 0)
+        self.assertEqual(self.bad(gzip.compress(whole + bytes(3 * MIB))), 0)
+        self.assertEqual(self.bad(gzip.compress(whole + bytes(3 * MIB + 1))), 8)
+        self.assertEqual(self.bad(gzip.compress(bytes(4 * MIB))), 8)
         self.assertEqual(self.bad(gzip.compress(bytes(100 * MIB), 9)), 8)
 
 
@@ -268,8 +273,8 @@ class ReceivingTests(Case):
         peer = self.peer()
         stalled = [peer.begin("/t/Stall") for _ in range(20)]
         for stream in stalled:
-            self.assertEqual(self.fill(peer, stream), 65_535)
-        # More than the window of the connection: the others do not wait for those.
+            self.assertEqual(self.fill(peer, stream), self.factory.budget.first_window)
+        # The others do not wait for those.
         self.works(peer)
 
     def test_the_sender_goes_on_when_the_handler_does(self) -> None:
@@ -285,28 +290,45 @@ class ReceivingTests(Case):
         peer = self.peer()
         stream = peer.begin("/t/This")
         sent = self.fill(peer, stream)
-        self.assertEqual((sent, read), (65_535, []))
+        self.assertEqual((sent, read), (8_192, []))
         gate.callback(None)
         self.server.settle()
-        self.assertGreater(peer.h2.local_flow_control_window(stream), 32_000)
+        self.assertGreater(peer.h2.local_flow_control_window(stream), 4_000)
         peer.send(stream, prefixed(b"x" * 95)[sent % 100 :], end=True)
-        self.assertEqual((len(read), peer.status(stream)), (656, (0, "")))
+        self.assertEqual((len(read), peer.status(stream)), (82, (0, "")))
 
     def test_incomplete_messages_of_all_calls_are_bounded(self) -> None:
+        """The window of a message opens when there is room for it; what comes unasked is bounded as well."""
         self.serve(max_body_total=1 * MIB)
         peer = self.peer()
         streams = [peer.begin("/t/Echo") for _ in range(20)]
         for stream in streams:
             peer.send(stream, prefixed(b"x" * 200_000)[:60_000])
-        refused = [each for each in streams if peer.status(each) is not None]
-        self.assertEqual(refused, streams[17:])
-        self.assertEqual({peer.trailers(each)["grpc-status"] for each in refused}, {"8"})
-        self.assertLessEqual(self.factory.budget.kept, 1 * MIB)
-        for stream in streams[:17]:
-            peer.h2.reset_stream(stream, 8)
-        peer.flush()
+        self.assertEqual([peer.status(each) for each in streams], [None] * 20)
+        self.assertLessEqual(self.factory.budget.kept, 1 * MIB // 4)
+        for stream in streams:
+            peer.reset(stream)
         self.assertEqual(self.factory.budget.kept, 0)
         self.works(peer)
+
+    def test_a_message_that_is_being_handled_counts(self) -> None:
+        """It counts until the handler reads on, waits for the end, or returns."""
+        counts: list[int] = []
+
+        async def handler(call: GrpcCall) -> None:
+            for _ in range(2):
+                await call.read()
+                counts.append(self.factory.budget.kept)
+            await call.wait()
+
+        self.services["/t/This"] = handler
+        peer = self.peer()
+        stream = peer.begin("/t/This", ("grpc-encoding", "gzip"))
+        peer.send(stream, prefixed(gzip.compress(bytes(400_000)), compressed=True) + prefixed(b"x" * 100_000))
+        # Of the second message, the first bytes had come.
+        self.assertEqual([each // 10_000 for each in counts], [40, 10])
+        self.assertEqual(self.factory.budget.kept, 0)
+        peer.reset(stream)
 
 
 class SendingTests(Case):

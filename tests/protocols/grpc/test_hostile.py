@@ -1,9 +1,11 @@
 """Hostile HTTP/2: the connection ends with the right error, little is kept, and others are undisturbed."""
 
+import gzip
 import struct
 from typing import Any
 
 from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame
+from twisted.internet.address import IPv4Address
 
 from longconn.protocols.grpc.limits import MAX_STREAMS
 from tests.protocols.grpc import frames
@@ -286,6 +288,16 @@ class FormTests(Case):
         self.assertIn(prefixed(b"hello"), bytes(connection.received))
 
 
+class EndTests(Case):
+    def test_the_end_follows_the_goaway_of_an_error(self) -> None:
+        """RFC 9113, section 5.4.1: after the GOAWAY for an error the connection is closed. No time passes."""
+        for bad in (frames.window_update(0, 0), frames.frame(DATA, 0, 0, b""), frames.frame(PING, 0, 3, bytes(8))):
+            connection = self.rogue(OPEN + bad)
+            self.assertIsInstance(sent(connection.received)[-1], GoAwayFrame)
+            self.assertTrue(connection.closed)
+            self.undisturbed()
+
+
 class FloodTests(Case):
     def test_ten_thousand_resets(self) -> None:
         connection = self.rogue(OPEN)
@@ -459,19 +471,67 @@ class FloodTests(Case):
         self.server.settle()
         self.works(peer)
 
-    def test_one_connection_cannot_have_all_the_room_for_messages(self) -> None:
+    def test_one_address_cannot_have_all_the_room_for_messages(self) -> None:
+        """Messages beyond its part are held back by their windows; those of others come."""
         self.serve(max_body_total=64 * 1024 * 1024)
-        peer, other = self.peer(), self.peer()
+        peer = self.peer()
+        other = self.peer(local=IPv4Address("TCP", "192.0.2.9", 50_000))
         part = prefixed(b"x" * 4_000_000)[:-1]
         streams = [peer.begin("/t/Echo") for _ in range(8)]
         for each in streams:
             peer.send(each, part)
-        refused = [each for each in map(peer.status, streams) if each is not None]
-        self.assertEqual([code for code, _ in refused], [8] * 4)
+        self.assertEqual([peer.status(each) for each in streams], [None] * 8)
+        self.assertEqual([each in peer._unsent for each in streams], [False] * 4 + [True] * 4)
+        self.assertLess(self.factory.budget.kept, 17 * 1024 * 1024)
         stream = other.call("/t/Echo", b"y" * 1_000_000)
         self.assertEqual(other.messages(stream), [b"y" * 1_000_000])
         self.server.advance(80)
-        self.assertEqual({peer.status(each) for each in streams[:4]}, {(4, "the message did not come in time")})
+        self.assertEqual({peer.status(each) for each in streams}, {(4, "the message did not come in time")})
+
+    def test_messages_beyond_the_room_wait_and_are_not_refused(self) -> None:
+        self.serve(max_body_total=4 * 1024 * 1024)
+        peer = self.peer()
+        streams = [peer.begin("/t/Echo") for _ in range(100)]
+        message = prefixed(b"x" * 60_000)
+        for part in (message[:-1], message[-1:]):  # all of them are under way at once
+            for each in streams:
+                peer.send(each, part, end=part is not message[:-1] and len(part) == 1)
+                self.assertLess(self.factory.budget.kept, 3 * 1024 * 1024)
+        self.assertEqual({peer.status(each) for each in streams}, {(0, "")})
+
+    def test_a_peer_that_ignores_the_first_window_until_it_knows_it(self) -> None:
+        """The window of a stream is 65,535 bytes until the peer has acknowledged another (RFC 9113, section 6.5.3)."""
+        connection = self.server.connect(self.factory)
+        data = prefixed(b"x" * 40_000)
+        connection.send(OPEN + head(1, ECHO))
+        for at in range(0, len(data), 16_000):
+            connection.send(frames.frame(DATA, int(at >= 32_000), 1, data[at : at + 16_000]))
+        self.server.settle()
+        self.assertIn(b"x" * 16_000, connection.received)
+        self.assertFalse(connection.transport.protocol.ended)
+
+    def test_data_on_its_way_to_a_refused_call(self) -> None:
+        """The call is reset once, whatever still comes, and nothing of that counts as a fault."""
+        missing = frames.encode_headers([*REQUEST[:2], (b":path", b"/t/Missing"), *REQUEST[3:]])
+        connection = self.rogue(OPEN + head(1, missing))
+        for _ in range(3_000):
+            connection.send(frames.frame(DATA, 0, 1, b"x" * 1_000))
+        self.server.settle()
+        self.assertEqual(resets(connection.received), [(1, 0)])
+        self.assertFalse(connection.transport.protocol.ended)
+
+    def test_compressed_messages_are_inflated_by_slices(self) -> None:
+        """Many at once wait for their turns; meanwhile the others have theirs."""
+        peer = self.peer()
+        bomb = gzip.compress(bytes(500_000))
+        streams = [peer.begin("/t/Echo", ("grpc-encoding", "gzip")) for _ in range(20)]
+        for each in streams:
+            peer.h2.send_data(each, prefixed(bomb, compressed=True), end_stream=True)
+        peer.connection.transport.protocol.dataReceived(peer.h2.data_to_send())
+        self.assertEqual([each.over for each in self.calls[-20:]].count(True), 2)
+        self.assertGreater(self.factory.budget.kept, 500_000)  # they are counted before they are inflated
+        self.server.settle()
+        self.assertEqual({peer.status(each) for each in streams}, {(0, "")})
 
 
 class WindowTests(Case):

@@ -7,6 +7,10 @@ connect     LongConn.Connect                       reflection   grpc.reflection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from google.protobuf.descriptor import FileDescriptor
+
 from longconn.core.hub import Hub
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.services.channels import history, presence, publish
@@ -14,11 +18,15 @@ from longconn.protocols.grpc.services.connect import connect
 from longconn.protocols.grpc.services.greeter import say_hello
 from longconn.protocols.grpc.services.health import Health
 from longconn.protocols.grpc.services.reflection import Reflection
+from longconn.protocols.grpc.services.standard import with_files
 from longconn.protocols.grpc.services.subscribe import subscribe
 
 
-def services(hub: Hub) -> Services:
-    """Return all of longconn's methods. Health and reflection also cover methods that are added to the result."""
+def services(hub: Hub, files: Sequence[FileDescriptor] = ()) -> Services:
+    """Return all of longconn's methods. Health and reflection also cover methods that are added to the result.
+
+    `files` describe these, for reflection.
+    """
     found = Services(
         {
             "/longconn.v1.LongConn/Publish": publish,
@@ -34,7 +42,8 @@ def services(hub: Hub) -> Services:
     health = Health(hub, found)
     found["/grpc.health.v1.Health/Check"] = health.check
     found["/grpc.health.v1.Health/Watch"] = health.watch
+    pool = with_files(files)
     for version in ("v1", "v1alpha"):
-        reflection = Reflection(version, found)
+        reflection = Reflection(version, found, pool)
         found[f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"] = reflection.info
     return found

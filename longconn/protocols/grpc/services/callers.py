@@ -39,6 +39,11 @@ def caller(call: GrpcCall, name: str = "") -> Caller:
     return found
 
 
+def admit(call: GrpcCall) -> None:
+    """Count a call that has no caller. Raises CommandError(TOO_MANY_REQUESTS)."""
+    call.hub.door.count_request(Caller(call.host, call.address, ""))
+
+
 def refused(call: GrpcCall, error: TokenError) -> StatusError:
     """The status of a call whose token is refused; the log says why."""
     log.info("grpc call from %s refused: %s", call.address, error)

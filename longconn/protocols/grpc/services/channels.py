@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 
-from longconn.core.errors import CommandError
 from longconn.core.publication import History, Info, Position
 from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.callers import caller
 from longconn.protocols.grpc.services.messages import (
     answered,
     data_of,
-    history_message,
     parse,
     position_message,
-    presence_message,
     since_of,
 )
 from longconn.v1 import longconn_pb2 as pb
-from longconn.wire.grpc import PUSHBACK
+from longconn.wire.grpc_messages import history_parts, presence_parts
+
+#: Microseconds that encoding a part of an answer takes.
+_PART = 500
+#: Bytes of an answer that cost as much as one item that is looked at.
+_BYTES_PER_ITEM = 1024
 
 
 async def publish(call: GrpcCall) -> None:
     """Publish, at the rate of the caller's address."""
     request = parse(pb.PublishRequest, await call.read_one())
-    publisher, data, door = caller(call, request.name), data_of(request), call.hub.door
-    try:
-        position: Position = await answered(lambda done: door.publish(publisher, request.channel, data, done))
-    except CommandError as error:
-        wait = error.values.get("retry_after")
-        if isinstance(wait, float):
-            call.trailing.append((PUSHBACK, str(math.ceil(wait * 1000))))
-        raise
+    door = call.hub.door
+    publisher, data = caller(call, request.name), data_of(request, call.hub.settings.max_message)
+    position: Position = await answered(lambda done: door.publish(publisher, request.channel, data, done))
     call.write(pb.PublishResponse(position=position_message(position)).SerializeToString())
 
 
@@ -39,8 +36,11 @@ async def presence(call: GrpcCall) -> None:
     """The subscribers of a channel now."""
     request = parse(pb.PresenceRequest, await call.read_one())
     asking, door = caller(call), call.hub.door
+    door.count_request(asking)
+    await call.slice(_PART)
     infos: list[Info] = await answered(lambda done: door.presence(asking, request.channel, done))
-    call.write(presence_message(infos).SerializeToString())
+    door.charge_request(asking, len(infos))
+    await _write(call, presence_parts(infos))
 
 
 async def history(call: GrpcCall) -> None:
@@ -48,7 +48,23 @@ async def history(call: GrpcCall) -> None:
     request = parse(pb.HistoryRequest, await call.read_one())
     asking, door, since, limit = caller(call), call.hub.door, since_of(request), request.limit or -1
     newest = since is None and limit > 0
+    door.count_request(asking)
+    await call.slice(_PART)
     found: History = await answered(lambda done: door.history(asking, request.channel, done, since, limit, newest))
+    size = sum([len(each.data.json) for each in found.publications])
+    door.charge_request(asking, len(found.publications) + size // _BYTES_PER_ITEM)
     if newest:
         found.publications.reverse()
-    call.write(history_message(found).SerializeToString())
+    await _write(call, history_parts(found))
+
+
+async def _write(call: GrpcCall, parts: Iterator[bytes]) -> None:
+    """Write one message. Each of its parts is encoded in a slice of a turn."""
+    encoded: list[bytes] = []
+    while True:
+        await call.slice(_PART)
+        part = next(parts, None)
+        if part is None:
+            break
+        encoded.append(part)
+    call.write(b"".join(encoded))

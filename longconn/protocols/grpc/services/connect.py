@@ -16,28 +16,49 @@ from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.callers import bearer
 from longconn.protocols.grpc.services.messages import (
     data_of,
-    history_message,
     parse,
     position_message,
-    presence_message,
     since_of,
     subscribed_message,
 )
+from longconn.protocols.grpc.slices import cost_of_bytes
 from longconn.v1 import longconn_pb2 as pb
-from longconn.wire.grpc import frame
-from longconn.wire.grpc_messages import PUSHES, PushFormat, backlog
+from longconn.wire.grpc import Compressed, frame
+from longconn.wire.grpc_messages import (
+    HISTORY,
+    PRESENCE,
+    PUSHES,
+    PushFormat,
+    answer,
+    backlog,
+    history_parts,
+    presence_parts,
+)
 from longconn.wire.grpc_status import StatusCode, StatusError
+
+#: Bytes from which on a command waits for a slice of a turn, and bytes of a command that cost as much as one item that
+#: is looked at.
+_LARGE = 16 * 1024
+_BYTES_PER_ITEM = 1024
 
 
 async def connect(call: GrpcCall) -> None:
     """Execute commands until the client half-closes. Then, when all of them are answered, the call ends."""
+    carrier = await _connected(call)
+    await carrier.run()
+
+
+async def _connected(call: GrpcCall) -> _Carrier:
+    """Execute the first command, which is not kept while the call goes on. Raises CommandError if it is refused."""
     first = parse(pb.ConnectRequest, await _first_message(call))
     if first.WhichOneof("command") != "connect":
         raise StatusError(StatusCode.INVALID_ARGUMENT, "the first command is connect")
     first.connect.token = first.connect.token or bearer(call)
     if not first.connect.token and not call.hub.settings.anonymous_connect:
         raise CommandError(UNAUTHORIZED)
-    await _Carrier(call).run(first)
+    carrier = _Carrier(call)
+    carrier.receive(first)
+    return carrier
 
 
 async def _first_message(call: GrpcCall) -> bytes:
@@ -54,47 +75,61 @@ async def _first_message(call: GrpcCall) -> bytes:
 
 
 class _Carrier:
-    """Hands the messages of a call to its session. While a command must wait, no further message is read."""
+    """Hands the messages of a call to its session. While a command must wait, no further message is read.
+
+    A command that waits is kept as it came: the codec inflates it when the session executes it.
+    """
 
     def __init__(self, call: GrpcCall) -> None:
         self._call = call
-        self._refusal: CommandError | None = None
+        self._error: CommandError | StatusError | None = None
         self._changed: Deferred[None] | None = None
         hub = call.hub
+        codec = ConnectCodec(hub.settings.max_message, self._on_error)
         self._session = Session(
-            hub, call.outlet, ConnectCodec(), self, "grpc", call.host, call.address, self._on_refused, self._on_change
+            hub, call.outlet, codec, self, "grpc", call.host, call.address, self._on_error, self._on_change
         )
         call.on_end(self._session.stop)
 
-    async def run(self, first: pb.ConnectRequest) -> None:
-        """Raises CommandError if the connect is refused."""
-        session = self._session
-        session.receive([first])
-        if self._refusal is not None:
-            raise self._refusal
+    async def run(self) -> None:
+        """Read and execute the further commands. Raises StatusError for a message that is no command."""
+        session, call = self._session, self._call
         try:
-            while (data := await self._call.read()) is not None:
-                (request,) = session.codec.split(data)
-                if request.WhichOneof("command") == "connect":
-                    raise StatusError(StatusCode.INVALID_ARGUMENT, "connect again")
-                session.receive([request])
+            while (message := await call.read_encoded()) is not None:
+                size = message.size if isinstance(message, Compressed) else len(message)
+                if size >= _LARGE:
+                    await call.slice(cost_of_bytes(size))
+                    session.queue.charge(size // _BYTES_PER_ITEM)
+                self.receive(message)
+                del message
                 await self._until(lambda: not session.queue.held_back)
             await self._until(lambda: session.answered)
         finally:
             session.write_replies()
 
+    def receive(self, item: pb.ConnectRequest | bytes | Compressed) -> None:
+        """Let the session execute a command. Raises what was wrong with it."""
+        self._session.receive([item])
+        if self._error is not None:
+            raise self._error
+
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self._changed = Deferred()
             await self._changed
+            if self._error is not None:
+                raise self._error
 
     def _on_change(self) -> None:
         changed, self._changed = self._changed, None
         if changed is not None:
             self._call.hub.turn.soon(lambda: changed.callback(None))  # not within the session's own call
 
-    def _on_refused(self, error: CommandError) -> None:
-        self._refusal = error
+    def _on_error(self, error: CommandError | StatusError) -> None:
+        """The connect is refused, or a message is no command."""
+        self._error = error
+        self._session.queue.close()
+        self._on_change()
 
     def pause_reading(self) -> None:
         """Nothing: `run` asks whether the session can take more."""
@@ -105,19 +140,41 @@ class _Carrier:
 
 
 class ConnectCodec:
-    """An item is a ConnectRequest, a message a ConnectResponse in gRPC's frame."""
+    """An item is a ConnectRequest, parsed or as it came; a message is a ConnectResponse in gRPC's frame.
+
+    `max_message` bounds what a command publishes. `on_error` is called with what is wrong with an item that is no
+    command.
+    """
 
     ping = frame(pb.ConnectResponse(heartbeat=pb.Heartbeat()).SerializeToString())
     expiry_grace = 0.0
     closes_on_mismatch = False
 
-    def split(self, frame: bytes) -> list[pb.ConnectRequest]:
-        """The request of a message: a frame of gRPC holds one."""
-        return [parse(pb.ConnectRequest, frame)]
+    def __init__(self, max_message: int, on_error: Callable[[StatusError], None]) -> None:
+        self._max_message = max_message
+        self._on_error = on_error
 
-    def read(self, request: pb.ConnectRequest) -> Command:
-        """A command. One that cannot be executed is a RefusedCommand."""
+    def split(self, frame: bytes) -> list[bytes]:
+        """A message holds one command."""
+        return [frame]
+
+    def read(self, item: pb.ConnectRequest | bytes | Compressed) -> Command | None:
+        """A command. One that cannot be executed is a RefusedCommand. None, after `on_error`, for what is none."""
+        if isinstance(item, pb.ConnectRequest):
+            return self._command(item)
         try:
+            request = parse(pb.ConnectRequest, item if isinstance(item, bytes) else item.inflate())
+            if request.WhichOneof("command") == "connect":
+                raise StatusError(StatusCode.INVALID_ARGUMENT, "connect again")
+        except StatusError as error:
+            self._on_error(error)
+            return None
+        return self._command(request)
+
+    def _command(self, request: pb.ConnectRequest) -> Command:
+        try:
+            if request.WhichOneof("command") == "publish":
+                return self._publish(request.id, request.publish)
             read = _READERS.get(request.WhichOneof("command") or "")
             if read is None:
                 raise CommandError(BAD_REQUEST, what="no command that is known here")
@@ -125,9 +182,14 @@ class ConnectCodec:
         except CommandError as error:
             return commands.RefusedCommand(request.id, error, request.WhichOneof("command") or "")
 
+    def _publish(self, id: int, body: pb.PublishRequest) -> Command:
+        _refuse_name(body.name)
+        return commands.Publish(id, body.channel, data_of(body, self._max_message))
+
     def reply(self, id: int, result: Result) -> bytes:
         """The answer to a command; what a subscription missed follows it."""
-        answer = frame(_WRITERS[type(result)](id, result).SerializeToString())
+        written = _WRITERS[type(result)](id, result)
+        answer = frame(written if isinstance(written, bytes) else written.SerializeToString())
         if isinstance(result, SubscribeResult) and result.history.publications:
             answer += b"".join(backlog(PUSHES[False], result.channel, result.history.publications))
         return answer
@@ -172,12 +234,6 @@ def _read_subscribe(id: int, request: pb.ConnectRequest) -> Command:
     return commands.Subscribe(id, body.channel, body.token, since_of(body), body.join_leave)
 
 
-def _read_publish(id: int, request: pb.ConnectRequest) -> Command:
-    body = request.publish
-    _refuse_name(body.name)
-    return commands.Publish(id, body.channel, data_of(body))
-
-
 def _read_history(id: int, request: pb.ConnectRequest) -> Command:
     body = request.history
     since = since_of(body)
@@ -194,7 +250,6 @@ _READERS: dict[str, Callable[[int, pb.ConnectRequest], Command]] = {
     "connect": _read_connect,
     "subscribe": _read_subscribe,
     "unsubscribe": lambda id, request: commands.Unsubscribe(id, request.unsubscribe.channel),
-    "publish": _read_publish,
     "presence": lambda id, request: commands.Presence(id, request.presence.channel),
     "history": _read_history,
     "ping": lambda id, request: commands.Ping(id),
@@ -218,12 +273,16 @@ def _write_subscribed(id: int, result: SubscribeResult) -> pb.ConnectResponse:
     )
 
 
-def _write_history(id: int, result: commands.HistoryResult) -> pb.ConnectResponse:
+def _write_presence(id: int, result: commands.PresenceResult) -> bytes:
+    return answer(id, PRESENCE, presence_parts(result.infos))
+
+
+def _write_history(id: int, result: commands.HistoryResult) -> bytes:
     result.history.publications.sort(key=lambda each: each.offset)  # the newest may come first
-    return pb.ConnectResponse(id=id, history=history_message(result.history))
+    return answer(id, HISTORY, history_parts(result.history))
 
 
-_WRITERS: dict[type, Callable[[int, Any], pb.ConnectResponse]] = {
+_WRITERS: dict[type, Callable[[int, Any], pb.ConnectResponse | bytes]] = {
     commands.ConnectResult: _write_connected,
     commands.SubscribeResult: _write_subscribed,
     commands.UnsubscribeResult: lambda id, result: pb.ConnectResponse(
@@ -232,7 +291,7 @@ _WRITERS: dict[type, Callable[[int, Any], pb.ConnectResponse]] = {
     commands.PublishResult: lambda id, result: pb.ConnectResponse(
         id=id, published=pb.PublishResponse(position=position_message(result.position))
     ),
-    commands.PresenceResult: lambda id, result: pb.ConnectResponse(id=id, presence=presence_message(result.infos)),
+    commands.PresenceResult: _write_presence,
     commands.HistoryResult: _write_history,
     commands.PingResult: lambda id, result: pb.ConnectResponse(id=id, pong=pb.Pong()),
     commands.RefreshResult: lambda id, result: pb.ConnectResponse(id=id, refreshed=pb.Refreshed(ttl=result.ttl or 0)),

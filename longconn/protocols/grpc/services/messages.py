@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from twisted.internet.defer import Deferred
 
 from longconn.core.broker import Done
-from longconn.core.errors import BAD_REQUEST, CommandError
-from longconn.core.publication import Data, History, Info, Position, Publication
+from longconn.core.errors import BAD_REQUEST, TOO_LARGE, CommandError
+from longconn.core.publication import Data, History, Position
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc_status import StatusCode, StatusError
 
@@ -43,14 +43,18 @@ def answered(ask: Callable[[Done[_T]], object]) -> Deferred[_T]:
 # Requests.
 
 
-def data_of(request: pb.PublishRequest) -> Data:
-    """The data to publish. Raises CommandError: BAD_DATA, BAD_REQUEST if there is none."""
+def data_of(request: pb.PublishRequest, limit: int) -> Data:
+    """The data to publish. Raises CommandError: BAD_DATA, BAD_REQUEST if there is none.
+
+    TOO_LARGE if it has more than `limit` characters: it is not read then, which would take longer than it took to come.
+    """
     kind = request.WhichOneof("content")
     if kind is None:
         raise CommandError(BAD_REQUEST, what="publish without data or text")
-    if kind == "text":
-        return Data.of_text(request.text)
-    return Data.of_json(request.data)
+    text: str = request.text if kind == "text" else request.data
+    if len(text) > limit:
+        raise CommandError(TOO_LARGE, limit=limit)
+    return Data.of_text(text) if kind == "text" else Data.of_json(text)
 
 
 def since_of(request: pb.SubscribeRequest | pb.HistoryRequest) -> Position | None:
@@ -82,43 +86,3 @@ def subscribed_message(channel: str, history: History, since: Position | None, d
         recovered=since is not None and history.recovered,
         data=data.decode(),
     )
-
-
-def info_message(info: Info) -> pb.ClientInfo:
-    return pb.ClientInfo(
-        name=info.name,
-        client=info.client,
-        user=_encodable(info.user),
-        conn_info=info.conn_info.decode(),
-        chan_info=info.chan_info.decode(),
-    )
-
-
-def presence_message(infos: Iterable[Info]) -> pb.PresenceResponse:
-    return pb.PresenceResponse(clients=map(info_message, infos))
-
-
-def publication_message(publication: Publication) -> pb.Publication:
-    return pb.Publication(
-        channel=publication.channel,
-        offset=publication.offset,
-        epoch=publication.epoch,
-        data=publication.data.json.decode(),
-        name=publication.info.name,
-        client=publication.info.client,
-        user=_encodable(publication.info.user),
-        time=publication.time,
-    )
-
-
-def history_message(history: History) -> pb.HistoryResponse:
-    return pb.HistoryResponse(
-        publications=map(publication_message, history.publications),
-        position=position_message(history.position),
-        recovered=history.recovered,
-    )
-
-
-def _encodable(text: str) -> str:
-    """Return a text that UTF-8 can encode: the JSON of a token may contain lone surrogates."""
-    return text.encode("utf-8", "replace").decode()

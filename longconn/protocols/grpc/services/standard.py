@@ -7,9 +7,11 @@ service are in the pool too, for reflection: protoc leaves the JSON names out of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
@@ -25,6 +27,28 @@ def _load() -> DescriptorPool:
 
 #: the descriptors of all services
 POOL = _load()
+
+
+def with_files(files: Sequence[FileDescriptor]) -> DescriptorPool:
+    """Return a pool with the descriptors of all services, and with `files` and what they import.
+
+    A file is left out if the pool has one of its name, as it has those of the standard services.
+    """
+    if not files:
+        return POOL
+    pool = _load()
+    for each in files:
+        _add(pool, each)
+    return pool
+
+
+def _add(pool: DescriptorPool, file: FileDescriptor) -> None:
+    try:
+        pool.FindFileByName(file.name)
+    except KeyError:
+        for each in file.dependencies:
+            _add(pool, each)
+        pool.AddSerializedFile(file.serialized_pb)
 
 
 def message(name: str) -> Any:

@@ -17,9 +17,14 @@ from longconn.wire.grpc_messages import MESSAGES, backlog
 
 async def subscribe(call: GrpcCall) -> None:
     """The answer, the publications that were missed, then each publication, until the client ends the call."""
+    await _subscribe(call)
+    await call.wait()
+
+
+async def _subscribe(call: GrpcCall) -> None:
+    """Read the request, which is not kept while the call goes on, and answer it."""
     request = parse(pb.SubscribeRequest, await call.read_one())
     await _Subscriber(call, identify(call), request.name).subscribe(request)
-    await call.wait()
 
 
 class _Subscriber:
