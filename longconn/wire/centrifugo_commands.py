@@ -53,6 +53,14 @@ class _ConnectRequest(msgspec.Struct):
     subs: dict[str, msgspec.Raw] | None = None
 
 
+class _ConnectData(msgspec.Struct):
+    chat: msgspec.Raw = _ABSENT
+
+
+class _Chat(msgspec.Struct):
+    name: _Text = None
+
+
 class _SubscribeRequest(msgspec.Struct):
     channel: _Text = None
     token: _Text = None
@@ -105,6 +113,8 @@ class _DataRequest(msgspec.Struct):
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _CONNECT = msgspec.json.Decoder(_ConnectRequest)
+_CONNECT_DATA = msgspec.json.Decoder(_ConnectData)
+_CHAT = msgspec.json.Decoder(_Chat)
 _SUBSCRIBE = msgspec.json.Decoder(_SubscribeRequest)
 _CHANNEL = msgspec.json.Decoder(_ChannelRequest)
 _PUBLISH = msgspec.json.Decoder(_PublishRequest)
@@ -167,16 +177,16 @@ def _read_connect(id: int, body: bytes) -> Command:
 
 
 def chat_name(data: bytes) -> str | None:
-    """The name in a connect's `data`, `{"chat": {"name"}}`; the rest of `data` is the application's."""
+    """The name in a connect's `data`, `{"chat": {"name"}}`; the rest of `data` is the application's, and not read."""
+    if b'"chat"' not in data or not data.startswith(b"{"):
+        return None
     try:
-        connect_data = value(data) if b'"chat"' in data else None
+        chat = bytes(read(_CONNECT_DATA, data).chat)
+        return read(_CHAT, chat).name if chat.startswith(b"{") else None
+    except WrongTypeError as error:
+        raise CommandError(BAD_REQUEST, what=str(error)) from None
     except JSONError:
         return None
-    chat = connect_data.get("chat") if isinstance(connect_data, dict) else None
-    name = chat.get("name") if isinstance(chat, dict) else None
-    if name is not None and not isinstance(name, str):
-        raise CommandError(BAD_REQUEST, what="name is no string")
-    return name
 
 
 def _read_subscribe(id: int, body: bytes) -> Command:

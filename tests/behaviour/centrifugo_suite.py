@@ -544,6 +544,21 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         self.assertEqual(member.replies[7000], {"id": 7000, "ping": {}})
         self.assertTrue(self.was_told(member, BAD_REQUEST))
 
+    def test_numbers_that_no_type_of_python_holds_are_passed_over_or_refused(self) -> None:
+        called: list[object] = []
+        self.server.hub.rpc["echo"] = lambda client, data, done: (called.append(data), done(data))
+        self.records.clear()
+        for number in ("7" * 5000, "1e999"):
+            member = self.join()
+            member.send_raw(f'{{"id":8,"rpc":{{"method":"echo","data":{number}}}}}')
+            member.send_raw('{"id":9,"rpc":{"method":"echo","data":[1.5]}}')
+            self.server.advance(1)
+            member.hear()
+            self.assertEqual(member.replies[8]["error"]["code"], 155)
+            self.assertEqual(member.replies[9]["rpc"]["data"], [1.5])
+        self.assertEqual(called, [[1.5], [1.5]])
+        self.assert_quiet()
+
     def test_a_mebibyte_of_nested_arrays_harms_nobody(self) -> None:
         for limit in (64 * 1024, 4 << 20):
             self.serve(max_message=limit)
