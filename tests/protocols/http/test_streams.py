@@ -43,7 +43,11 @@ class EventTests(StreamCase):
         self.assertEqual(answer.headers["transfer-encoding"], "chunked")
         self.assertNotIn("content-length", answer.headers)
         self.assertFalse(answer.ended)
-        self.assertEqual(events(answer.body), [{"comment": "ok", "retry": "1000", "id": self.position()}])
+        (opening,) = events(answer.body)
+        epoch = self.position().partition(":")[0]
+        self.assertEqual(json.loads(opening.pop("data")), {"channel": "lobby", "epoch": epoch, "offset": 0})
+        expected = {"comment": "ok", "retry": "1000", "id": self.position(), "event": "position"}
+        self.assertEqual(opening, expected)
         self.assertEqual([each.protocol for each in self.hub.clients.values()], ["sse"])
 
     def test_publications(self) -> None:
@@ -88,6 +92,11 @@ class EventTests(StreamCase):
             ("events", [f"Last-Event-ID: {position}"]),
             (f"events?since={position}", []),
             ("events?since=gone:1", [f"Last-Event-ID: {position}"]),
+            (f"events?since=gone:1&lastEventId={position}", []),
+            (f"events?lastEventID={position}", []),
+            (f"events?Last-Event-ID={position}", []),
+            ("events?lastEventId=gone:1", [f"Last-Event-ID: {position}"]),
+            (f"events?lastEventId=&since={position}", []),
         ):
             connection, answer = self.open(path, *headers)
             opening, *rest = events(answer.body)
@@ -113,6 +122,7 @@ class EventTests(StreamCase):
 
     def test_malformed_positions(self) -> None:
         for path, headers in (
+            ("events?lastEventId=1", []),
             ("events", ["Last-Event-ID: x"]), ("events?since=1", []), ("stream?since=:", []), ("events?since=a:-1", []),
             ("events?since=%FF", []), ("events?since=a:1&since=a:1", []), ("events", ["Last-Event-ID: a:1\u00b2"]),
         ):  # fmt: skip
