@@ -142,7 +142,7 @@ class IPv6Tests(Case):
             self.assertEqual(await chat.status, 0, chat.err.text)
             await command.prints("ann: hello")
             command.status.cancel()
-            await until(lambda: not self.hub.clients)  # noqa: B023
+            await until(lambda: not self.hub.clients)
 
     def test_short_forms(self) -> None:
         for text, url in (
