@@ -69,7 +69,6 @@ class _SubscribeRequest(msgspec.Struct):
     offset: _Number = None
     join_leave: _Flag = None
     flag: _Number = None
-    delta: msgspec.Raw = _ABSENT
     tf: msgspec.Raw = _ABSENT
     type: msgspec.Raw = _ABSENT
     phase: msgspec.Raw = _ABSENT
@@ -195,8 +194,9 @@ def _read_subscribe(id: int, body: bytes) -> Command:
 
 
 def _subscribe(id: int, channel: str, request: _SubscribeRequest) -> commands.Subscribe:
+    """`delta` is no demand but an offer, which Centrifuge passes over for a channel without it: so it is not read."""
     since = Position(request.epoch or "", request.offset or 0) if request.recover else None
-    unsupported = [name for name in ("delta", "tf", "type", "phase", "cursor") if _is_set(getattr(request, name))]
+    unsupported = [name for name in ("tf", "type", "phase", "cursor") if _is_set(getattr(request, name))]
     return commands.Subscribe(
         id,
         channel,
