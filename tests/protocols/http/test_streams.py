@@ -108,6 +108,33 @@ class EventTests(StreamCase):
         self.publish("four")
         self.assertEqual(len(events(self.heard(connection))), 1)
 
+    def test_a_refusal_that_passes_is_an_event_to_an_event_source(self) -> None:
+        """Every other status than 200 would be final to it."""
+        accept = "Accept: text/event-stream"
+        holder, _ = self.open("events?name=ann", accept)
+        for headers, status in (((accept,), 200), ((), 409), (("Accept: */*",), 409)):
+            _, answer = self.open("events?name=ann", *headers)
+            self.assertEqual(answer.status, status)
+        _, answer = self.open("events?name=ann", accept)
+        self.assertEqual(answer.headers["content-type"], "text/event-stream; charset=utf-8")
+        self.assertIn("content-length", answer.headers)  # it ends, and the browser asks again
+        (event,) = events(answer.body)
+        self.assertEqual(event["event"], "disconnect")
+        self.assertTrue(1000 <= int(event["retry"]) < 6000)
+        expected = {"code": 153, "reason": "the name ann is taken", "reconnect": True}
+        self.assertEqual(json.loads(event["data"]), expected)
+        holder.lose()
+        _, answer = self.open("events?name=ann", accept)
+        self.assertEqual(events(answer.body)[0]["event"], "position")
+        for path, status in (("events?name=1.2.3.4", 400), ("stream?name=ann", 409)):
+            self.assertEqual(self.open(path, accept)[1].status, status)
+
+    def test_a_full_server_is_asked_again_by_an_event_source(self) -> None:
+        self.start(max_connections=1)
+        self.open("events")
+        for headers, status in ((["Accept: text/event-stream"], 200), ([], 503)):
+            self.assertEqual(self.open("events", *headers)[1].status, status)
+
     def test_a_lost_position(self) -> None:
         self.publish("one")
         self.publish("two")
