@@ -13,7 +13,7 @@ import msgspec
 from longconn.core import commands
 from longconn.core.commands import Command, MalformedCommandError, RefusedCommand
 from longconn.core.errors import BAD_DATA, BAD_REQUEST, NOT_AVAILABLE, TOO_LARGE, CommandError
-from longconn.core.json_text import JSONError, LoneSurrogateError, WrongTypeError, read, value
+from longconn.core.json_text import JSONError, LoneSurrogateError, WrongTypeError, read
 from longconn.core.publication import Data, Position
 
 #: A bit of a subscribe's `flag` (`subscriptionFlags` of the SDKs): an error is better than a loss.

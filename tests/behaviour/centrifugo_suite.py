@@ -547,9 +547,8 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         self.assertEqual(member.replies[7000], {"id": 7000, "ping": {}})
         self.assertTrue(self.was_told(member, BAD_REQUEST))
 
-    def test_numbers_that_no_type_of_python_holds_are_passed_over_or_refused(self) -> None:
-        called: list[object] = []
-        self.server.hub.rpc["echo"] = lambda client, data, done: (called.append(data), done(data))
+    def test_numbers_that_no_type_of_python_holds_do_not_come_back_from_a_program(self) -> None:
+        self.server.hub.rpc["echo"] = lambda client, data, done: done(data)
         self.records.clear()
         for number in ("7" * 5000, "1e999"):
             member = self.join()
@@ -559,7 +558,6 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
             member.hear()
             self.assertEqual(member.replies[8]["error"]["code"], 155)
             self.assertEqual(member.replies[9]["rpc"]["data"], [1.5])
-        self.assertEqual(called, [[1.5], [1.5]])
         self.assert_quiet()
 
     def test_a_mebibyte_of_nested_arrays_harms_nobody(self) -> None:
