@@ -53,11 +53,11 @@ class _ConnectRequest(msgspec.Struct):
     subs: dict[str, msgspec.Raw] | None = None
 
 
-class _ConnectData(msgspec.Struct):
+class _ConnectMembers(msgspec.Struct):
     chat: msgspec.Raw = _ABSENT
 
 
-class _Chat(msgspec.Struct):
+class _ChatMember(msgspec.Struct):
     name: _Text = None
 
 
@@ -112,8 +112,8 @@ class _DataRequest(msgspec.Struct):
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _CONNECT = msgspec.json.Decoder(_ConnectRequest)
-_CONNECT_DATA = msgspec.json.Decoder(_ConnectData)
-_CHAT = msgspec.json.Decoder(_Chat)
+_CONNECT_DATA = msgspec.json.Decoder(_ConnectMembers)
+_CHAT = msgspec.json.Decoder(_ChatMember)
 _SUBSCRIBE = msgspec.json.Decoder(_SubscribeRequest)
 _CHANNEL = msgspec.json.Decoder(_ChannelRequest)
 _PUBLISH = msgspec.json.Decoder(_PublishRequest)

@@ -287,7 +287,6 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
             (108, "publish", {"channel": "den", "key": "a", "data": 1}),
             (108, "sub_refresh", {"channel": "lobby", "type": 1}),
             (108, "refresh", {"token": "x"}),
-            (108, "refresh", {}),
             (108, "sub_refresh", {"channel": "lobby", "token": "x"}),
             (108, "sub_refresh", {"channel": "nowhere", "token": "x"}),
             (108, "subscribe", {"channel": "den", "token": "x"}),

@@ -27,35 +27,35 @@ _QUOTED = 40
 # The members of the server's objects that clients use. `Any` is for values that are looked at later.
 
 
-class _Info(TypedDict, total=False):
+class _InfoObject(TypedDict, total=False):
     client: Any
     user: Any
     named: Any
     conn_info: msgspec.Raw
 
 
-class _Publication(TypedDict, total=False):
+class _PublicationObject(TypedDict, total=False):
     data: msgspec.Raw
-    info: _Info | None
+    info: _InfoObject | None
     offset: Any
     time: Any
 
 
-class _Presence(TypedDict, total=False):
-    info: _Info | None
+class _PresenceObject(TypedDict, total=False):
+    info: _InfoObject | None
 
 
-class _Push(TypedDict, total=False):
+class _PushObject(TypedDict, total=False):
     channel: Any
-    pub: _Publication | None
-    join: _Presence | None
-    leave: _Presence | None
+    pub: _PublicationObject | None
+    join: _PresenceObject | None
+    leave: _PresenceObject | None
     unsubscribe: Any
     disconnect: Any
     refresh: Any
 
 
-class _Result(TypedDict, total=False):
+class _ResultObject(TypedDict, total=False):
     """The results of all commands in one. `channel` and `method` are in no result, but in what an echo sends back."""
 
     channel: Any
@@ -72,28 +72,28 @@ class _Result(TypedDict, total=False):
     recovered: Any
     epoch: Any
     offset: Any
-    publications: list[_Publication] | None
-    presence: dict[str, _Info] | None
+    publications: list[_PublicationObject] | None
+    presence: dict[str, _InfoObject] | None
     data: msgspec.Raw
 
 
-class _Object(TypedDict, total=False):
+class _ServerObject(TypedDict, total=False):
     id: Any
     error: Any
-    push: _Push | None
-    connect: _Result | None
-    subscribe: _Result | None
-    unsubscribe: _Result | None
-    publish: _Result | None
-    presence: _Result | None
-    history: _Result | None
-    rpc: _Result | None
-    ping: _Result | None
-    refresh: _Result | None
-    sub_refresh: _Result | None
+    push: _PushObject | None
+    connect: _ResultObject | None
+    subscribe: _ResultObject | None
+    unsubscribe: _ResultObject | None
+    publish: _ResultObject | None
+    presence: _ResultObject | None
+    history: _ResultObject | None
+    rpc: _ResultObject | None
+    ping: _ResultObject | None
+    refresh: _ResultObject | None
+    sub_refresh: _ResultObject | None
 
 
-_OBJECT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Object)
+_OBJECT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_ServerObject)
 
 
 def raw_json(value: JSONValue) -> msgspec.Raw:
