@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from twisted.internet.abstract import isIPv6Address
+
 from longconn.clients.errors import AddressError
 
 #: Ports of URLs without one.
@@ -19,7 +21,10 @@ _PATH = re.compile(r"[!-~]*")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A URL in its parts. `host` has no brackets. `path` includes the query; it is "" if the URL has none."""
+    """A URL in its parts. `path` includes the query; it is "" if the URL has none.
+
+    `host` of an IPv6 address has no brackets, but perhaps the zone of a link-local address (`fe80::1%eth0`).
+    """
 
     scheme: str
     host: str
@@ -35,6 +40,14 @@ class Address:
     def netloc(self) -> str:
         """HOST:PORT."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def uri_host(self) -> str:
+        """The host for the headers of requests: in brackets if it is an IPv6 address (RFC 3986, section 3.2.2).
+
+        It is without its zone, which means nothing to a server (RFC 6874, section 4).
+        """
+        return f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.netloc}{self.path}"
@@ -69,6 +82,8 @@ def parse_address(url: str) -> Address:
             host = host.encode("idna").decode()
         except UnicodeError as error:
             raise AddressError(f"{shown} names no possible host") from error
-    if not re.fullmatch(r"[0-9A-Za-z._:%-]+", host):
+    if ":" in host:
+        host = host.replace("%25", "%", 1)  # a zone in a URL (RFC 6874, section 2)
+    if not re.fullmatch(r"[0-9A-Za-z._:%-]+", host) or (":" in host and not isIPv6Address(host)):
         raise AddressError(f"{shown} names no possible host")
     return Address(parts.scheme, host, port or _PORTS.get(parts.scheme, _DEFAULT_PORT), path)

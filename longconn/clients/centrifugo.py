@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 
 #: Kinds of pushes that are acted on. The protocol says to ignore the others.
 _KINDS = ("pub", "join", "leave", "unsubscribe", "disconnect", "refresh")
+#: Members of commands that no result has.
+_ONLY_IN_COMMANDS = ("channel", "method")
 # Codes of error replies (centrifugal/centrifuge, `errors.go`). The server has done nothing when it sends one of these.
 ALREADY_SUBSCRIBED = 105
 TOKEN_EXPIRED = 109
@@ -93,9 +95,10 @@ class ReplyMatcher:
             command = self.pending.get(number) if isinstance(number, int) else None
             if command is None:
                 return None
-            if command.body and value == {"id": number, command.method: command.body}:
+            result = _result(value, command.method)
+            if isinstance(result, dict) and any(name in result for name in _ONLY_IN_COMMANDS):
                 raise NotLongconn("this is no longconn server: it sends back what it gets")
-            answer = ReceivedReply(command, _result(value, command.method))
+            answer = ReceivedReply(command, result)
             del self.pending[number]  # after _result: a malformed answer leaves the command pending
             return answer
         push = value.get("push")

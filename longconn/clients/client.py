@@ -24,11 +24,11 @@ from longconn.clients.events import (
     Position,
     State,
 )
-from longconn.clients.recovery import RecoveryPosition, read_history, read_members
+from longconn.clients.recovery import RecoveryPosition, read_history, read_members, read_text, read_value
 from longconn.clients.subscription import Subscription
 from longconn.clients.tokens import Token
 from longconn.clients.transports.base import TransportConfiguration, find_transports
-from longconn.clients.transports.json_frames import check_json
+from longconn.clients.transports.json_frames import raw_json
 
 _T = TypeVar("_T")
 log = Logger()
@@ -135,7 +135,7 @@ class Client:
         return first
 
     def publish(self, channel: str, data: JSONValue) -> Deferred[None]:
-        """Publish a JSON value. Fires when the server has accepted it."""
+        """Publish a JSON value; a `JSONText` as it is written. Fires when the server has accepted it."""
         return self._do("publish", {"channel": channel, "data": data}, lambda result: None)
 
     def presence(self, channel: str) -> Deferred[list[Member]]:
@@ -163,14 +163,19 @@ class Client:
 
     def rpc(self, method: str, data: JSONValue) -> Deferred[JSONValue]:
         """Call a method of the server's program. Fires with its result."""
-        return self._do("rpc", {"method": method, "data": data}, lambda result: result.get("data"))
+
+        def read(result: JSONObject) -> JSONValue:
+            return read_value(read_text(result["data"])) if "data" in result else None
+
+        return self._do("rpc", {"method": method, "data": data}, read)
 
     def _do(
         self, method: str, body: JSONObject, read: Callable[[JSONObject], _T], repeatable: bool = False
     ) -> Deferred[_T]:
         """Send a command and read its result. A temporary refusal is tried again until the command's deadline."""
         try:
-            check_json(body.get("data"))
+            if "data" in body:
+                body["data"] = raw_json(body["data"])
         except ClientError as error:
             return fail(error)
         backoff = Backoff(self._configuration.random)

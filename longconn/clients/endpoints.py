@@ -72,7 +72,8 @@ def endpoint_for(address: Address, configuration: TransportConfiguration) -> Any
     else:
         endpoint = HostnameEndpoint(reactor, host, port, timeout)
     if address.secure:
-        return wrapClientTLS(optionsForClientTLS(host, trustRoot=configuration.trust_root), endpoint)
+        name = host.partition("%")[0]  # certificates are for addresses without a zone
+        return wrapClientTLS(optionsForClientTLS(name, trustRoot=configuration.trust_root), endpoint)
     return endpoint
 
 

@@ -3,14 +3,59 @@
 from __future__ import annotations
 
 import enum
+import json
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
 from longconn.clients.errors import ClientError
 
-#: A value as `json.loads` gives it.
+#: A value as `json.loads` gives it, but for numbers that Python's `int` and `float` do not hold: they are Decimals.
 JSONValue: TypeAlias = Any
 JSONObject: TypeAlias = dict[str, Any]
+
+
+class JSONText(str):
+    """A JSON value as its text. `Client.publish` sends it as it is written, where another `str` is sent as a string."""
+
+    __slots__ = ()
+
+    def value(self) -> JSONValue:
+        """The value. Raises ValueError, and RecursionError if it is nested too deep for the interpreter."""
+        try:
+            return _VALUES.decode(self)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # a whole number of more digits than `sys.get_int_max_str_digits()`
+            return _LONG_NUMBERS.decode(self)
+
+
+def _float(text: str) -> float | Decimal:
+    value = float(text)
+    return _decimal(text) if value in (float("inf"), float("-inf")) else value
+
+
+def _int(text: str) -> int | float | Decimal:
+    try:
+        return int(text)
+    except ValueError:
+        return _decimal(text)
+
+
+def _decimal(text: str) -> float | Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # its exponent has more than 18 digits
+        return float(text)
+
+
+def _refuse_constant(name: str) -> JSONValue:
+    """NaN and Infinity are not JSON (RFC 8259, section 6)."""
+    raise json.JSONDecodeError(f"{name} is no value of JSON", "", 0)
+
+
+_VALUES = json.JSONDecoder(parse_float=_float, parse_constant=_refuse_constant)
+_LONG_NUMBERS = json.JSONDecoder(parse_float=_float, parse_int=_int, parse_constant=_refuse_constant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +85,8 @@ class Publication:
     """One message. `name` is the publisher's ("" for the server), `client` its client's id.
 
     `time` is in seconds since 1970; None if the server does not send it. `offset` is 0 in a channel without history.
+    `json` is the text of `data` as it was published: `data` may have less of it (`1.50` is 1.5 there, and of a member
+    that stands twice it has the last).
     """
 
     channel: str
@@ -49,6 +96,7 @@ class Publication:
     name: str
     client: str
     time: float | None = None
+    json: JSONText = field(default=JSONText("null"), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from longconn.clients.centrifugo import member
 from longconn.clients.errors import ConnectionFailed, NotLongconn
 from longconn.clients.events import (
@@ -9,6 +11,8 @@ from longconn.clients.events import (
     HistoryPage,
     Joined,
     JSONObject,
+    JSONText,
+    JSONValue,
     Left,
     Lost,
     Member,
@@ -17,6 +21,17 @@ from longconn.clients.events import (
 )
 
 NO_POSITION = Position("", 0)
+_ABSENT = msgspec.Raw(b"null")
+
+
+class _ConnInfo(msgspec.Struct):
+    """The member of a `conn_info` that clients read; the rest of it is the application's."""
+
+    name: msgspec.Raw = _ABSENT
+
+
+_CONN_INFO = msgspec.json.Decoder(_ConnInfo)
+_NAME = msgspec.json.Decoder(str)
 
 
 class GapError(ConnectionFailed):
@@ -102,16 +117,37 @@ def read_publication(channel: str, epoch: str, value: object) -> Publication:
     who = read_member(member(value, "info", dict, {}))
     time = member(value, "time", int, 0)
     offset = member(value, "offset", int, 0)
-    return Publication(channel, offset, epoch, value.get("data"), who.name, who.client, time / 1000 if time else None)
+    text = read_text(value.get("data", _ABSENT))
+    return Publication(
+        channel, offset, epoch, read_value(text), who.name, who.client, time / 1000 if time else None, text
+    )
+
+
+def read_text(raw: msgspec.Raw) -> JSONText:
+    return JSONText(bytes(raw).decode())
+
+
+def read_value(text: JSONText) -> JSONValue:
+    """The value of a text that is JSON. Raises NotLongconn if it nests deeper than any server of ours accepts."""
+    try:
+        return text.value()
+    except RecursionError as error:
+        raise NotLongconn("a value in the server's answer is nested too deep") from error
 
 
 def read_member(info: JSONObject) -> Member:
     """A ClientInfo. The name is that of its `conn_info`, else its user, else its client's id."""
     client, user = member(info, "client", str, ""), member(info, "user", str, "")
-    conn_info = info.get("conn_info")
-    given = conn_info.get("name") if isinstance(conn_info, dict) else None
-    name = given if given and isinstance(given, str) else user
+    name = _given_name(info.get("conn_info", _ABSENT)) or user
     return Member(client, user, name or client, bool(name) and member(info, "named", bool, True))
+
+
+def _given_name(conn_info: msgspec.Raw) -> str:
+    """The name in a `conn_info`; "" if there is none."""
+    try:
+        return _NAME.decode(_CONN_INFO.decode(conn_info).name)
+    except msgspec.DecodeError:
+        return ""
 
 
 def read_members(result: JSONObject) -> list[Member]:

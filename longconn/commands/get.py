@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.keepalive import KeepAliveClient
 from longconn.commands.connecting import wait_for_all
-from longconn.commands.parser import Parser, UsageError, positive
+from longconn.commands.parser import Parser, UsageError, complete_url, positive
 from longconn.commands.running import Console, repeat
 
 
@@ -47,10 +47,7 @@ async def main(console: Console, arguments: Namespace) -> int:
 
 def _complete_url(url: str) -> str:
     """The whole URL for a short form. Raises AddressError."""
-    if url.startswith(":"):
-        url = "localhost" + url
-    if "://" not in url:
-        url = f"http://{url}"
+    url = complete_url(url, "http")
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises ValueError

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from longconn.clients import ClientError, Publication
-from longconn.clients.events import JSONValue
+from longconn.clients import ClientError, JSONText, Publication
 from longconn.wire.chat import safe
 from longconn.wire.chat_texts import EN
 
@@ -27,27 +26,24 @@ def speaker(publication: Publication) -> str:
 
 
 def texts(publication: Publication) -> list[str]:
-    """The lines of a publication. Data that is no string is written as compact JSON."""
-    data = publication.data if isinstance(publication.data, str) else compact(publication.data)
+    """The lines of a publication. Data that is no string is written as JSON, as it was published."""
+    data = publication.data if isinstance(publication.data, str) else printable(publication.json)
     return [safe(each) for each in _LINE_ENDS.split(data, _MOST_LINES)]
 
 
-def compact(value: JSONValue) -> str:
-    """A value as JSON in one line. Characters that are not printable are written as escapes."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def printable(text: str) -> str:
+    """A JSON text in one line. Characters that are not printable are written as escapes."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+    # Outside of strings, JSON has no such character but white space.
+    return "".join(each if each.isprintable() else "" if each in "\t\r\n" else json.dumps(each)[1:-1] for each in text)
 
 
-def parse_json(text: str) -> JSONValue:
-    """A value of JSON. Raises BadDataError."""
+def parse_json(text: str) -> JSONText:
+    """A text that is JSON, to be published as it is written. Raises BadDataError."""
+    found = JSONText(text)
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        found.value()
     except (ValueError, RecursionError) as error:
         raise BadDataError(f"not JSON: {error}") from None
-
-
-def _refuse_constant(name: str) -> JSONValue:
-    """NaN and Infinity are not JSON (RFC 8259, section 6)."""
-    raise ValueError(f"{name} is no value of JSON")
+    return found

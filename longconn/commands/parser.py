@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import NoReturn
 
+from twisted.internet.abstract import isIPv6Address
+
 import longconn
 from longconn.clients.errors import ClientError
 
@@ -65,10 +67,16 @@ class Parser(argparse.ArgumentParser):
 
 def server_url(given: str | None, environ: Mapping[str, str]) -> str:
     """The server's URL, from the option, the environment, or the default. Short forms are completed."""
-    text = given or environ.get(URL_VARIABLE) or DEFAULT_SERVER
-    if text.startswith(":"):
+    return complete_url(given or environ.get(URL_VARIABLE) or DEFAULT_SERVER, "tcp")
+
+
+def complete_url(text: str, scheme: str) -> str:
+    """The URL for a short form: without a scheme, :PORT at localhost, or an IPv6 address without brackets."""
+    if isIPv6Address(text):
+        text = f"[{text}]"
+    elif text.startswith(":"):
         text = "localhost" + text
-    return text if "://" in text else "tcp://" + text
+    return text if "://" in text else f"{scheme}://{text}"
 
 
 def interval(text: str) -> float:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from longconn.clients import Client, ClientError, JSONValue, Refused
+from longconn.clients import Client, ClientError, Refused
 from longconn.commands.connecting import open_client
 from longconn.commands.messages import BadDataError, parse_json
 from longconn.commands.parser import Parser
@@ -56,7 +56,8 @@ async def main(console: Console, arguments: Namespace) -> int:
         await client.close()
 
 
-def _value(data: bytes, as_json: bool) -> JSONValue:
+def _value(data: bytes, as_json: bool) -> str:
+    """A text, or a JSONText. Raises BadDataError."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

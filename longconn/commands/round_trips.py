@@ -137,6 +137,7 @@ class MessageRoundTrips(RoundTrips):
         url = f"{self.address.scheme}://{self.address.netloc}{path}"
         factory = WebSocketClientFactory(url, reactor=self.reactor)
         factory.noisy = False
+        factory.host = self.address.uri_host  # for the Host header (RFC 9110, section 7.2)
         factory.protocol = cast(Any, lambda: _MessageProtocol(self))
         factory.setProtocolOptions(version=13, openHandshakeTimeout=0, closeHandshakeTimeout=0)
         return factory

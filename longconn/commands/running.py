@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -61,6 +61,10 @@ async def outcome(main: Main, console: Console, arguments: Namespace) -> int:
         line = str(error)
     except OSError as error:  # of the output: clients convert theirs
         line = f"cannot write: {error.strerror or error}"
+    except CancelledError:  # by a signal
+        raise
+    except Exception as error:
+        line = " ".join(f"internal error: {type(error).__name__}: {error}".split())
     with suppress(OSError):  # if standard error is closed, the exit status is all
         await console.say(line)
     return 1

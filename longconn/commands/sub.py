@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from argparse import Namespace
 
 from twisted.internet.defer import Deferred
 
 from longconn.clients import Lost, Position, Publication, State, Subscription
 from longconn.commands.connecting import describe_loss, open_client, say_state, wait_for_all
-from longconn.commands.messages import compact, speaker, texts
+from longconn.commands.messages import printable, speaker, texts
 from longconn.commands.parser import Parser, UsageError
 from longconn.commands.running import Console
 from longconn.wire.chat import safe
@@ -74,9 +75,11 @@ async def _print(console: Console, subscription: Subscription, as_json: bool, wi
 
 
 def _object(publication: Publication) -> str:
-    return compact(
-        {
-            "channel": publication.channel, "offset": publication.offset, "epoch": publication.epoch,
-            "data": publication.data, "name": publication.name, "time": publication.time,
-        }
-    )  # fmt: skip
+    head = {"channel": publication.channel, "offset": publication.offset, "epoch": publication.epoch}
+    tail = {"name": publication.name, "time": publication.time}
+    # The data are written as they were published: a value of Python has less, as `1.5` for `1.50`.
+    return printable(f'{_compact(head)[:-1]},"data":{publication.json},{_compact(tail)[1:]}')
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -18,6 +18,7 @@ from typing import Any
 
 from longconn.core.errors import CommandError, shown
 from longconn.core.names import check_channel
+from longconn.core.origins import normal_host, normal_origin
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([A-Za-z]*)", re.ASCII)
 _SIZE_UNITS = {"": 1, "b": 1}
@@ -27,10 +28,6 @@ for _power, _letter in enumerate("kmg", start=1):
 _DIGITS, _HUGE = 18, 10**18
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _TIME_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-# RFC 6454, section 6.2: scheme, host, port; no path. Lower case as a browser sends it.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.ASCII)
-_HOST = re.compile(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", re.ASCII)
 
 
 class BadValue(ValueError):
@@ -157,13 +154,14 @@ def _amount(value: object, units: dict[str, int]) -> int | float | None:
 
 def _element(name: str, value: str) -> str:
     if name == "allowed_origin":
-        value = value.strip().lower().removesuffix("/")
-        # A browser leaves the default port of a scheme out.
-        value = re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", value)
-        if value not in ("*", "null") and not _ORIGIN.fullmatch(value):
-            raise BadValue(f"{shown(value)} is no origin; allowed: https://example.org, http://localhost:8000, null, *")
-    elif name == "allowed_host":
-        value = value.strip().lower()
-        if not _HOST.fullmatch(value):
+        origin = normal_origin(value)
+        if origin is None:
+            allowed = "https://example.org, http://localhost:8000, file://, null, *"
+            raise BadValue(f"{shown(value)} is no origin; allowed: {allowed}")
+        return origin
+    if name == "allowed_host":
+        host = normal_host(value)
+        if host is None:
             raise BadValue(f"{shown(value)} is no host; allowed: a host name without a port, as chat.example.org")
+        return host
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 
 import msgspec
 
@@ -13,9 +14,17 @@ from longconn.core.json_text import BOM, read
 
 _STRING = msgspec.json.Decoder(str)
 _VALUE = msgspec.json.Decoder(msgspec.Raw)
+#: Arrays and objects within each other. Readers of other languages and programs have limits of their own, most from 512
+#: on, and that of msgspec and of Python's `json` depends on the interpreter's stack.
+MAX_DEPTH = 500
 _HAS_SPACE = re.compile(rb"[ \t\r\n]")
 # White space between the tokens of a JSON text; the first branch steps over strings.
 _INSIGNIFICANT = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\r\n]+')
+
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_OPENS = ord("[")
 
 
 class Data:
@@ -46,8 +55,8 @@ class Data:
     def of_json(cls, written: bytes | str) -> Data:
         """A JSON value from its text (RFC 8259, UTF-8), without regard to a BOM before it.
 
-        Raises CommandError(BAD_DATA) if it is none, nests deeper than the parser goes, or has a string that has no
-        form in UTF-8.
+        Raises CommandError(BAD_DATA) if it is none, nests deeper than MAX_DEPTH, or has a string that has no form in
+        UTF-8.
         """
         try:
             raw = (written.encode() if isinstance(written, str) else written).strip(b" \t\r\n")
@@ -60,6 +69,8 @@ class Data:
             read(_VALUE, raw)
         except ValueError:  # UnicodeEncodeError too
             raise CommandError(BAD_DATA, what="JSON") from None
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
+            raise CommandError(BAD_DATA, what=f"JSON of more than {MAX_DEPTH} levels")
         if _HAS_SPACE.search(raw) is not None:
             raw = _INSIGNIFICANT.sub(rb"\1", raw)
         return cls(None, raw, len(raw))
@@ -82,6 +93,12 @@ class Data:
         if self._json is None:
             self._json = msgspec.json.encode(self.text)
         return self._json
+
+
+def _depth(text: bytes) -> int:
+    """How deep the arrays and objects of a JSON text are nested."""
+    brackets = _STRINGS.sub(b"", text).translate(_ALIKE, _NO_BRACKETS)
+    return max(accumulate([1 if each == _OPENS else -1 for each in brackets]), default=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -356,6 +356,7 @@ class Session:
 
     def _sub_refresh(self, command: commands.SubRefresh) -> None:
         channel = command.channel
+        self._verifier()  # without one, a refresh is refused whatever the channel is
         subscription: Subscription | None = self.client.subscriptions.get(channel)
         if subscription is None:
             raise CommandError(PERMISSION_DENIED, what="refresh", channel=channel)

@@ -56,7 +56,8 @@ class LongConnService(Service):
         #: the channels and clients; an embedding program may publish through it
         self.hub = hub if hub is not None else Hub(reactor, _within_open_files(settings or Settings()))
         if self.hub.verifier is None:
-            self.hub.verifier = JWTVerifier(self.hub.settings)
+            verifier = JWTVerifier(self.hub.settings)
+            self.hub.verifier = verifier if verifier.algorithms else None
         self._configured_limit = (settings or self.hub.settings).max_connections
         self._site = LiveSite(self.hub)
         chat = ChatFactory(self.hub)

@@ -63,13 +63,13 @@ class HTTPResponse:
         return events
 
     def read(self) -> list[ServerEvent]:
-        """The events since the last call. Runs all calls that are due first."""
+        """The events since the last call, but for `position`, the first. Runs all calls that are due first."""
         if self._settle is not None:
             self._settle()
         events = self.events()
         fresh = events[self._seen :]
         self._seen = len(events)
-        return fresh
+        return [each for each in fresh if each.event != "position"]
 
 
 class HTTPClient(ConnectedClient):

@@ -4,7 +4,8 @@ import { memory } from "./address.js";
 import { $ } from "./elements.js";
 
 const AGAIN = 5000; // milliseconds between two attempts to get back a name that this session held
-const ATTEMPTS = 12;
+const ATTEMPTS = 12; // then less often
+const SELDOM = 30000;
 const DIALOG_TIMEOUT = 5000; // milliseconds for which the dialog waits for the server
 
 export class Naming {
@@ -99,10 +100,10 @@ export class Naming {
       try {
         if (this.connection.nameless) await this.connection.rename(this.lost);
       } catch {
-        if (attempts > 1) this.regain(attempts - 1);
+        this.regain(attempts - 1);
       }
       this.show();
-    }, AGAIN);
+    }, attempts > 0 ? AGAIN : SELDOM);
   }
 
   show() {

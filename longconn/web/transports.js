@@ -7,7 +7,12 @@ import { at } from "./address.js";
 /** The code with which a connection ends after a message that is too large, on both transports. */
 export const TOO_LARGE = 1009;
 
-const objects = (frame) => frame.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+/** Numbers that JavaScript would alter (`1.50`, 1e999, twenty digits) stay as they were published. */
+const exact = (key, value, context) =>
+  typeof value === "number" && context?.source !== undefined && context.source !== String(value) && JSON.rawJSON
+    ? JSON.rawJSON(context.source) : value;
+
+const objects = (frame) => frame.split("\n").filter(Boolean).map((line) => JSON.parse(line, exact));
 
 /** Commands and replies over one WebSocket. */
 export class Socket {

@@ -13,7 +13,7 @@ import msgspec
 from longconn.core import commands
 from longconn.core.commands import Command, MalformedCommandError, RefusedCommand
 from longconn.core.errors import BAD_DATA, BAD_REQUEST, NOT_AVAILABLE, TOO_LARGE, CommandError
-from longconn.core.json_text import JSONError, LoneSurrogateError, WrongTypeError, read, value
+from longconn.core.json_text import JSONError, LoneSurrogateError, WrongTypeError, read
 from longconn.core.publication import Data, Position
 
 #: A bit of a subscribe's `flag` (`subscriptionFlags` of the SDKs): an error is better than a loss.
@@ -53,6 +53,14 @@ class _ConnectRequest(msgspec.Struct):
     subs: dict[str, msgspec.Raw] | None = None
 
 
+class _ConnectMembers(msgspec.Struct):
+    chat: msgspec.Raw = _ABSENT
+
+
+class _ChatMember(msgspec.Struct):
+    name: _Text = None
+
+
 class _SubscribeRequest(msgspec.Struct):
     channel: _Text = None
     token: _Text = None
@@ -61,7 +69,6 @@ class _SubscribeRequest(msgspec.Struct):
     offset: _Number = None
     join_leave: _Flag = None
     flag: _Number = None
-    delta: msgspec.Raw = _ABSENT
     tf: msgspec.Raw = _ABSENT
     type: msgspec.Raw = _ABSENT
     phase: msgspec.Raw = _ABSENT
@@ -105,6 +112,8 @@ class _DataRequest(msgspec.Struct):
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _CONNECT = msgspec.json.Decoder(_ConnectRequest)
+_CONNECT_DATA = msgspec.json.Decoder(_ConnectMembers)
+_CHAT = msgspec.json.Decoder(_ChatMember)
 _SUBSCRIBE = msgspec.json.Decoder(_SubscribeRequest)
 _CHANNEL = msgspec.json.Decoder(_ChannelRequest)
 _PUBLISH = msgspec.json.Decoder(_PublishRequest)
@@ -167,16 +176,16 @@ def _read_connect(id: int, body: bytes) -> Command:
 
 
 def chat_name(data: bytes) -> str | None:
-    """The name in a connect's `data`, `{"chat": {"name"}}`; the rest of `data` is the application's."""
+    """The name in a connect's `data`, `{"chat": {"name"}}`; the rest of `data` is the application's, and not read."""
+    if b'"chat"' not in data or not data.startswith(b"{"):
+        return None
     try:
-        connect_data = value(data) if b'"chat"' in data else None
+        chat = bytes(read(_CONNECT_DATA, data).chat)
+        return read(_CHAT, chat).name if chat.startswith(b"{") else None
+    except WrongTypeError as error:
+        raise CommandError(BAD_REQUEST, what=str(error)) from None
     except JSONError:
         return None
-    chat = connect_data.get("chat") if isinstance(connect_data, dict) else None
-    name = chat.get("name") if isinstance(chat, dict) else None
-    if name is not None and not isinstance(name, str):
-        raise CommandError(BAD_REQUEST, what="name is no string")
-    return name
 
 
 def _read_subscribe(id: int, body: bytes) -> Command:
@@ -185,8 +194,9 @@ def _read_subscribe(id: int, body: bytes) -> Command:
 
 
 def _subscribe(id: int, channel: str, request: _SubscribeRequest) -> commands.Subscribe:
+    """`delta` is no demand but an offer, which Centrifuge passes over for a channel without it: so it is not read."""
     since = Position(request.epoch or "", request.offset or 0) if request.recover else None
-    unsupported = [name for name in ("delta", "tf", "type", "phase", "cursor") if _is_set(getattr(request, name))]
+    unsupported = [name for name in ("tf", "type", "phase", "cursor") if _is_set(getattr(request, name))]
     return commands.Subscribe(
         id,
         channel,

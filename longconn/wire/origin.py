@@ -4,7 +4,7 @@ A browser connects to any address that a page names, the user's own machine incl
 which site the page is from. Other programs send no such headers and pass: these rules protect users of
 browsers, they are no authentication.
 
-    Origin                RFC 6454; `null` for a page opened from a file or in a sandbox
+    Origin                RFC 6454; `null` for a page opened from a file or in a sandbox, in some programs `file://`
     Sec-Fetch-Site, -Mode W3C Fetch Metadata; also sent where Origin is not
     Host                  RFC 9110, section 7.2; on a loopback address it reveals DNS rebinding,
                           where a foreign name was made to point at the user's machine
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
+from longconn.core.origins import normal_host, normal_origin
 from longconn.core.settings import Settings
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s/?#@\[\]:,]+)(?::(\d{1,5}))?")
@@ -71,6 +72,14 @@ class OriginRules:
         """
         return self._check_host(request) or self._check_origin(request, harmless)
 
+    def names(self, origin: str) -> bool:
+        """Whether the settings name this origin: then its pages may also send cookies and passwords.
+
+        `null` names no site: pages of files have it, and frames in a sandbox on any site.
+        """
+        canonical = _canonical(origin)
+        return canonical in self._origins and canonical not in ("*", "null")
+
     def _check_host(self, request: RequestOrigin) -> OriginRefusal | None:
         if len(request.hosts) > 1 or (request.must_name_host and not request.hosts):
             return OriginRefusal(400, "a request has one Host header")
@@ -80,11 +89,12 @@ class OriginRules:
                 return OriginRefusal(400, "the Host header is malformed")
             host = match[1].rstrip(".")
             if request.local and not (self._any or host in self._hosts or _is_localhost(host) or _is_address(host)):
-                return OriginRefusal(
-                    403,
-                    f"on a loopback address the host {_shown(host)} is not served; "
-                    f"--allowed-host={_shown(host)} would serve it",
+                name = normal_host(host)
+                known = name is not None and len(name) <= _SHOWN
+                advice = (
+                    f"--allowed-host={name} would serve it" if known else "--allowed-host=HOST serves a host by name"
                 )
+                return OriginRefusal(403, f"on a loopback address the host {_shown(host)} is not served; {advice}")
         return None
 
     def _check_origin(self, request: RequestOrigin, harmless: bool) -> OriginRefusal | None:
@@ -93,10 +103,9 @@ class OriginRules:
         for origin in request.origins:
             if self._admits(origin, request):
                 return None
-            return OriginRefusal(
-                403,
-                f"pages of {_shown(origin)} may not connect here; --allowed-origin={_shown(origin)} would let them",
-            )
+            name = normal_origin(origin)
+            advice = f"; --allowed-origin={name} would let them" if name and name != "*" and len(name) <= _SHOWN else ""
+            return OriginRefusal(403, f"pages of {_shown(origin)} may not connect here{advice}")
         if request.fetch_site.lower() != "cross-site" or self._any or (harmless and request.fetch_mode == "navigate"):
             return None
         return OriginRefusal(

@@ -95,8 +95,9 @@ class StreamFormat:
 class EventFormat(StreamFormat):
     """Server-sent events (WHATWG HTML, section 9.2): `message` for publications, `join` and `leave`.
 
-    Only publications have an `id`, so that a browser resumes after the last one that it received. A rename is
-    a leave and a join. Where many clients come at once, their number is written instead of their names.
+    The first event, `position`, and publications have an `id`, so that a browser resumes after the last one that it
+    received. A rename is a leave and a join. Where many clients come at once, their number is written instead of their
+    names.
     """
 
     content_type = "text/event-stream; charset=utf-8"
@@ -118,11 +119,12 @@ class EventFormat(StreamFormat):
         return _counted(event, channel)
 
     def opening(self, channel: str, start: Position, recovered: bool, retry: int) -> bytes:
-        # A browser does not dispatch an event without data, but it does resume from its id.
-        written = b":ok\nretry: %d\nid: %b\n\n" % (retry, write_position(start).encode())
-        if not recovered:
-            written += b'event: unrecovered\ndata: {"channel":%b,%b}\n\n' % (quoted(channel), _members(start))
-        return written
+        # The event has data: npm's `eventsource` takes no id from one without. A browser would.
+        data = b'{"channel":%b,%b}' % (quoted(channel), _members(start))
+        written = b":ok\nretry: %d\nid: %b\nevent: position\ndata: %b\n\n" % (
+            retry, write_position(start).encode(), data,
+        )  # fmt: skip
+        return written if recovered else written + b"event: unrecovered\ndata: %b\n\n" % data
 
     def farewell(self, disconnect: Disconnect, retry: int) -> bytes:
         data = {"code": disconnect.code, "reason": disconnect.text, "reconnect": disconnect.reconnect}

@@ -282,12 +282,14 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
             (107, "history", {"channel": "lobby", "limit": -2}),
             (107, "history", {"channel": "lobby", "limit": 1.5}),
             (107, "history", {"channel": "lobby", "limit": 2**63}),
-            (108, "subscribe", {"channel": "den", "delta": "fossil"}),
             (108, "subscribe", {"channel": "den", "tf": {"op": "", "key": "a", "cmp": "eq", "val": "b"}}),
             (108, "subscribe", {"channel": "den", "type": 1}),
             (108, "publish", {"channel": "den", "key": "a", "data": 1}),
             (108, "sub_refresh", {"channel": "lobby", "type": 1}),
             (108, "refresh", {"token": "x"}),
+            (108, "sub_refresh", {"channel": "lobby", "token": "x"}),
+            (108, "sub_refresh", {"channel": "nowhere", "token": "x"}),
+            (108, "subscribe", {"channel": "den", "token": "x"}),
             (108, "rpc", {"method": "x"}),
             (151, "subscribe", {}),
             (151, "subscribe", {"channel": ""}),
@@ -543,6 +545,19 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
         member.hear()
         self.assertEqual(member.replies[7000], {"id": 7000, "ping": {}})
         self.assertTrue(self.was_told(member, BAD_REQUEST))
+
+    def test_numbers_that_no_type_of_python_holds_do_not_come_back_from_a_program(self) -> None:
+        self.server.hub.rpc["echo"] = lambda client, data, done: done(data)
+        self.records.clear()
+        for number in ("7" * 5000, "1e999"):
+            member = self.join()
+            member.send_raw(f'{{"id":8,"rpc":{{"method":"echo","data":{number}}}}}')
+            member.send_raw('{"id":9,"rpc":{"method":"echo","data":[1.5]}}')
+            self.server.advance(1)
+            member.hear()
+            self.assertEqual(member.replies[8]["error"]["code"], 155)
+            self.assertEqual(member.replies[9]["rpc"]["data"], [1.5])
+        self.assert_quiet()
 
     def test_a_mebibyte_of_nested_arrays_harms_nobody(self) -> None:
         for limit in (64 * 1024, 4 << 20):

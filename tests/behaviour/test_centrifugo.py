@@ -52,11 +52,15 @@ class StructuredWebSocketTests(FramedBehaviour, OwnEndpointBehaviour):
         self.server.advance(1)
         self.assertEqual(member.farewell, 1009)
 
-    def test_binary_frames_are_not_of_this_protocol(self) -> None:
+    def test_a_binary_message_is_read_as_a_text(self) -> None:
         member = self.join()
-        member.client.say(b'{"id":1,"ping":{}}')
+        member.client.say(b'{"id":9,"ping":{}}\n{"id":10,"ping":{}}')
         self.server.advance(1)
-        self.assertEqual(member.farewell, 1003)
+        member.hear()
+        self.assertEqual([member.replies[each]["ping"] for each in (9, 10)], [{}, {}])
+        member.client.say(b'{"id":11,"ping":{"a":"\xff"}}')
+        self.server.advance(1)
+        self.assertEqual(member.farewell, 3501)
 
     def test_what_is_not_utf8_closes(self) -> None:
         member = self.join()

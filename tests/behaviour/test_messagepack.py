@@ -117,7 +117,7 @@ def _command(method: str, id: Any, written: dict[str, bytes]) -> tuple[str, dict
         elif recover:
             body["since"] = recover
         body["refuses_loss"] = bool(body.pop("flag", 0) & 2)
-        body["unsupported"] = next((name for name in ("delta", "tf", "type") if name in body), "")
+        body["unsupported"] = next((name for name in ("tf", "type") if name in body), "")
     if method == "history" and isinstance(body.get("since"), dict):
         body["since"] = {"epoch": "", "offset": 0} | body["since"]
     return method, body

@@ -248,10 +248,11 @@ class Case(SynchronousTestCase):
             each.break_off()
         self.network.settle()
 
-    def post(self, *values: Any, channel: str = "news") -> None:
+    def post(self, *values: Any, channel: str = "news", content_type: str = "text/plain") -> None:
         """Publish by HTTP, as another client."""
         for value in values:
             connection = MemoryConnection(self.network, self.network.server)
-            done = HTTPClient(connection, self.network.settle).post(f"/channels/{channel}", value)
+            headers = [("Content-Type", content_type)]
+            done = HTTPClient(connection, self.network.settle).post(f"/channels/{channel}", value, headers)
             self.assertEqual(done.status, 200)
             connection.reset()

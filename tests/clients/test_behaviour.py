@@ -1,5 +1,6 @@
 """The behaviour of clients, over each transport."""
 
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ from longconn.clients import (
     ConnectionState,
     Disconnected,
     Joined,
+    JSONText,
     Left,
     Lost,
     OutcomeUnknown,
@@ -35,6 +37,27 @@ class Suite:
         self.assertEqual((event.client, event.epoch), (bob.id, subscription.position.epoch))
         self.get(ann.publish("news", None))
         self.assertEqual((self.next(subscription).name, subscription.position.offset), ("ann", 2))
+
+    def test_values_are_received_and_published_as_they_were_written(self: Any) -> None:
+        self.serve()
+        ann, bob = self.client(), self.client(name="bob")
+        subscription = self.subscribed(ann)
+        since = subscription.position
+        texts = ["1.50", "1e999", "-0", "7" * 5000, '{"a":1,"a":2}', "12345678901234567890123", "[" * 500 + "]" * 500]
+        for text in texts:
+            self.post(text, content_type="application/json")
+            self.assertEqual(self.next(subscription).json, text)
+            self.get(bob.publish("news", JSONText(text)))
+            self.assertEqual(self.next(subscription).json, text)
+        self.post("after")
+        self.assertEqual(self.next(subscription).data, "after")
+        found = self.get(bob.history("news", limit=-1)).publications
+        self.assertEqual([each.json for each in found], [each for text in texts for each in (text, text)] + ['"after"'])
+        values = [each.data for each in found[:8:2]]
+        self.assertEqual(values[:3], [1.5, Decimal("1e999"), 0])
+        self.assertEqual(str(values[3]), "7" * 5000)
+        again = self.get(self.client().subscribe("news", since=since))
+        self.assertEqual([self.next(again).json for _ in found], [each.json for each in found])
 
     def test_events_and_readers_wait_for_each_other(self: Any) -> None:
         self.serve()

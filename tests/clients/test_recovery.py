@@ -1,11 +1,17 @@
 """Recovery positions, and the events that answers and pushes give."""
 
+import json
 from typing import Any
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import Joined, Lost, NotLongconn, Position, Publication
 from longconn.clients.recovery import GapError, RecoveryPosition, read_member
+
+
+def raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value).encode())
 
 
 class RecoveryPositionTests(SynchronousTestCase):
@@ -14,7 +20,7 @@ class RecoveryPositionTests(SynchronousTestCase):
         self.assertEqual(self.recovery.on_subscribed({"recoverable": True, "epoch": "e", "offset": 3}), [])
 
     def push(self, offset: int) -> list[Any]:
-        return self.recovery.on_push("pub", {"data": offset, "offset": offset})
+        return self.recovery.on_push("pub", {"data": raw(offset), "offset": offset})
 
     def test_publications_move_the_position(self) -> None:
         self.assertEqual(self.push(4), [Publication("c", 4, "e", 4, "", "")])
@@ -28,7 +34,7 @@ class RecoveryPositionTests(SynchronousTestCase):
     def test_recovered_or_lost(self) -> None:
         result = {"recoverable": True, "epoch": "e", "offset": 5, "recovered": True, "was_recovering": True}
         events = self.recovery.on_subscribed(
-            result | {"publications": [{"data": 1, "offset": 4}, {"data": 2, "offset": 5}]}
+            result | {"publications": [{"data": raw(1), "offset": 4}, {"data": raw(2), "offset": 5}]}
         )
         self.assertEqual(
             [(each.offset, each.data) for each in events if isinstance(each, Publication)], [(4, 1), (5, 2)]
@@ -49,15 +55,15 @@ class RecoveryPositionTests(SynchronousTestCase):
             assert isinstance(event, Joined)
             return event.member.name
 
-        self.assertEqual(name(client="i", user="u", conn_info={"name": "ann"}), "ann")
-        self.assertEqual(name(client="i", user="u", conn_info={"name": 1}), "u")
-        self.assertEqual(name(client="i", conn_info=[]), "i")
-        self.assertEqual(name(client="i", conn_info={"name": ""}), "i")
+        self.assertEqual(name(client="i", user="u", conn_info=raw({"name": "ann"})), "ann")
+        self.assertEqual(name(client="i", user="u", conn_info=raw({"name": 1})), "u")
+        self.assertEqual(name(client="i", conn_info=raw([])), "i")
+        self.assertEqual(name(client="i", conn_info=raw({"name": ""})), "i")
         named = [
-            read_member({"client": "i"} | more).named for more in ({}, {"user": "u"}, {"conn_info": {"name": "i"}})
+            read_member({"client": "i"} | more).named for more in ({}, {"user": "u"}, {"conn_info": raw({"name": "i"})})
         ]
         self.assertEqual(named, [False, True, True])
-        (event,) = self.recovery.on_push("pub", {"data": None, "offset": 4, "time": 1_700_000_000_500})
+        (event,) = self.recovery.on_push("pub", {"data": raw(None), "offset": 4, "time": 1_700_000_000_500})
         assert isinstance(event, Publication)
         self.assertEqual((event.name, event.time), ("", 1_700_000_000.5))
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
 
-from tests.commands.kit import Case, reactor
+from longconn.commands.parser import complete_url
+from tests.commands.kit import Case, reactor, until
 
 _RESPONSE = re.compile(r"(\d+)  port (\d+)  \d+\.\d ms  (new|reused)")
 
@@ -118,6 +119,37 @@ class GetTests(ForeignCase):
         await command.prints("new")
         command.out.broken = True
         self.assertEqual((await command.status, command.err.text), (141, ""))
+
+
+class IPv6Tests(Case):
+    """Every command, with every kind of URL that it takes, at a server whose address is an IPv6 literal."""
+
+    async def test_every_command_takes_a_literal(self) -> None:
+        self.serve("[::1]:0")
+        where = f"[::1]:{self.port}"
+        clients = [where, *(f"{scheme}://{where}" for scheme in ("tcp", "ws", "http", "grpc"))]
+        clients.append(f"http://{where}/connection/sse")
+        commands = [("get", f"{each}/PrintHello") for each in (where, f"http://{where}")]
+        commands += [("echo", "-s", each, "--times=1") for each in (where, f"tcp://{where}", f"ws://{where}")]
+        commands += [("pub", "-s", each, "lobby", "x") for each in clients]
+        for command in commands:
+            status, _, err = await self.run_command(*command)
+            self.assertEqual((status, err), (0, ""), command)
+        for each in clients:
+            command = self.command("sub", "-s", each, "lobby")
+            await until(lambda: "lobby" in self.hub.channels)
+            chat = self.command("chat", "-s", each, "lobby", "--name=ann", lines=[b"hello"])
+            self.assertEqual(await chat.status, 0, chat.err.text)
+            await command.prints("ann: hello")
+            command.status.cancel()
+            await until(lambda: not self.hub.clients)
+
+    def test_short_forms(self) -> None:
+        for text, url in (
+            ("::1", "tcp://[::1]"), ("[::1]:80", "tcp://[::1]:80"), (":80", "tcp://localhost:80"),
+            ("h:1", "tcp://h:1"), ("ws://[::1]", "ws://[::1]"), ("fe80::1%eth0", "tcp://[fe80::1%eth0]"),
+        ):  # fmt: skip
+            self.assertEqual(complete_url(text, "tcp"), url)
 
 
 class EchoTests(ForeignCase):

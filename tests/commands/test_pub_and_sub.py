@@ -173,6 +173,35 @@ class SubTests(Case):
         self.assertEqual({(each["channel"], each["name"]) for each in found}, {("news", "ann")})
         self.assertEqual(sorted(found[0]), ["channel", "data", "epoch", "name", "offset", "time"])
 
+    async def test_values_are_printed_and_published_as_they_were_written(self) -> None:
+        texts = ["1.50", "1e999", "7" * 5000, '{"a":1,"a":2}', "12345678901234567890123", "[" * 500 + "]" * 500]
+        lines = await self.started("news")
+        objects = await self.started("news", "copy", "--json")
+        for channel in ("news", "copy"):
+            status, _, err = await self.run_command(
+                "pub", *self.at, channel, "--json", lines=[each.encode() for each in texts]
+            )
+            self.assertEqual((status, err), (0, ""))
+        await lines.prints("]" * 500 + "\n")
+        self.assertEqual([each.partition(": ")[2] for each in lines.out.lines], texts)
+        while len(objects.out.lines) < 2 * len(texts):
+            await self.answer(await self.http_client(), "GET", "/health/live")
+        for channel in ("news", "copy"):
+            found = [each for each in objects.out.lines if f'"channel":"{channel}"' in each]
+            printed = [each.partition('"data":')[2].rpartition(',"name"')[0] for each in found]
+            self.assertEqual(printed, texts)
+
+    async def test_any_failure_is_one_line(self) -> None:
+        command = await self.started("news")
+
+        def fail(text: str) -> "Deferred[None]":
+            raise RecursionError("too\ndeep")
+
+        command.out.write = fail  # type: ignore[method-assign]
+        await self.publish("news", "x")
+        self.assertEqual(await command.status, 1)
+        self.assertEqual(command.err.text, "longconn: internal error: RecursionError: too deep\n")
+
     async def test_control_characters_are_replaced(self) -> None:
         command = await self.started("news")
         await self.publish("news", "a\x1b]0;title\x07b\x9bc\u202ed\te\r\nf")

@@ -110,6 +110,13 @@ class ValueTests(Case):
         for text in ("example.org", "https://", "https://a.example/path", "https://*.example", "//a", ""):
             self.refused("--allowed-origin", "allowed: https://example.org", flags={"allowed_origin": [text]})
 
+    def test_origins_without_a_host(self) -> None:
+        given = ["file://", "FILE:///", "app://", "capacitor://localhost", "app://-"]
+        expected = ("file://", "file://", "app://", "capacitor://localhost", "app://-")
+        self.assertEqual(load({"allowed_origin": given}, {}).settings.allowed_origin, expected)
+        for text in ("http://", "file:", "file:/", "file:////", "://"):
+            self.refused("--allowed-origin", "allowed: https://example.org", flags={"allowed_origin": [text]})
+
     def test_hosts(self) -> None:
         self.assertEqual(load({"allowed_host": ["Chat.Example"]}, {}).settings.allowed_host, ("chat.example",))
         for text in ("https://chat.example", "chat.example:80", ""):

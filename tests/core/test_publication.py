@@ -81,6 +81,16 @@ class JSONTests(Case):
             with self.subTest(written=written):
                 self.refused("bad_data", Data.of_json, written)
 
+    def test_nesting_has_a_fixed_limit_that_strings_and_width_do_not_touch(self) -> None:
+        for text in (b"[" * 500 + b"]" * 500, b'{"a":[' * 250 + b"]}" * 250, b"[" + b"[],{}," * 1000 + b'"[[{\\"["]'):
+            self.assertEqual(Data.of_json(text).json, text)
+        for text in (
+            b"[" * 501 + b"]" * 501,
+            b'[{"]}":' * 250 + b"[]" + b"}]" * 250,
+            b"[[]," + b"[" * 500 + b"]" * 501,
+        ):
+            self.refused("bad_data", Data.of_json, text)
+
     def test_nesting_of_a_mebibyte_is_refused_and_not_a_crash(self) -> None:
         for opening in (b"[", b'{"a":'):
             self.refused("bad_data", Data.of_json, opening * (1024 * 1024 // len(opening)))

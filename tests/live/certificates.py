@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that nobody else trusts."""
+"""A certificate for the loopback addresses that nobody else trusts."""
 
 import datetime
 import ipaddress
@@ -16,7 +16,8 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    addresses = [x509.IPAddress(ipaddress.ip_address(each)) for each in ("127.0.0.1", "::1")]
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -56,6 +56,10 @@ class PageTests(PageCase):
         self.server.post("/channels/lobby?name=cron", {"free": [1, None]})
         mia.until(f"{SAID}.at(-1)", 'cron: {"free":[1,null]}')
         self.assertEqual(mia.evaluate("document.querySelector('li:last-child .text').tagName"), "CODE")
+        # Numbers that JavaScript has no value for are shown as they were published.
+        published = '{"a":1.50,"b":[1e999,1],"c":123456789012345678901234}'
+        ann.write(f"/json {published}\n".encode())
+        mia.until(f"{SAID}.at(-1)", f"Ann: {published}")
         ann.write(b"/nick Zoe\n")
         mia.until(f"{SAID}.at(-1)", "Ann is now Zoe")
         mia.until(PEOPLE, ["mia", "you", "bob", "Zoe"])

@@ -174,6 +174,18 @@ class CommandTests(SynchronousTestCase):
         for line in ('{"id":1,"publish":{}}', '{"id":1,"publish":{"x":{"data":1}}}'):
             self.assertEqual(self.refused(line).reason.key, "bad_request")
 
+    def test_an_offer_of_delta_is_passed_over(self) -> None:
+        for delta in ('"fossil"', '"zip"', '""', "null"):
+            command = read(f'{{"id":1,"subscribe":{{"channel":"c","delta":{delta}}}}}')
+            self.assertEqual(command, commands.Subscribe(1, "c"))
+
+    def test_connect_data_of_the_application_are_not_read(self) -> None:
+        for number in ("7" * 5000, "1e999"):
+            for chat, name in ((f'{{"x":{number}}}', None), ('{"name":"ann"}', "ann"), (number, None)):
+                command = read(f'{{"id":1,"connect":{{"data":{{"chat":{chat},"y":{number}}}}}}}')
+                assert isinstance(command, commands.Connect)
+                self.assertEqual(command.name, name)
+
     def test_however_deep_it_is_either_no_command_or_has_its_data(self) -> None:
         """The parser's limit depends on the depth of the program's stack: nothing else may be raised near it."""
         outcomes = set()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from longconn.config.file import load
 from longconn.core.settings import Settings
 from longconn.wire.origin import OriginRefusal, OriginRules, RequestOrigin, is_loopback
 
@@ -69,6 +71,34 @@ class OriginTests(SynchronousTestCase):
         self.assertIn("--allowed-origin=https://evil.example ", self.fails(origin="https://evil.example"))
         self.assertIn("--allowed-origin=null ", self.fails(origin="null"))
         self.assertLess(len(self.fails(origin="http://" + "x" * 9999)), 600)
+
+    def test_advice_names_a_value_that_works(self) -> None:
+        for origin in (
+            "https://evil.example",
+            "null",
+            "file://",
+            "capacitor://localhost",
+            "HTTP://a.org:80",
+            "app://-",
+        ):
+            message = self.fails(origin=origin)
+            advised = re.findall("--allowed-origin=(\\S+)", message)
+            self.passes(origin=origin, origins=load({"allowed_origin": advised}, {}).settings.allowed_origin)
+        for origin in ("nonsense", "http://", "http://" + "x" * 300, "http://a b", "*"):
+            self.assertNotIn("--", self.fails(origin=origin))
+        refusal = check(host="evil.example:1", local=True)
+        assert refusal is not None
+        (advised,) = re.findall("--allowed-host=(\\S+)", refusal.message)
+        self.assertIsNone(check(host="evil.example:1", local=True, hosts=(advised,)))
+        for host in ("", "a(b)", "a,b", "x" * 300):
+            refusal = check(host=host, local=True)
+            assert refusal is not None
+            self.assertIn("--allowed-host=HOST ", refusal.message)
+
+    def test_named_origins(self) -> None:
+        rules = OriginRules(Settings(allowed_origin=("https://a.org", "null", "*", "file://")))
+        named = ["https://a.org", "https://A.org:443", "file://", "null", "*", "https://b.org", "http://localhost"]
+        self.assertEqual([each for each in named if rules.names(each)], named[:3])
 
     def test_allowed(self) -> None:
         for origin in ("https://b.org", "https://B.org:443", "HTTPS://b.org"):

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import treq.client
+from hyperlink import EncodedURL
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -41,6 +42,15 @@ _IDEMPOTENT = {b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"}
 #: Errors of a pooled connection that was gone before it was used, or before anything came back on it.
 _NOTHING_CAME = (RequestTransmissionFailed, ResponseNeverReceived)
 _LOST = (ConnectionDone, ConnectionLost, SSL.Error)
+
+
+class _URL(EncodedURL):
+    """A URL whose host may be an IPv6 address: hyperlink 21 encodes that as a name, and fails."""
+
+    def to_uri(self) -> EncodedURL:
+        if ":" not in self.host:
+            return super().to_uri()
+        return self.replace(host="localhost").to_uri().replace(host=self.host)
 
 
 class KeepAliveClient:
@@ -108,7 +118,7 @@ class KeepAliveClient:
         self._exchanges.add(exchange)
         try:
             answer: Any = sender.request(
-                method, url, allow_redirects=False, unbuffered=True, reactor=self.reactor, **options
+                method, _URL.from_text(url), allow_redirects=False, unbuffered=True, reactor=self.reactor, **options
             )
             exchange.answer = answer
             await answer

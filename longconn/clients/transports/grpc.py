@@ -53,7 +53,7 @@ class GRPCTransport(ByteStreamTransport):
             (":method", "POST"),
             (":scheme", "http"),
             (":path", PATH),
-            (":authority", address.netloc),
+            (":authority", f"{address.uri_host}:{address.port}"),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
             ("grpc-accept-encoding", "identity"),

@@ -10,16 +10,17 @@ begins another one.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from longconn.clients.centrifugo import UNRECOVERABLE, member
 from longconn.clients.errors import NotLongconn
 from longconn.clients.events import JSONObject
 from longconn.clients.transports.json_frames import MOST, write_json
+from longconn.core.json_text import JSONError, read
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import MessageReader
 from longconn.wire.grpc_status import StatusError
@@ -29,6 +30,7 @@ _BAD_REQUEST = 107
 _NOT_AVAILABLE = 108
 #: Seconds between two heartbeats that the server is asked for.
 HEARTBEAT = 25
+_RAW = msgspec.json.Decoder(msgspec.Raw)
 #: The form of names that a server gives to clients without a name. A client cannot choose such a name.
 _ASSIGNED = re.compile(r":|^guest-\d+$")
 
@@ -66,7 +68,7 @@ class Translation:
             return pb.ConnectRequest(id=id, unsubscribe=pb.UnsubscribeRequest(**value["unsubscribe"]))
         if "publish" in value:
             body = value["publish"]
-            data = write_json(body["data"]).decode()
+            data = bytes(body["data"]).decode()
             return pb.ConnectRequest(id=id, publish=pb.PublishRequest(channel=body["channel"], data=data))
         if "presence" in value:
             return pb.ConnectRequest(id=id, presence=pb.PresenceRequest(**value["presence"]))
@@ -197,8 +199,8 @@ def _page(asked: JSONObject, answer: pb.HistoryResponse) -> JSONObject:
 
 def _publication(value: pb.Publication) -> JSONObject:
     try:
-        data = json.loads(value.data)
-    except (ValueError, RecursionError) as error:
+        data = read(_RAW, value.data.encode())
+    except JSONError as error:
         raise NotLongconn("this is no longconn server: what was published there is no JSON") from error
     return {
         "offset": value.offset,
@@ -215,4 +217,4 @@ def _member(value: pb.ClientInfo) -> JSONObject:
 
 def _info(value: pb.Publication | pb.ClientInfo) -> JSONObject:
     """A ClientInfo of Centrifugo's protocol, with the members that clients read."""
-    return {"client": value.client, "user": value.user, "conn_info": {"name": value.name}}
+    return {"client": value.client, "user": value.user, "conn_info": msgspec.Raw(write_json({"name": value.name}))}

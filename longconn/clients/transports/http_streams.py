@@ -149,7 +149,7 @@ class HTTPStreamTransport:
             if name == b"data":
                 found.append(value)
             elif name == b"retry" and value.strip().isdigit():
-                self._retry_after = min(int(value[:12]) / 1000, _LONGEST_RETRY)
+                self._retry_after = min(int(value.strip()[:12]) / 1000, _LONGEST_RETRY)
         return found
 
     def on_other(self, status: int, kind: str, body: bytes) -> None:
@@ -158,7 +158,7 @@ class HTTPStreamTransport:
         try:
             refusal = json.loads(body)["error"]
             error: ClientError = Refused(int(refusal["code"]), str(refusal["message"]), status in (429, 503))
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             error = status_error(status, where)
             if status == 200:
                 error = NotLongconn(f"this is no longconn server: {where} answered with {kind or 'nothing'}")

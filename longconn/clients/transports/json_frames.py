@@ -1,12 +1,22 @@
-"""JSON objects as bytes: UTF-8, one object a line."""
+"""JSON objects as bytes: UTF-8, one object a line.
+
+What was published stays as it was written: it is a `msgspec.Raw` in the objects that come (`data` of a publication and
+of an rpc's result) and in those that are sent. Members that clients do not use are skipped, whatever they hold.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import msgspec
 
 from longconn.clients.errors import ClientError, NotLongconn
-from longconn.clients.events import JSONObject, JSONValue
+from longconn.clients.events import JSONObject, JSONText, JSONValue
+from longconn.core.errors import CommandError
+from longconn.core.json_text import JSONError, WrongTypeError, read
+from longconn.core.publication import Data
 
 #: Bytes of a line or message at most. The longest are answers with the whole history of a channel.
 MOST = 64 * 1024 * 1024
@@ -14,21 +24,101 @@ MOST = 64 * 1024 * 1024
 _QUOTED = 40
 
 
-def write_json(value: JSONValue) -> bytes:
-    """A value as JSON. Raises TypeError, ValueError or RecursionError if it has no JSON form."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+# The members of the server's objects that clients use. `Any` is for values that are looked at later.
+
+
+class _InfoObject(TypedDict, total=False):
+    client: Any
+    user: Any
+    named: Any
+    conn_info: msgspec.Raw
+
+
+class _PublicationObject(TypedDict, total=False):
+    data: msgspec.Raw
+    info: _InfoObject | None
+    offset: Any
+    time: Any
+
+
+class _PresenceObject(TypedDict, total=False):
+    info: _InfoObject | None
+
+
+class _PushObject(TypedDict, total=False):
+    channel: Any
+    pub: _PublicationObject | None
+    join: _PresenceObject | None
+    leave: _PresenceObject | None
+    unsubscribe: Any
+    disconnect: Any
+    refresh: Any
+
+
+class _ResultObject(TypedDict, total=False):
+    """The results of all commands in one. `channel` and `method` are in no result, but in what an echo sends back."""
+
+    channel: Any
+    method: Any
+    client: Any
+    session: Any
+    node: Any
+    ping: Any
+    pong: Any
+    expires: Any
+    ttl: Any
+    recoverable: Any
+    positioned: Any
+    recovered: Any
+    epoch: Any
+    offset: Any
+    publications: list[_PublicationObject] | None
+    presence: dict[str, _InfoObject] | None
+    data: msgspec.Raw
+
+
+class _ServerObject(TypedDict, total=False):
+    id: Any
+    error: Any
+    push: _PushObject | None
+    connect: _ResultObject | None
+    subscribe: _ResultObject | None
+    unsubscribe: _ResultObject | None
+    publish: _ResultObject | None
+    presence: _ResultObject | None
+    history: _ResultObject | None
+    rpc: _ResultObject | None
+    ping: _ResultObject | None
+    refresh: _ResultObject | None
+    sub_refresh: _ResultObject | None
+
+
+_OBJECT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_ServerObject)
+
+
+def raw_json(value: JSONValue) -> msgspec.Raw:
+    """A value as compact JSON, to stand in an object that is sent. Raises ClientError if it has no JSON form."""
     try:
-        return text.encode()
+        if isinstance(value, JSONText):
+            return msgspec.Raw(Data.of_json(str(value)).json)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return msgspec.Raw(text.encode())
     except UnicodeEncodeError:  # a lone surrogate can only be written as an escape
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-def check_json(value: JSONValue) -> None:
-    """Raises ClientError if a value has no JSON form."""
-    try:
-        write_json(value)
-    except (TypeError, ValueError, RecursionError) as error:
+        return msgspec.Raw(json.dumps(value, separators=(",", ":")).encode())
+    except (CommandError, TypeError, ValueError, RecursionError) as error:
         raise ClientError(f"that is no JSON value: {error}") from error
+
+
+def write_json(value: JSONObject) -> bytes:
+    """An object as compact JSON. Its values are strings, numbers that are whole, booleans, objects, and `Raw`."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # a lone surrogate can only be written as an escape; servers refuse it
+        return json.dumps(value, separators=(",", ":"), default=_read_raw).encode()
+
+
+def _read_raw(raw: msgspec.Raw) -> JSONValue:
+    return json.loads(bytes(raw))
 
 
 def write_frame(objects: Sequence[JSONObject]) -> bytes:
@@ -48,12 +138,15 @@ def read_lines(lines: Sequence[bytes]) -> list[JSONObject]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            value: JSONObject = read(_OBJECT, line)
+        except WrongTypeError as error:
+            if not line.lstrip().startswith(b"{"):
+                raise not_longconn(line) from error
+            raise NotLongconn(f"this is no longconn server: in its answer {error}") from error
+        except JSONError as error:
             raise not_longconn(line) from error
-        if not isinstance(value, dict):
-            raise not_longconn(line)
-        objects.append(value)
+        # Only an empty object is a ping: one without a member that clients know must not pass for it.
+        objects.append(value if value or b'"' not in line else {"push": None})
     return objects
 
 

@@ -77,8 +77,7 @@ class WebSocketTransport(SocketTransport):
             f"{address.scheme}://{address.netloc}{path}", reactor=self.configuration.reactor
         )
         factory.noisy = False
-        if ":" in address.host:
-            factory.host = f"[{address.host}]"  # for the Host header (RFC 9110, section 7.2)
+        factory.host = address.uri_host  # for the Host header (RFC 9110, section 7.2)
         factory.protocol = self._build
         # `ConnectionAttempt` has the time-outs.
         factory.setProtocolOptions(

@@ -1,26 +1,24 @@
-"""Centrifugo's protocol over WebSocket: a text frame holds commands, one a line."""
+"""Centrifugo's protocol over WebSocket: a message holds commands, one a line. A binary one is read as a text."""
 
 from __future__ import annotations
 
 from longconn.core.disconnects import Disconnect
 from longconn.core.session import Session
-from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, WebSocketConnection
+from longconn.protocols.websocket.connection import WebSocketConnection
 from longconn.wire.centrifugo import CentrifugoJSON, text_frame
 
 
 class CentrifugoWebSocket:
     """What is spoken over an open WebSocket (`longconn.protocols.websocket.connection.Spoken`)."""
 
-    #: the session has pings of its own
-    pinged = False
-
     def __init__(self, socket: WebSocketConnection) -> None:
         """Raises CommandError where there are too many clients."""
-        self._socket = socket
         hub = socket.hub
         # A command that is too large is refused by its own reply; so there must be room for what is around the data.
         socket.limit_messages(2 * hub.settings.max_message)
-        codec = CentrifugoJSON(text_frame, hub.settings.max_message)
+        #: the session's own pings need an answer by the client's program, those of WebSocket do not
+        self.pinged = socket.wants_pings
+        codec = CentrifugoJSON(text_frame, hub.settings.max_message, pings=not self.pinged)
         self._session = Session(hub, socket.outlet, codec, socket, "websocket", socket.host, socket.address)
 
     @property
@@ -28,10 +26,7 @@ class CentrifugoWebSocket:
         return self._session.queue.held_back
 
     def receive(self, payloads: list[bytes], binary: bool) -> None:
-        if binary:
-            self._socket.sendCloseFrame(UNSUPPORTED_DATA, b"the JSON protocol is text")
-        else:
-            self._session.receive([line for each in payloads for line in each.split(b"\n")])
+        self._session.receive([line for each in payloads for line in each.split(b"\n")])
 
     def close_code(self, disconnect: Disconnect) -> int:
         return disconnect.code

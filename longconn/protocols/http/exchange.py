@@ -24,6 +24,9 @@ from longconn.wire.sse import read_position
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PARAMETERS = 50
+#: Parameters for the id of the last event, of polyfills that cannot set its header: npm's `event-source-polyfill`
+#: (Yaffle's) and Mercure's clients.
+_LAST_EVENT_ID = ("lastEventId", "lastEventID", "Last-Event-ID")
 
 
 class HTTPExchange:
@@ -83,11 +86,11 @@ class HTTPExchange:
         return self._query.get(name)
 
     def since(self, last_event_id: bool = False) -> Position | None:
-        """The position of `?since=`, after that of the header Last-Event-ID if that counts; None without either.
+        """The position of `?since=`; that of the last event's id goes first if it counts. None without either.
 
         Raises CommandError(BAD_REQUEST) if it is malformed.
         """
-        text = (self.header("last-event-id") if last_event_id else "") or self.parameter("since")
+        text = (self._last_event_id() if last_event_id else "") or self.parameter("since")
         position = read_position(text) if text else None
         if text and position is None:
             raise CommandError(BAD_REQUEST, what="a position is EPOCH:OFFSET")
@@ -116,6 +119,13 @@ class HTTPExchange:
             checked(None)
         else:
             hub.door.check(self.caller, Action.SUBSCRIBE, channel, checked)
+
+    def _last_event_id(self) -> str:
+        """The id of the last event that a reader of server-sent events received; empty if it does not say."""
+        found = self.header("last-event-id")
+        for name in () if found else _LAST_EVENT_ID:
+            found = found or self.parameter(name) or ""
+        return found
 
     def body(self) -> bytes:
         """The body. Raises HTTPError(413) if it is over its limit: a site of another program may let that through."""

@@ -36,6 +36,9 @@ from longconn.wire.origin import OriginRefusal, OriginRules
 
 #: Seconds for which a browser may remember the answer to a preflight.
 _PREFLIGHT_AGE = "600"
+#: Headers that pages of allowed origins may send. Polyfills of EventSource send Cache-Control, libraries for requests
+#: X-Requested-With.
+_ALLOWED_HEADERS = "Content-Type, Last-Event-ID, Authorization, Cache-Control, Pragma, X-Requested-With"
 
 
 @dataclass(slots=True)
@@ -130,6 +133,8 @@ class HTTPResource(Resource):
         if exchange.header("origin"):
             request.setHeader("Access-Control-Allow-Origin", exchange.header("origin"))
             request.setHeader("Access-Control-Expose-Headers", "Retry-After, X-Connection")
+            if self._rules.names(exchange.header("origin")):
+                request.setHeader("Access-Control-Allow-Credentials", "true")
         path = exchange.path()
         if path:
             route, parameters = self.routes.find(path) or (None, [])
@@ -176,6 +181,9 @@ def _answer_options(exchange: HTTPExchange, route: Route) -> None:
     request.setHeader("Allow", route.allow)
     if exchange.header("origin"):  # WHATWG Fetch, section 3.2: the preflight
         request.setHeader("Access-Control-Allow-Methods", route.allow)
-        request.setHeader("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID, Authorization")
+        request.setHeader("Access-Control-Allow-Headers", _ALLOWED_HEADERS)
+        if exchange.header("access-control-request-private-network"):
+            # A page on the Internet asks for a server in a private network (WICG Private Network Access, section 3.1).
+            request.setHeader("Access-Control-Allow-Private-Network", "true")
         request.setHeader("Access-Control-Max-Age", _PREFLIGHT_AGE)
     request.finish()

@@ -9,6 +9,7 @@ from longconn.core.client import Client
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.publication import History, Position, Publication
+from longconn.protocols.http.errors import STATUSES
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.response import NO_BUFFERING, StreamingResponse
 from longconn.wire.sse import EventFormat, StreamFormat, quoted
@@ -60,7 +61,7 @@ class ChannelStream:
     def _on_subscribed(self, result: History | CommandError) -> None:
         if isinstance(result, CommandError):
             self._response.give_up()
-            self._exchange.fail(result)
+            refuse(self._exchange, self._format, result)
             return
         self._response.start((("Content-Type", self._format.content_type),))
         kept = result.publications
@@ -119,6 +120,22 @@ class ChannelStream:
             self._client.gone()
 
 
+def refuse(exchange: HTTPExchange, format: StreamFormat, error: CommandError) -> None:
+    """Answer a request for a stream with a refusal.
+
+    To an EventSource every status but 200 is final (WHATWG HTML, section 9.2.2). So a refusal that passes, as of a name
+    whose last connection is still taken for open, is an event in a stream that ends: the browser asks again.
+    """
+    status = STATUSES[error.reason]
+    is_event_source = isinstance(format, EventFormat) and "text/event-stream" in exchange.header("accept")
+    if not is_event_source or status not in (409, 429, 503):
+        exchange.fail(error)
+        return
+    disconnect = Disconnect(error.reason.code, error.reason.key, str(error))
+    retry = _RETRY + random.randrange(_RETRY_SPREAD)
+    exchange.answer(200, format.farewell(disconnect, retry), format.content_type)
+
+
 def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
     """Answer with a stream; `kind` is `sse` or `stream`. Raises CommandError or HTTPError."""
     since = exchange.since(last_event_id=kind == "sse")
@@ -134,4 +151,7 @@ def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
 
         exchange.check_client(channel, name, answer)
     else:
-        ChannelStream(exchange, format, channel).open(kind, name, since)
+        try:
+            ChannelStream(exchange, format, channel).open(kind, name, since)
+        except CommandError as error:
+            refuse(exchange, format, error)

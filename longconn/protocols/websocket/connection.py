@@ -39,6 +39,12 @@ _STATUSES = {NAME_TAKEN: 409, PERMISSION_DENIED: 403, UNKNOWN_CHANNEL: 404}
 _HEAD_TOO_LARGE = 431  # RFC 6585, section 5
 #: Characters of the reason for which a handshake is refused.
 _LONGEST_REASON = 200
+#: By mode, the subprotocols that are spoken (RFC 6455, section 1.9). A browser that asks for some closes the connection
+#: if the answer names none.
+_SUBPROTOCOLS = {"structured": ("centrifuge-json",)}
+_PROTOBUF = "centrifuge-protobuf"
+#: The parameter of Centrifugo with which tools ask for pings of WebSocket, which they answer by themselves.
+_WANTS_PINGS = b"cf_ws_frame_ping_pong"
 #: What Autobahn keeps of the handshake: KiBs that nothing reads once the connection is open.
 _HANDSHAKE_ONLY = (
     "http_request_data", "http_status_line", "http_headers", "http_request_uri", "http_request_path",
@@ -83,6 +89,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     name: str | None = None
     #: whether the resource that handed the connection over has checked the request
     admitted = False
+    #: whether it asked for pings of WebSocket in place of those of what is spoken
+    wants_pings = False
     #: when something last came in
     heard = 0.0
     #: the wheel's
@@ -102,7 +110,15 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
             hub.wheel.set(self, hub.settings.handshake_timeout)
 
     def onConnect(self, request: ConnectionRequest) -> Any:
-        return None if self.admitted else self.factory.admit(self, request)
+        if not self.admitted:
+            return self.factory.admit(self, request)
+        known = _SUBPROTOCOLS.get(self.mode, ())
+        for each in request.protocols:
+            if each in known:
+                return each
+        if _PROTOBUF in request.protocols and known:
+            raise ConnectionDeny(400, "the structured protocol is spoken in JSON here, not in Protobuf")
+        return None
 
     def _head_too_large(self, data: bytes) -> bool:
         """Whether `data` brings the handshake over the limit, which Autobahn does not have. It is refused then."""
@@ -330,6 +346,7 @@ class WebSocketServer(WebSocketServerFactory):
         protocol.factory = self
         protocol.mode, protocol.channel, protocol.name = mode, channel, name
         protocol.admitted = True
+        protocol.wants_pings = request.args.get(_WANTS_PINGS) == [b"true"]
         early = b"".join(getattr(http, "_dataBuffer", ()))
         # What twisted.web still holds of this read comes by here.
         http.rawDataReceived = http.dataReceived = protocol.dataReceived

@@ -89,7 +89,16 @@ class ExchangeTests(Case):
         self.assertEqual(self.successResultOf(body), b"all there is")
 
     def test_bad_urls(self) -> None:
-        for url in ("", "nothing", "ftp://host/", "http://", "http://[::1/", "http://host:port/", "http://a b/"):
+        for url in (
+            "",
+            "nothing",
+            "ftp://host/",
+            "http://",
+            "http://[::1/",
+            "http://[::zz]/",
+            "http://host:port/",
+            "http://a b/",
+        ):
             self.failureResultOf(self.ask(url=url), AddressError)
         self.assertEqual(self.attempts, 0)
 

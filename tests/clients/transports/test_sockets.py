@@ -99,13 +99,19 @@ class TLSTests(SocketCase):
         self.key, self.certificate = write_certificate(self.folder())
         pem = self.certificate.read_bytes()
         self.trusted = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(pem)])
-        self.serve(f"ssl:0:interface=127.0.0.1:privateKey={self.key}:certKey={self.certificate}")
+        ports = [
+            f"ssl:0:interface={each}:privateKey={self.key}:certKey={self.certificate}"
+            for each in ("127.0.0.1", r"\:\:1")
+        ]
+        self.serve(*ports)
 
     @as_test
     async def test_each_transport(self) -> None:
         for url in SECURE:
             for host in ("127.0.0.1", "localhost"):
                 await self.converse(self.client(url, f"{host}:{self.port}", trust_root=self.trusted))
+            literal = f"[::1]:{self.service.addresses[1][1].port}"
+            await self.converse(self.client(url, literal, trust_root=self.trusted))
 
     @as_test
     async def test_certificates_that_do_not_fit(self) -> None:

@@ -225,6 +225,33 @@ class OriginTests(HTTPTestCase):
         self.assertIn("POST", answer.headers["access-control-allow-methods"])
         self.assertIn("Content-Type", answer.headers["access-control-allow-headers"])
 
+    def test_preflights_of_polyfills_and_of_pages_outside(self) -> None:
+        self.start(allowed_origin=("https://app.example", "file://"))
+        for origin in ("https://app.example", "file://"):
+            answer = self.request(
+                "OPTIONS /channels/lobby/events", f"Origin: {origin}", "Access-Control-Request-Method: GET",
+                "Access-Control-Request-Headers: cache-control,last-event-id,pragma,x-requested-with",
+                "Access-Control-Request-Private-Network: true",
+            )  # fmt: skip
+            self.assertEqual((answer.status, answer.headers["access-control-allow-origin"]), (204, origin))
+            allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
+            self.assertLessEqual({"cache-control", "last-event-id", "pragma", "x-requested-with"}, set(allowed))
+            self.assertEqual(answer.headers["access-control-allow-private-network"], "true")
+        answer = self.request(
+            "OPTIONS /channels/lobby/events", "Origin: https://evil.example", "Access-Control-Request-Method: GET",
+            "Access-Control-Request-Private-Network: true",
+        )  # fmt: skip
+        self.assertEqual(answer.status, 403)
+        self.assertNotIn("access-control-allow-private-network", answer.headers)
+
+    def test_credentials_are_for_origins_that_are_named(self) -> None:
+        self.start(allowed_origin=("https://app.example", "*"))
+        for line in ("GET /channels/lobby", "OPTIONS /channels/lobby", "GET /channels/lobby/nothing"):
+            answer = self.request(line, "Origin: https://app.example")
+            self.assertEqual(answer.headers["access-control-allow-credentials"], "true", line)
+            answer = self.request(line, "Origin: https://other.example")
+            self.assertNotIn("access-control-allow-credentials", answer.headers, line)
+
     def test_loopback(self) -> None:
         for host in (LOOPBACK, UNIXAddress(b"/run/longconn.sock")):
             connection = self.connect(host=host)

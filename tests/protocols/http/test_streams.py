@@ -43,7 +43,11 @@ class EventTests(StreamCase):
         self.assertEqual(answer.headers["transfer-encoding"], "chunked")
         self.assertNotIn("content-length", answer.headers)
         self.assertFalse(answer.ended)
-        self.assertEqual(events(answer.body), [{"comment": "ok", "retry": "1000", "id": self.position()}])
+        (opening,) = events(answer.body)
+        epoch = self.position().partition(":")[0]
+        self.assertEqual(json.loads(opening.pop("data")), {"channel": "lobby", "epoch": epoch, "offset": 0})
+        expected = {"comment": "ok", "retry": "1000", "id": self.position(), "event": "position"}
+        self.assertEqual(opening, expected)
         self.assertEqual([each.protocol for each in self.hub.clients.values()], ["sse"])
 
     def test_publications(self) -> None:
@@ -88,6 +92,11 @@ class EventTests(StreamCase):
             ("events", [f"Last-Event-ID: {position}"]),
             (f"events?since={position}", []),
             ("events?since=gone:1", [f"Last-Event-ID: {position}"]),
+            (f"events?since=gone:1&lastEventId={position}", []),
+            (f"events?lastEventID={position}", []),
+            (f"events?Last-Event-ID={position}", []),
+            ("events?lastEventId=gone:1", [f"Last-Event-ID: {position}"]),
+            (f"events?lastEventId=&since={position}", []),
         ):
             connection, answer = self.open(path, *headers)
             opening, *rest = events(answer.body)
@@ -98,6 +107,33 @@ class EventTests(StreamCase):
         self.assertEqual(len(events(answer.body)), 1)
         self.publish("four")
         self.assertEqual(len(events(self.heard(connection))), 1)
+
+    def test_a_refusal_that_passes_is_an_event_to_an_event_source(self) -> None:
+        """Every other status than 200 would be final to it."""
+        accept = "Accept: text/event-stream"
+        holder, _ = self.open("events?name=ann", accept)
+        for headers, status in (((accept,), 200), ((), 409), (("Accept: */*",), 409)):
+            _, answer = self.open("events?name=ann", *headers)
+            self.assertEqual(answer.status, status)
+        _, answer = self.open("events?name=ann", accept)
+        self.assertEqual(answer.headers["content-type"], "text/event-stream; charset=utf-8")
+        self.assertIn("content-length", answer.headers)  # it ends, and the browser asks again
+        (event,) = events(answer.body)
+        self.assertEqual(event["event"], "disconnect")
+        self.assertTrue(1000 <= int(event["retry"]) < 6000)
+        expected = {"code": 153, "reason": "the name ann is taken", "reconnect": True}
+        self.assertEqual(json.loads(event["data"]), expected)
+        holder.lose()
+        _, answer = self.open("events?name=ann", accept)
+        self.assertEqual(events(answer.body)[0]["event"], "position")
+        for path, status in (("events?name=1.2.3.4", 400), ("stream?name=ann", 409)):
+            self.assertEqual(self.open(path, accept)[1].status, status)
+
+    def test_a_full_server_is_asked_again_by_an_event_source(self) -> None:
+        self.start(max_connections=1)
+        self.open("events")
+        for headers, status in ((["Accept: text/event-stream"], 200), ([], 503)):
+            self.assertEqual(self.open("events", *headers)[1].status, status)
 
     def test_a_lost_position(self) -> None:
         self.publish("one")
@@ -113,6 +149,7 @@ class EventTests(StreamCase):
 
     def test_malformed_positions(self) -> None:
         for path, headers in (
+            ("events?lastEventId=1", []),
             ("events", ["Last-Event-ID: x"]), ("events?since=1", []), ("stream?since=:", []), ("events?since=a:-1", []),
             ("events?since=%FF", []), ("events?since=a:1&since=a:1", []), ("events", ["Last-Event-ID: a:1\u00b2"]),
         ):  # fmt: skip

@@ -31,6 +31,41 @@ class Case(SynchronousTestCase):
         return client.read()
 
 
+class StructuredTests(Case):
+    path = "/connection/websocket"
+
+    def test_the_subprotocol_is_named_in_the_answer(self) -> None:
+        for offered in ("centrifuge-json", "x, centrifuge-json", "centrifuge-protobuf, centrifuge-json"):
+            client = self.client(self.path, headers=[("Sec-WebSocket-Protocol", offered)])
+            self.assertEqual((client.status, client.headers["sec-websocket-protocol"]), (101, "centrifuge-json"))
+        for path, offered in ((self.path, "x"), ("/echo", "centrifuge-json"), ("/ws", "centrifuge-json")):
+            client = self.client(path, headers=[("Sec-WebSocket-Protocol", offered)])
+            self.assertEqual((client.status, client.headers.get("sec-websocket-protocol")), (101, None))
+        client = self.client(self.path, headers=[("Sec-WebSocket-Protocol", "centrifuge-protobuf")])
+        self.assertEqual(client.status, 400)
+
+    def test_pings_of_websocket_in_place_of_those_of_the_session(self) -> None:
+        for query, own in (("?cf_ws_frame_ping_pong=true", False), ("?cf_ws_frame_ping_pong=false", True), ("", True)):
+            client = self.client(self.path + query)
+            client.say('{"id":1,"connect":{}}')
+            (reply,) = client.read()
+            self.assertEqual('"ping":25,"pong":true' in str(reply), own)
+            self.server.advance(24.0)
+            self.server.advance(3.0)
+            self.assertEqual((client.read(), client.pings), (["{}"], 0) if own else ([], 1))
+            client.answers_pings = False
+            self.server.advance(100.0)
+            self.assertEqual(client.close_code, 3012)
+
+    def test_a_client_that_answers_pings_of_websocket_stays(self) -> None:
+        client = self.client(self.path + "?cf_ws_frame_ping_pong=true")
+        client.say('{"id":1,"connect":{}}')
+        for _ in range(20):
+            self.server.advance(20.0)
+        self.assertIsNone(client.close_code)
+        self.assertGreater(client.pings, 10)
+
+
 class MessageTests(Case):
     def test_frames_in_pieces_of_a_byte(self) -> None:
         client = self.client("/echo")
