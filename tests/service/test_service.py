@@ -1,6 +1,7 @@
 """The service from start to shutdown, over real ports where the reactor matters."""
 
 import logging
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import TestCase
 
 from longconn import LongConnService, Settings
@@ -98,6 +100,51 @@ class ListeningTests(Case):
         yield service.stopService()
         yield peer.lost
         self.assertFalse(Path(path).exists())
+
+    @inlineCallbacks
+    def test_a_unix_socket_of_systemd_stays_as_systemd_made_it(self) -> Any:
+        path = self.mktemp().rpartition("/")[2] + ".systemd"
+        with socket.socket(socket.AF_UNIX) as theirs:
+            theirs.bind(path)
+            theirs.listen(1)
+            Path(path).chmod(0o600)
+            # As systemd passes it on (sd_listen_fds(3)), but for its number.
+            self.patch(ListenFDs, "inheritedDescriptors", lambda _: [os.dup(theirs.fileno())])
+            service = self.started(port=["systemd:domain=UNIX:index=0"])
+            peer = yield connectProtocol(clientFromString(reactor, f"unix:{path}"), Peer())
+            peer.transport.write(b"ping\n")
+            yield peer.reads(b"pong")
+            self.assertIn(path, str(service.addresses[0][1]))
+            yield service.stopService()
+            yield peer.lost
+            self.assertEqual(Path(path).stat().st_mode & 0o777, 0o600)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+
+    @inlineCallbacks
+    def test_a_peer_that_vanished_is_noticed_within_a_minute(self) -> Any:
+        service = self.started(Settings(write_timeout=20), port=[LOOPBACK])
+        address = service.addresses[0][1]
+        endpoint = clientFromString(reactor, f"tcp:{address.host}:{address.port}")
+        for sent, read in (
+            (b"ping\n", b"pong"),
+            (b"GET /PrintHello HTTP/1.1\r\nHost: localhost\r\n\r\n", b"hello word"),
+            (b"GET /channels/a/events HTTP/1.1\r\nHost: localhost\r\n\r\n", b":ok"),
+            (b"GET /channels/a/stream HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200 OK"),
+            (b'{"id":1,"connect":{}}\n', b"connect"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0"),
+        ):
+            peer = yield connectProtocol(endpoint, Peer())
+            peer.transport.write(sent)
+            yield peer.reads(read)
+            theirs = [each for each in reactor.getReaders() if getattr(each, "server", None)]
+            handle = next(each for each in theirs if each.getPeer() == peer.transport.getHost()).getHandle()
+            options = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            found = [handle.getsockopt(socket.IPPROTO_TCP, getattr(socket, each)) for each in options]
+            self.assertEqual(found, [25, 10, 3, 23_000], sent)
+            self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            peer.transport.loseConnection()
+            yield peer.lost
 
     @inlineCallbacks
     def test_two_services_share_nothing(self) -> Any:
