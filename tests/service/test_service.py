@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, LoopingCall
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.systemd import ListenFDs
@@ -22,7 +22,7 @@ from longconn.core.disconnects import SHUTDOWN
 from longconn.core.errors import ConfigError
 from longconn.core.hub import Hub
 from longconn.service.greeting import OpenPort, lines
-from longconn.service.shutdown import GROUP, MOMENT, TICK, Drain
+from longconn.service.shutdown import FEW, MOMENT, RATE, TICK, Drain
 
 LOOPBACK = "127.0.0.1:0"
 
@@ -279,6 +279,34 @@ class StopTests(Case):
             self.assertNotEqual(probe.connect_ex((address.host, address.port)), 0)
 
     @inlineCallbacks
+    def test_what_is_acknowledged_is_delivered(self) -> Any:
+        """One client publishes until it is refused; another, which is closed first, gets all that was acknowledged."""
+        service = self.started(Settings(shutdown_timeout=5, publish_rate=0), port=[LOOPBACK])
+        address = service.addresses[0][1]
+        endpoint = clientFromString(reactor, f"tcp:{address.host}:{address.port}")
+        reader = yield connectProtocol(endpoint, Peer())
+        reader.transport.write(b"GET /channels/a/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        yield reader.reads(b"200 OK")
+        for _ in range(150):  # more than are closed at once
+            peer = yield connectProtocol(endpoint, Peer())
+            peer.transport.write(b"hi\n")
+            yield peer.reads(b"hi")
+        writer = yield connectProtocol(endpoint, Peer())
+        writer.transport.write(b'{"id":1,"connect":{}}\n')
+        yield writer.reads(b'"connect"')
+        writing = LoopingCall(writer.transport.write, b'{"id":2,"publish":{"channel":"a","data":1}}\n')
+        writing.start(0.002)
+        yield writer.reads(b'"publish":{}')
+        stopped = service.stopService()
+        yield writer.reads(b'"temporary":true')
+        writing.stop()
+        yield reader.lost
+        self.assertEqual(writer.received.count(b'"publish":{}'), reader.received.count(b'"offset"'))
+        self.assertNotIn(b'"publish":{}', writer.received.partition(b'"temporary":true')[2])
+        service._stop_now()
+        yield stopped
+
+    @inlineCallbacks
     def test_a_silent_connection_is_closed_too(self) -> Any:
         service = self.started(port=[LOOPBACK], http=[LOOPBACK])
         peers = []
@@ -339,23 +367,25 @@ class DrainTests(TestCase):
         return clock, drain, drain.run()
 
     def test_few_clients_are_closed_at_once(self) -> None:
-        wires = [Wire() for _ in range(GROUP)]
+        wires = [Wire() for _ in range(FEW)]
         clock, _, done = self.drain(25, *wires)
         self.successResultOf(done)
-        self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * GROUP)
+        self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * FEW)
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_many_clients_are_spread_over_the_time(self) -> None:
-        wires = [Wire() for _ in range(10 * GROUP)]
-        clock, _, done = self.drain(25, *wires)
-        closed = []
-        while not done.called:
-            closed.append(len(wires) - len(self.hub.clients))
-            clock.advance(TICK)
-        self.assertEqual(closed, [each * GROUP for each in range(1, 10)])
+        for count, seconds in ((FEW + 1, (FEW + 1) / RATE), (1_000, 20), (5_000, 20)):
+            wires = [Wire() for _ in range(count)]
+            clock, _, done = self.drain(25, *wires)
+            closed = []
+            while not done.called:
+                closed.append(count - len(self.hub.clients))
+                clock.advance(TICK)
+            self.assertAlmostEqual(len(closed) * TICK, seconds, places=0)
+            self.assertAlmostEqual(closed[len(closed) // 2] / count, 0.5, places=1)
 
     def test_all_are_closed_before_the_time_is_over(self) -> None:
-        wires = [Wire(goes=False) for _ in range(10 * GROUP)]
+        wires = [Wire(goes=False) for _ in range(10 * FEW)]
         clock, _, _ = self.drain(0.5, *wires)
         clock.pump([TICK] * 4)
         self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * len(wires))
