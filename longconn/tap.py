@@ -16,6 +16,8 @@ from twisted.python import usage
 
 from longconn.config.flags import CommandLineOptions
 from longconn.core.errors import LongConnError
+from longconn.service.process_log import ProcessLog
+from longconn.service.process_signals import ProcessSignals
 from longconn.service.service import LongConnService
 
 
@@ -52,6 +54,7 @@ class _ServerProcess(LongConnService):
     """The service in a process of its own: an error at its start is one line."""
 
     daemon = False
+    _has_process = False
 
     def privilegedStartService(self) -> None:
         with _errors_on_one_line(self.daemon):
@@ -60,6 +63,16 @@ class _ServerProcess(LongConnService):
     def startService(self) -> None:
         with _errors_on_one_line(self.daemon):
             super().startService()
+        if not self._has_process:
+            self._has_process = True
+            self._reactor.callWhenRunning(self._take_process)
+
+    def _take_process(self) -> None:
+        """The process is a daemon by now, has its privileges and its log, and is this service's alone."""
+        process_log = ProcessLog()
+        process_log.take_over()
+        ProcessSignals(self._reactor, process_log).install()
+        self._reactor.addSystemEventTrigger("after", "shutdown", process_log.end)
 
 
 @contextmanager

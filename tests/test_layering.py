@@ -236,6 +236,27 @@ class LayeringTests(SynchronousTestCase):
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
+    def test_requests_import_nothing(self) -> None:
+        """At the time of its first request a server may be in a chroot, and its package may have been upgraded."""
+        program = (
+            "import sys, longconn.tap\n"
+            "from longconn.testing import MemoryServer\n"
+            "server = MemoryServer()\n"
+            "factory = longconn.tap.LongConnService(server.clock, hub=server.hub)._factories['port']\n"
+            "known = set(sys.modules)\n"
+            "for path in ('/', '/page/main.js', '/openapi.json', '/channels/a/events', '/nothing', '/%ff'):\n"
+            "    server.http_client(factory).get(path)\n"
+            "server.websocket_client('/ws', factory).connection\n"
+            "server.websocket_client('/connection/websocket', factory).connection\n"
+            'for sent in (b\'hi\\n/who\\n/history\\n\', b\'{"id":1,"connect":{"token":"a.b.c"}}\\n\',\n'
+            "             b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n', b'\\x16\\3\\1\\2\\0\\1'):\n"
+            "    server.connect(factory).send(sent)\n"
+            "server.advance(1)\n"
+            "sys.exit(str(set(sys.modules) - known or ''))\n"
+        )
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        self.assertEqual(ended.stderr.strip(), "")
+
     def test_importing_the_package_brings_in_neither_twisted_nor_autobahn(self) -> None:
         program = "import sys, longconn\nfound = {'twisted', 'autobahn'} & set(sys.modules)\nsys.exit(str(found or ''))"
         done = subprocess.run(

@@ -10,6 +10,7 @@ systemd:… haproxy:…
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 from contextlib import suppress
@@ -17,8 +18,14 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any
 
-from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, TCP4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
+from zope.interface import implementer
+
+with suppress(ImportError):  # a platform without UNIX sockets
+    from twisted.internet import unix
 
 from longconn.core.errors import ConfigError, LongConnError, shown
 
@@ -83,6 +90,8 @@ def server_endpoint(reactor: Any, text: str) -> ServerEndpoint:
         raise
     except Exception as error:  # parsers raise anything: for a missing file, a wrong number, an unknown argument
         raise ConfigError(f"{shown(description)}: {_explained(error, kind)}") from error
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        endpoint = _SystemdEndpoint(reactor, endpoint)
     # Twisted has no public attribute for it, and would refuse a bad port only when it listens.
     if not 0 <= getattr(endpoint, "_port", 0) <= 65535:
         raise ConfigError(f"{shown(description)}: {_BAD_PORT}")
@@ -112,6 +121,42 @@ def failure(text: str, error: BaseException) -> str:
     else:
         why = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return f"cannot listen on {text}: {' '.join(why.split())}"
+
+
+@implementer(IStreamServerEndpoint)
+class _SystemdEndpoint:
+    """Listens on a socket that systemd has opened, and leaves the socket's path and mode to systemd.
+
+    Twisted's own endpoint gives the path of a UNIX socket mode 666, which fails under another user than root, and
+    deletes it and shuts the socket down at the end (`unix.Port`), so that no later start can be reached. It also lowers
+    the backlog to 50.
+    """
+
+    def __init__(self, reactor: Any, adopted: Any) -> None:
+        self._reactor = reactor
+        self._adopted = adopted
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        is_unix = self._adopted.addressFamily == getattr(socket, "AF_UNIX", None)
+        listening: Deferred[Any] = maybeDeferred(self._listen_unix if is_unix else self._adopted.listen, factory)
+        return listening.addCallback(_with_backlog)
+
+    def _listen_unix(self, factory: Any) -> Any:
+        descriptor = self._adopted.fileno
+        os.set_blocking(descriptor, False)
+        port = unix.Port._fromListeningDescriptor(self._reactor, descriptor, factory)
+        # A path that begins with NUL is none of the file system (unix(7), abstract sockets): Twisted leaves it alone.
+        port._bindPath = b"\0" + port._bindPath.lstrip(b"\0")
+        # A shutdown would end the listening of every process that has the socket; tcp.Port knows this already.
+        port._shouldShutdown = False
+        port.startListening()
+        os.close(descriptor)  # the port has its own
+        return port
+
+
+def _with_backlog(port: Any) -> Any:
+    port.socket.listen(BACKLOG)
+    return port
 
 
 class _ReactorNeeded(Exception):

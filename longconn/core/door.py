@@ -23,6 +23,7 @@ from longconn.core.errors import (
     LIMIT_EXCEEDED,
     NOT_AVAILABLE,
     PERMISSION_DENIED,
+    SHUTTING_DOWN,
     TOO_LARGE,
     TOO_MANY_REQUESTS,
     CommandError,
@@ -67,6 +68,8 @@ class Door:
         self._on_broken = on_broken
         #: the channels with subscribers or watchers on this hub, by name
         self.channels: dict[str, Channel] = {}
+        #: whether publications are taken; not any more while the service closes its clients
+        self.accepting = True
         #: publications that were passed on since the start
         self.total_publications = 0
         # Channels named lately. Any other channel is new to the address that names it.
@@ -100,6 +103,8 @@ class Door:
                 return wait
         subscription = caller.subscriptions.get(channel)
         try:
+            if not self.accepting:
+                raise CommandError(SHUTTING_DOWN)
             if subscription is None:
                 check_channel(channel)
             if caller.bounded and data.size > self._settings.max_message:

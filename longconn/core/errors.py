@@ -59,6 +59,7 @@ BAD_NAME = Reason(152, "bad_name", "a name is 1 to 32 letters, digits, _ - . and
 NAME_TAKEN = Reason(153, "name_taken", "the name {name} is taken")
 TOO_LARGE = Reason(154, "too_large", "too large: at most {limit} bytes")
 BAD_DATA = Reason(155, "bad_data", "not valid: {what}")
+SHUTTING_DOWN = Reason(156, "shutting_down", "the server is shutting down; try again", temporary=True)
 
 
 class CommandError(LongConnError):

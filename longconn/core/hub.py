@@ -18,7 +18,7 @@ from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
 from longconn.core.settings import Settings
-from longconn.core.timers import Clock, Wheel
+from longconn.core.timers import Clock, Wheel, keep_steady, wall_time
 from longconn.core.tokens import Verifier
 from longconn.core.turn import Turn
 
@@ -31,12 +31,16 @@ _SPARE_CONNECTIONS = 50
 class Hub:
     """Clients, names and channels; what the protocols of one service share.
 
-    `clock` has `seconds()` (since 1970) and `callLater` as a Twisted reactor has; `broker` is the embedded one unless
-    given. Hubs share nothing, so a process may have several. Every call must come from the reactor's thread.
+    `clock` has `seconds()` and `callLater` as a Twisted reactor has. A reactor that follows the wall clock measures
+    time steadily from then on (`longconn.core.timers.keep_steady`). `broker` is the embedded one unless given. Hubs
+    share nothing else, so a process may have several. Every call must come from the reactor's thread.
     """
 
     def __init__(self, clock: Clock, settings: Settings | None = None, broker: Broker | None = None) -> None:
+        keep_steady(clock)
         self.clock = clock
+        #: the time that people and tokens see, in seconds since 1970; it jumps when the system's clock is set
+        self.wall_time = wall_time(clock)
         self.settings = settings = settings or Settings()
         #: the options of channels
         self.namespaces = settings.effective_namespaces()

@@ -11,7 +11,7 @@ from longconn.core.broker import Done, Receiver
 from longconn.core.errors import LIMIT_EXCEEDED, CommandError
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
 from longconn.core.settings import Settings
-from longconn.core.timers import Call, Clock
+from longconn.core.timers import Call, Clock, wall_time
 
 #: Seconds for which a channel's epoch and offset outlive its subscribers and its history.
 POSITION_TTL = 3_600.0
@@ -22,7 +22,7 @@ _OVERHEAD = 300
 class _Stream:
     """The epoch, the offset and the kept publications of one channel."""
 
-    __slots__ = ("epoch", "most", "offset", "publications", "queued", "size", "subscribed", "ttl")
+    __slots__ = ("epoch", "kept_since", "most", "offset", "publications", "queued", "size", "subscribed", "ttl")
 
     def __init__(self, most: int, ttl: float) -> None:
         #: publications that are kept at most (0: none), and for how many seconds
@@ -33,6 +33,8 @@ class _Stream:
         self.epoch = secrets.token_urlsafe(8).replace("-", "_")
         self.offset = 0
         self.publications: deque[Publication] = deque()
+        #: when each of them was made, by the clock that does not jump; `Publication.time` is for people
+        self.kept_since: deque[float] = deque()
         self.size = 0
         self.subscribed = False
         #: whether a heap of `MemoryBroker._oldest` has an entry for this stream
@@ -48,6 +50,7 @@ class MemoryBroker:
 
     def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock = clock
+        self._wall_time = wall_time(clock)
         self._settings = settings
         self._namespaces = settings.effective_namespaces()
         self._keeps = bool(settings.history_bytes and settings.history_total)
@@ -96,12 +99,12 @@ class MemoryBroker:
         if not keep:
             self._rest(channel, stream)
             if stream.subscribed:
-                now = self._clock.seconds()
+                now = self._wall_time()
                 self._receiver.on_publication(Publication(channel, stream.epoch, 0, data, info, now))
             done(Position("", 0))
             return
         stream.offset += 1
-        publication = Publication(channel, stream.epoch, stream.offset, data, info, self._clock.seconds())
+        publication = Publication(channel, stream.epoch, stream.offset, data, info, self._wall_time())
         if self._keeps and stream.most:
             self._keep(channel, stream, publication)
         self._rest(channel, stream)
@@ -173,6 +176,7 @@ class MemoryBroker:
     def _keep(self, channel: str, stream: _Stream, publication: Publication) -> None:
         settings = self._settings
         stream.publications.append(publication)
+        stream.kept_since.append(self._clock.seconds())
         size = publication.data.size + _OVERHEAD
         stream.size += size
         self._size += size
@@ -180,7 +184,7 @@ class MemoryBroker:
             self._drop(stream)
         if stream.publications and not stream.queued:
             stream.queued = True
-            heapq.heappush(self._oldest.setdefault(stream.ttl, []), (stream.publications[0].time, channel))
+            heapq.heappush(self._oldest.setdefault(stream.ttl, []), (stream.kept_since[0], channel))
         while self._size > settings.history_total:
             self._drop_oldest(min(filter(None, self._oldest.values())))
         if stream.publications:
@@ -188,6 +192,7 @@ class MemoryBroker:
 
     def _drop(self, stream: _Stream) -> None:
         size = stream.publications.popleft().data.size + _OVERHEAD
+        stream.kept_since.popleft()
         stream.size -= size
         self._size -= size
 
@@ -198,10 +203,10 @@ class MemoryBroker:
         """
         time, channel = heapq.heappop(heap)
         stream = self._streams[channel]
-        if stream.publications and stream.publications[0].time <= time:
+        if stream.publications and stream.kept_since[0] <= time:
             self._drop(stream)
         if stream.publications:
-            heapq.heappush(heap, (stream.publications[0].time, channel))
+            heapq.heappush(heap, (stream.kept_since[0], channel))
         else:
             stream.queued = False
             self._rest(channel, stream)

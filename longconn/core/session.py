@@ -31,6 +31,7 @@ from longconn.core.program_calls import call_program, send_to_program
 from longconn.core.publication import History, Info
 from longconn.core.replies import Replies
 from longconn.core.session_subscriptions import SessionSubscriptions
+from longconn.core.timers import until
 from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError, Verifier
 
 _T = TypeVar("_T")
@@ -146,15 +147,16 @@ class Session:
     def on_due(self, now: float) -> None:
         """For the wheel: the first command, a ping, its pong, or the end of something that expires is due."""
         patient = self.queue.held_back or self.outlet.queued
-        grace = self.codec.expiry_grace
+        # Times of expiry are of the wall clock, which may be set; `now` is not.
+        expired = self.hub.wall_time() - self.codec.expiry_grace
         if not self.connected and not patient:
             self.close(IDLE)
             return
-        if self.expires_at is not None and now >= self.expires_at + grace:
+        if self.expires_at is not None and expired >= self.expires_at:
             self.close(EXPIRED)
             return
         for channel, at in list(self._subscriptions.expiries.items()):
-            if now >= at + grace:
+            if expired >= at:
                 self.unsubscribe(channel, UNSUBSCRIBE_EXPIRED, "subscription expired")
         silent = now - self._quiet_since
         if self._pinged and not patient and silent >= self._pong_timeout:
@@ -175,17 +177,17 @@ class Session:
     def _wait(self) -> None:
         """Be due when the next thing is."""
         now = self.hub.clock.seconds()
-        grace = self.codec.expiry_grace
-        times = [at + grace for at in self._subscriptions.expiries.values()]
+        expired = self.hub.wall_time() - self.codec.expiry_grace
+        waits = [until(at, expired) for at in self._subscriptions.expiries.values()]
         if self.expires_at is not None:
-            times.append(self.expires_at + grace)
+            waits.append(until(self.expires_at, expired))
         interval = self._pong_timeout if self._pinged else self._ping_interval
         if interval:
             # Where it is late, something keeps it from being done: look again after another interval.
             at = self._quiet_since + interval
-            times.append(at if at > now else now + interval)
-        if times and self.client.live:
-            self.hub.wheel.set(self, max(0.0, min(times) - now))
+            waits.append(at - now if at > now else interval)
+        if waits and self.client.live:
+            self.hub.wheel.set(self, min(waits))
         else:
             self.hub.wheel.clear(self)
 
@@ -283,7 +285,7 @@ class Session:
         if token:
             if self.hub.verifier is None:
                 raise TokenError("connection", "there is no key here to check it")
-            return self.hub.verifier.connection(token, self.hub.clock.seconds())
+            return self.hub.verifier.connection(token, self.hub.wall_time())
         if not self.hub.settings.anonymous_connect:
             raise TokenError("connection", "there is none")
         return ConnectionToken("")
@@ -320,7 +322,7 @@ class Session:
 
     def _refresh(self, command: commands.Refresh) -> None:
         try:
-            token = self._verifier().connection(command.token, self.hub.clock.seconds())
+            token = self._verifier().connection(command.token, self.hub.wall_time())
             if token.user != self.client.user:
                 raise TokenError("connection", "it is for another user")
         except TokenError as error:
@@ -352,7 +354,7 @@ class Session:
 
     def _subscription_token(self, channel: str, token: str) -> SubscriptionToken:
         client = self.client
-        return self._verifier().subscription(token, channel, client.user, self.hub.clock.seconds(), client.id)
+        return self._verifier().subscription(token, channel, client.user, self.hub.wall_time(), client.id)
 
     def _sub_refresh(self, command: commands.SubRefresh) -> None:
         channel = command.channel

@@ -116,7 +116,7 @@ class SessionSubscriptions:
 
     def ttl(self, at: float | None) -> int | None:
         """Whole seconds until a time."""
-        return None if at is None else max(1, round(at - self._hub.clock.seconds()))
+        return None if at is None else max(1, round(at - self._hub.wall_time()))
 
     # Subscriptions that the server makes when the client connects.
 

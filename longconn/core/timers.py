@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -16,11 +17,39 @@ class Call(Protocol):
 
 
 class Clock(Protocol):
-    """The part of a reactor that the core uses (Twisted's IReactorTime); `seconds` counts from 1970."""
+    """The part of a reactor that the core uses (Twisted's IReactorTime). `seconds` measures time: see `keep_steady`.
+
+    A clock may also have `wall_time`: see there.
+    """
 
     def seconds(self) -> float: ...
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
+
+
+def keep_steady(clock: Any) -> None:
+    """Let a reactor measure time by a clock that nobody sets, from now on.
+
+    Twisted's reactors take the time of their delayed calls from the wall clock (`seconds` of
+    twisted/internet/base.py). When that is set back, every call that waits is late by as much, also one that is due
+    at once; when it is set forward, every time-out is over. The new clock starts at the wall clock's time, so that
+    calls that wait already stay right. Any other clock, such as `twisted.internet.task.Clock`, stays as it is.
+    """
+    if getattr(clock, "seconds", None) is time.time:
+        monotonic = time.monotonic
+        ahead = time.time() - monotonic()
+        clock.seconds = lambda: monotonic() + ahead
+
+
+def wall_time(clock: Clock) -> Callable[[], float]:
+    """The time that people and tokens see, in seconds since 1970: `clock.wall_time`, or the system's without one."""
+    found: Callable[[], float] = getattr(clock, "wall_time", time.time)
+    return found
+
+
+def until(at: float, wall_time: float) -> float:
+    """Seconds from `wall_time` to `at`, and at most a minute: the wall clock may be set meanwhile."""
+    return max(0.0, min(at - wall_time, 60.0))
 
 
 class Timed(Protocol):

@@ -189,7 +189,7 @@ class ServerAPI:
         self, target: Target, expires_at: float | None = None, expired: bool = False, info: bytes = b""
     ) -> None:
         """Let connections expire at another time (None: never), or now; `info` is their new conn_info, JSON."""
-        if expired or (expires_at is not None and expires_at <= self.hub.clock.seconds()):
+        if expired or (expires_at is not None and expires_at <= self.hub.wall_time()):
             self.disconnect(target, EXPIRED)
             return
         for client in self._clients(target):

@@ -31,9 +31,9 @@ class _TwistedHandler(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             failure = Failure(record.exc_info[1])
         if failure is None:
-            log.emit(level, "{text}", text=record.getMessage())
+            log.emit(level, "{text}", text=record.getMessage(), template=record.msg)
         else:
-            log.emit(level, "{text}", text=record.getMessage(), log_failure=failure)
+            log.emit(level, "{text}", text=record.getMessage(), template=record.msg, log_failure=failure)
 
 
 class _Bridge:

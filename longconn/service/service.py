@@ -90,7 +90,7 @@ class LongConnService(Service):
         self._listen()
         super().startService()  # type: ignore[no-untyped-call]
         self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._on_reactor_stop)
-        self.hub.ready = True
+        self.hub.door.accepting = self.hub.ready = True
         self._greet()
 
     def _listen(self) -> None:
@@ -142,6 +142,12 @@ class LongConnService(Service):
             log.info("not ready; serving for {delay} s more", delay=delay)
             yield self._pause(delay)
         yield self._ports.close()
+        self.hub.door.accepting = False
+        if self.hub.clients and not self._skip_waiting:
+            # What was acknowledged in this turn is delivered at its end.
+            turn_ended = Deferred[None]()
+            self.hub.turn.soon(lambda: turn_ended.callback(None))
+            yield turn_ended
         timeout = self.hub.settings.shutdown_timeout
         if self.hub.clients:
             count = len(self.hub.clients)

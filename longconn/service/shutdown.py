@@ -1,5 +1,8 @@
 """The end of a service: it closes its clients in groups, then aborts what is left.
 
+Before it, the service closes its ports and refuses publications, so that none is acknowledged which some client would
+not get.
+
 1. Clients are closed with SHUTDOWN, which advises them to reconnect, spread over the time.
 2. The drain waits until all are gone or the time is over.
 3. Other connections (undecided, or between two requests) get one more second.
@@ -22,9 +25,12 @@ from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
 from longconn.service.logs import log
 
-#: Seconds between two groups of clients, and the least size of a group.
+#: Seconds between two groups of clients.
 TICK = 0.1
-GROUP = 100
+#: Clients that are closed at once, and how many a second more of them are closed if the time allows: all of them come
+#: back, to this server's successor.
+FEW = 100
+RATE = 50
 #: The part of the time in which all clients are closed. In the rest they may disconnect by themselves.
 CLOSING_PART = 0.8
 #: Seconds that connections without a client get after the last client, and that an abort may take.
@@ -54,9 +60,16 @@ class Drain:
         self._finished = False
         self._waiting: deque[Client] = deque(hub.clients.values())
         self._closed: set[str] = set()
-        self._group = max(GROUP, ceil(len(self._waiting) * TICK / (timeout * CLOSING_PART))) if timeout else None
+        self._group = self._group_size(timeout)
         self._end = reactor.seconds() + timeout
         self._aborted = False
+
+    def _group_size(self, timeout: float) -> int | None:
+        """How many clients are closed in each tick; None for all of them at once."""
+        count = len(self._waiting)
+        if not timeout or count <= FEW:
+            return None
+        return ceil(max(RATE * TICK, count * TICK / (timeout * CLOSING_PART)))
 
     def run(self) -> Deferred[None]:
         """Start. The Deferred fires when no connection is left, possibly before this returns."""

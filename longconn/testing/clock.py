@@ -18,6 +18,12 @@ class FakeClock(Clock):
     """
 
     rightNow = START
+    #: how far the wall clock is ahead of this one, in seconds; set it as the system's clock may be set
+    wall_ahead = 0.0
+
+    def wall_time(self) -> float:
+        """The time that people and tokens see: the publications' times, and what tokens expire by."""
+        return self.rightNow + self.wall_ahead
 
     def turn(self) -> bool:
         """Run the calls that are due, as one turn of a reactor. Returns False if there are none."""

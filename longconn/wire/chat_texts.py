@@ -128,6 +128,7 @@ ZH = Texts(
         "name_taken": "名字{name}已被使用",
         "too_large": "太长:最多{limit}字节",
         "bad_data": "无效:{what}",
+        "shutting_down": "服务器正在关闭,请重试",
     },
     disconnects={
         "closed": "连接关闭",

@@ -74,6 +74,7 @@ REASONS: dict[Reason, StatusCode] = {
     errors.NAME_TAKEN: StatusCode.ALREADY_EXISTS,
     errors.TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
     errors.BAD_DATA: StatusCode.INVALID_ARGUMENT,
+    errors.SHUTTING_DOWN: StatusCode.UNAVAILABLE,
 }
 
 #: The status of a client that is disconnected. UNAVAILABLE tells the client to reconnect, as numbers below 3500 do.

@@ -50,6 +50,29 @@ class BrokerCase(Case):
         return [each.data.text for each in self.history(*arguments, **options).publications]
 
 
+class WallClockTests(BrokerCase):
+    """The wall clock is set: people see it, and nothing is kept longer or shorter for it."""
+
+    def test_publications_have_its_time(self) -> None:
+        self.make()
+        self.clock.wall_ahead = 3_600
+        self.say("a")
+        self.assertEqual(self.history().publications[0].time, self.clock.seconds() + 3_600)
+
+    def test_history_is_kept_for_its_time(self) -> None:
+        for jump in (3_600, -3_600):
+            self.make(history_ttl=10)
+            self.say("before")
+            self.clock.advance(5)
+            self.clock.wall_ahead = jump
+            self.say("after")
+            self.assertEqual(self.texts(), ["before", "after"])
+            self.clock.advance(6)
+            self.assertEqual(self.texts(), ["after"])
+            self.clock.advance(6)
+            self.assertEqual(self.texts(), [])
+
+
 class OrderTests(BrokerCase):
     def test_offsets_count_from_one_within_an_epoch(self) -> None:
         positions = [self.say(text) for text in "abc"]

@@ -26,7 +26,8 @@ class ErrorTests(Case):
                 self.assertIn(each.key, ZH.errors)
 
     def test_reasons_that_may_pass_are_temporary(self) -> None:
-        self.assertEqual({each.key for each in REASONS if each.temporary}, {"internal", "too_many_requests"})
+        temporary = {each.key for each in REASONS if each.temporary}
+        self.assertEqual(temporary, {"internal", "too_many_requests", "shutting_down"})
 
     def test_texts_are_filled(self) -> None:
         error = CommandError(errors.TOO_LARGE, limit=5)

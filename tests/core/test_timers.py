@@ -1,9 +1,15 @@
 """Coarse timers and rates."""
 
 import contextlib
+import time
 from collections.abc import Callable
+from typing import Any
 
-from longconn.core.timers import Bucket, Buckets, Wheel
+from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import Clock
+
+from longconn.core.hub import Hub
+from longconn.core.timers import Bucket, Buckets, Wheel, keep_steady, until, wall_time
 from longconn.testing import FakeClock
 from tests.core.common import Case
 
@@ -19,6 +25,57 @@ class Item:
         assert now == self.clock.seconds()
         self.called.append(now)
         self.then()
+
+
+class SteadyTests(Case):
+    """A reactor's calls, and a wall clock that is set."""
+
+    def setUp(self) -> None:
+        self.wall = 1_700_000_000.0
+        self.patch(time, "time", lambda: self.wall)
+        self.reactor: Any = SelectReactor()  # one that never runs
+        self.reactor.seconds = time.time  # as twisted.internet.base.ReactorBase has it
+        self.called: list[str] = []
+
+    def tearDown(self) -> None:
+        for each in self.reactor.removeAll():  # its waker
+            each.connectionLost(None)
+
+    def test_calls_are_made_in_time_when_the_wall_clock_is_set(self) -> None:
+        for jump in (-86_400.0, 86_400.0):
+            keep_steady(self.reactor)
+            self.reactor.callLater(0, self.called.append, "at once")
+            waits = self.reactor.callLater(60, self.called.append, "in a minute")
+            self.wall += jump
+            self.reactor.runUntilCurrent()
+            self.assertEqual(self.called, ["at once"])
+            self.assertAlmostEqual(self.reactor.timeout(), 60, places=0)
+            waits.cancel()
+            self.called.clear()
+
+    def test_calls_that_wait_already_stay_right(self) -> None:
+        self.reactor.callLater(60, self.called.append, "in a minute")
+        keep_steady(self.reactor)
+        self.assertAlmostEqual(self.reactor.timeout(), 60, places=0)
+        self.assertAlmostEqual(self.reactor.seconds(), self.wall, places=0)
+
+    def test_a_hub_makes_its_reactor_steady_and_knows_the_wall_clock(self) -> None:
+        hub = Hub(self.reactor)
+        self.wall += 3_600
+        self.assertAlmostEqual(self.reactor.seconds(), self.wall - 3_600, places=0)
+        self.assertEqual(hub.wall_time(), self.wall)
+
+    def test_other_clocks_stay_as_they_are(self) -> None:
+        clock, fake = Clock(), FakeClock()
+        for each in (clock, fake):
+            keep_steady(each)
+            each.advance(5)
+        self.assertEqual((clock.seconds(), wall_time(clock)()), (5, self.wall))
+        fake.wall_ahead = -3
+        self.assertEqual(wall_time(fake)(), fake.seconds() - 3)
+
+    def test_a_time_of_the_wall_clock_is_looked_at_again_within_a_minute(self) -> None:
+        self.assertEqual([until(at, 100) for at in (90, 100, 130, 9_999)], [0, 0, 30, 60])
 
 
 class WheelTests(Case):

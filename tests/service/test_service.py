@@ -1,6 +1,7 @@
 """The service from start to shutdown, over real ports where the reactor matters."""
 
 import logging
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, LoopingCall
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import TestCase
 
 from longconn import LongConnService, Settings
@@ -20,7 +22,7 @@ from longconn.core.disconnects import SHUTDOWN
 from longconn.core.errors import ConfigError
 from longconn.core.hub import Hub
 from longconn.service.greeting import OpenPort, lines
-from longconn.service.shutdown import GROUP, MOMENT, TICK, Drain
+from longconn.service.shutdown import FEW, MOMENT, RATE, TICK, Drain
 
 LOOPBACK = "127.0.0.1:0"
 
@@ -98,6 +100,51 @@ class ListeningTests(Case):
         yield service.stopService()
         yield peer.lost
         self.assertFalse(Path(path).exists())
+
+    @inlineCallbacks
+    def test_a_unix_socket_of_systemd_stays_as_systemd_made_it(self) -> Any:
+        path = self.mktemp().rpartition("/")[2] + ".systemd"
+        with socket.socket(socket.AF_UNIX) as theirs:
+            theirs.bind(path)
+            theirs.listen(1)
+            Path(path).chmod(0o600)
+            # As systemd passes it on (sd_listen_fds(3)), but for its number.
+            self.patch(ListenFDs, "inheritedDescriptors", lambda _: [os.dup(theirs.fileno())])
+            service = self.started(port=["systemd:domain=UNIX:index=0"])
+            peer = yield connectProtocol(clientFromString(reactor, f"unix:{path}"), Peer())
+            peer.transport.write(b"ping\n")
+            yield peer.reads(b"pong")
+            self.assertIn(path, str(service.addresses[0][1]))
+            yield service.stopService()
+            yield peer.lost
+            self.assertEqual(Path(path).stat().st_mode & 0o777, 0o600)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+
+    @inlineCallbacks
+    def test_a_peer_that_vanished_is_noticed_within_a_minute(self) -> Any:
+        service = self.started(Settings(write_timeout=20), port=[LOOPBACK])
+        address = service.addresses[0][1]
+        endpoint = clientFromString(reactor, f"tcp:{address.host}:{address.port}")
+        for sent, read in (
+            (b"ping\n", b"pong"),
+            (b"GET /PrintHello HTTP/1.1\r\nHost: localhost\r\n\r\n", b"hello word"),
+            (b"GET /channels/a/events HTTP/1.1\r\nHost: localhost\r\n\r\n", b":ok"),
+            (b"GET /channels/a/stream HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200 OK"),
+            (b'{"id":1,"connect":{}}\n', b"connect"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0"),
+        ):
+            peer = yield connectProtocol(endpoint, Peer())
+            peer.transport.write(sent)
+            yield peer.reads(read)
+            theirs = [each for each in reactor.getReaders() if getattr(each, "server", None)]
+            handle = next(each for each in theirs if each.getPeer() == peer.transport.getHost()).getHandle()
+            options = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            found = [handle.getsockopt(socket.IPPROTO_TCP, getattr(socket, each)) for each in options]
+            self.assertEqual(found, [25, 10, 3, 23_000], sent)
+            self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            peer.transport.loseConnection()
+            yield peer.lost
 
     @inlineCallbacks
     def test_two_services_share_nothing(self) -> Any:
@@ -232,6 +279,34 @@ class StopTests(Case):
             self.assertNotEqual(probe.connect_ex((address.host, address.port)), 0)
 
     @inlineCallbacks
+    def test_what_is_acknowledged_is_delivered(self) -> Any:
+        """One client publishes until it is refused; another, which is closed first, gets all that was acknowledged."""
+        service = self.started(Settings(shutdown_timeout=5, publish_rate=0), port=[LOOPBACK])
+        address = service.addresses[0][1]
+        endpoint = clientFromString(reactor, f"tcp:{address.host}:{address.port}")
+        reader = yield connectProtocol(endpoint, Peer())
+        reader.transport.write(b"GET /channels/a/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        yield reader.reads(b"200 OK")
+        for _ in range(150):  # more than are closed at once
+            peer = yield connectProtocol(endpoint, Peer())
+            peer.transport.write(b"hi\n")
+            yield peer.reads(b"hi")
+        writer = yield connectProtocol(endpoint, Peer())
+        writer.transport.write(b'{"id":1,"connect":{}}\n')
+        yield writer.reads(b'"connect"')
+        writing = LoopingCall(writer.transport.write, b'{"id":2,"publish":{"channel":"a","data":1}}\n')
+        writing.start(0.002)
+        yield writer.reads(b'"publish":{}')
+        stopped = service.stopService()
+        yield writer.reads(b'"temporary":true')
+        writing.stop()
+        yield reader.lost
+        self.assertEqual(writer.received.count(b'"publish":{}'), reader.received.count(b'"offset"'))
+        self.assertNotIn(b'"publish":{}', writer.received.partition(b'"temporary":true')[2])
+        service._stop_now()
+        yield stopped
+
+    @inlineCallbacks
     def test_a_silent_connection_is_closed_too(self) -> Any:
         service = self.started(port=[LOOPBACK], http=[LOOPBACK])
         peers = []
@@ -292,23 +367,25 @@ class DrainTests(TestCase):
         return clock, drain, drain.run()
 
     def test_few_clients_are_closed_at_once(self) -> None:
-        wires = [Wire() for _ in range(GROUP)]
+        wires = [Wire() for _ in range(FEW)]
         clock, _, done = self.drain(25, *wires)
         self.successResultOf(done)
-        self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * GROUP)
+        self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * FEW)
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_many_clients_are_spread_over_the_time(self) -> None:
-        wires = [Wire() for _ in range(10 * GROUP)]
-        clock, _, done = self.drain(25, *wires)
-        closed = []
-        while not done.called:
-            closed.append(len(wires) - len(self.hub.clients))
-            clock.advance(TICK)
-        self.assertEqual(closed, [each * GROUP for each in range(1, 10)])
+        for count, seconds in ((FEW + 1, (FEW + 1) / RATE), (1_000, 20), (5_000, 20)):
+            wires = [Wire() for _ in range(count)]
+            clock, _, done = self.drain(25, *wires)
+            closed = []
+            while not done.called:
+                closed.append(count - len(self.hub.clients))
+                clock.advance(TICK)
+            self.assertAlmostEqual(len(closed) * TICK, seconds, places=0)
+            self.assertAlmostEqual(closed[len(closed) // 2] / count, 0.5, places=1)
 
     def test_all_are_closed_before_the_time_is_over(self) -> None:
-        wires = [Wire(goes=False) for _ in range(10 * GROUP)]
+        wires = [Wire(goes=False) for _ in range(10 * FEW)]
         clock, _, _ = self.drain(0.5, *wires)
         clock.pump([TICK] * 4)
         self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * len(wires))

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 from longconn.clients.address import Address
 from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.events import JSONObject
+from longconn.core.timers import keep_steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ class TransportConfiguration:
     reactor: Any
     trust_root: Any
     timeout: float
+
+    def __post_init__(self) -> None:
+        # A client that waits to come back would wait for as long as the system's clock is set back.
+        keep_steady(self.reactor)
 
 
 TransportFactory: TypeAlias = Callable[[Address, TransportConfiguration, TransportListener], Transport]

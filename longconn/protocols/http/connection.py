@@ -23,6 +23,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from longconn.core.hub import Hub
+from longconn.protocols.connection.set_up import notice_dead_peer
 from longconn.protocols.http.chunks import ChunkedBody
 from longconn.protocols.http.errors import HTTPError, answer_of
 from longconn.protocols.http.request import MAX_HEADERS, body_limit, check_lines, find_head
@@ -91,6 +92,7 @@ class HTTPConnection(HTTPChannel):
         self._hub.pending_connections += 1
         self._counted = True
         self.totalHeadersSize = self._hub.settings.max_head
+        notice_dead_peer(self.transport, self._hub.settings)
         self.maxHeaders = MAX_HEADERS
         super().connectionMade()  # type: ignore[no-untyped-call]
         self._enter(Phase.IDLE, self._hub.settings.http_idle_timeout)

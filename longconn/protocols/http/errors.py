@@ -31,6 +31,7 @@ STATUSES: dict[Reason, int] = {
     errors.NAME_TAKEN: 409,
     errors.TOO_LARGE: 413,
     errors.BAD_DATA: 400,
+    errors.SHUTTING_DOWN: 503,
 }
 
 #: Statuses after which a client may try again, and the Retry-After in seconds unless an error brings its own.

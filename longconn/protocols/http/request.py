@@ -18,6 +18,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*)((?:[/?].*)?)", re.IGNORECASE)
 MAX_HEADERS = 500
 #: More digits than any length that is allowed has. `int` refuses some thousand of them (`sys.int_info`).
 _LENGTH_DIGITS = 18
+_SERVER = b"longconn"
 
 
 def find_head(data: bytearray, start: int, limit: int) -> int | None:
@@ -76,6 +77,14 @@ class BufferedRequest(Request):
     channel: Any
     content: Any
     args: Any
+
+    def render(self, resource: Any) -> None:
+        self.responseHeaders.setRawHeaders(b"Server", [_SERVER])  # twisted.web's names its version
+        super().render(resource)  # type: ignore[no-untyped-call]
+
+    def _handleStar(self) -> None:
+        self.responseHeaders.setRawHeaders(b"Server", [_SERVER])
+        super()._handleStar()  # type: ignore[no-untyped-call]
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from longconn.core.disconnects import Disconnect
+from longconn.protocols.connection.set_up import notice_dead_peer
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.http.errors import Headers, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
@@ -52,6 +53,7 @@ class StreamingResponse:
         #: whether the body is chunked: HTTP/1.0 and HTTP/2 have no chunks
         self.chunked = self._request.clientproto == b"HTTP/1.1"
         transport = self._request.channel.transport or _MultiplexedTransport(self._request)
+        notice_dead_peer(transport, exchange.hub.settings)  # of a connection of another program's site
         self.outlet = SocketOutlet(exchange.hub, transport, self._close)
 
     def watch(self) -> None:

@@ -215,6 +215,21 @@ class SubscriptionTokenTests(Case):
         self.server.advance(100)
         self.assertEqual([each["code"] for each in ann.take("unsubscribe")], [2501])
 
+    def test_they_expire_by_the_wall_clock(self) -> None:
+        hour = 3_600
+        ann = Program(self.server, token=self.token(sub="ann", exp=self.clock.seconds() + hour))
+        ann.ask("subscribe", channel="c", token=self.token(sub="ann", channel="c", exp=self.clock.seconds() + hour / 2))
+        self.clock.wall_ahead = -hour
+        self.server.advance(hour)
+        self.assertEqual(ann.take("unsubscribe"), [])
+        self.clock.wall_ahead = -hour / 2
+        self.server.advance(100)
+        self.assertEqual([each["code"] for each in ann.take("unsubscribe")], [2501])
+        self.assertIsNone(ann.close_code)
+        self.clock.wall_ahead = 0
+        self.server.advance(100)
+        self.assertEqual(ann.close_code, 3005)
+
     def test_a_bad_one_to_refresh_by_ends_the_connection(self) -> None:
         ann = Program(self.server, token=self.token(sub="ann"))
         ann.ask("subscribe", channel="c", token=self.token(sub="ann", channel="c", exp=self.in_ten()))

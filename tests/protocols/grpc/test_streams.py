@@ -212,6 +212,15 @@ class TokenTests(Case):
         self.server.advance(BRIEF + 1)
         self.assertEqual(call.ended, (StatusCode.UNAUTHENTICATED, "subscription expired"))
 
+    def test_tokens_expire_by_the_wall_clock(self) -> None:
+        call = self.subscribe("lobby", token="brief")
+        self.clock.wall_ahead = -100
+        self.server.advance(BRIEF + 2)
+        self.assertIsNone(call.ended)
+        self.clock.wall_ahead = 0
+        self.server.advance(61)
+        self.assertEqual(call.ended, (StatusCode.UNAUTHENTICATED, "connection expired"))
+
     def test_actions_of_the_server_api(self) -> None:
         call, other = self.subscribe("lobby", token="brief"), self.subscribe("other", token="brief")
         results: list[object] = []

@@ -138,6 +138,10 @@ class PageTests(HTTPTestCase):
             self.assertIn("frame-ancestors 'none'", policy)
             self.assertNotRegex(policy, r"unsafe|\*|https?:|data:")
 
+    def test_no_version_of_the_server_is_told(self) -> None:
+        for line in ("GET /", "GET /nothing", "POST /channels/lobby", "OPTIONS *"):
+            self.assertEqual(self.request(line).headers["server"], "longconn", line)
+
     def test_no_file_is_read_for_a_request(self) -> None:
         """At the time of its first request a server may be in a chroot."""
         self.patch(Path, "read_bytes", lambda path: self.fail(f"{path} is read"))

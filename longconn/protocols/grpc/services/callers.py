@@ -23,7 +23,7 @@ def identify(call: GrpcCall) -> ConnectionToken:
         try:
             if hub.verifier is None:
                 raise TokenError("connection", "there is no key here to check it")
-            return hub.verifier.connection(token, hub.clock.seconds())
+            return hub.verifier.connection(token, hub.wall_time())
         except TokenError as error:
             raise refused(call, error) from None
     if not hub.settings.anonymous_connect:

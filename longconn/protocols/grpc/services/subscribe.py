@@ -6,6 +6,7 @@ from longconn.core.broker import Done
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, SUBSCRIPTION_EXPIRED
 from longconn.core.errors import NOT_AVAILABLE, CommandError
 from longconn.core.publication import History
+from longconn.core.timers import until
 from longconn.core.tokens import ConnectionToken, SubscriptionToken, TokenError
 from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.callers import identify, refused
@@ -77,7 +78,7 @@ class _Subscriber:
         if hub.verifier is None:
             raise CommandError(NOT_AVAILABLE, what="tokens")
         try:
-            return hub.verifier.subscription(token, channel, client.user, hub.clock.seconds(), client.id)
+            return hub.verifier.subscription(token, channel, client.user, hub.wall_time(), client.id)
         except TokenError as error:
             raise refused(self._call, error) from None
 
@@ -89,12 +90,13 @@ class _Subscriber:
     def _wait(self) -> None:
         times = [each for each in (self._expires_at, self._subscription_expires_at) if each is not None]
         if times and self._client.live:
-            self._hub.wheel.set(self, max(0.0, min(times) - self._hub.clock.seconds()))
+            self._hub.wheel.set(self, until(min(times), self._hub.wall_time()))
         else:
             self._hub.wheel.clear(self)
 
     def on_due(self, now: float) -> None:
         """For the wheel: a token may have expired."""
+        now = self._hub.wall_time()
         if self._subscription_expires_at is not None and now >= self._subscription_expires_at:
             self._client.close(SUBSCRIPTION_EXPIRED)
         elif self._expires_at is not None and now >= self._expires_at:

@@ -1,0 +1,320 @@
+"""The log of a server process: a thread writes it, so that a full disk or a pipe that is not read stops nobody.
+
+Twisted's observers write in the thread that logs, which is the reactor's. `take_over` puts a queue between. What the
+queue cannot hold is dropped, and a line says how many were. Lines of one kind that come too fast are summed up.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LegacyLogObserverWrapper,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+    globalLogPublisher,
+)
+from twisted.python.logfile import BaseLogFile
+from zope.interface import implementer
+
+#: What may wait to be written: characters, and lines.
+QUEUE_SIZE = 1024 * 1024
+QUEUE_LINES = 20_000
+#: Lines of one kind that are written in a second; the others of that second become one line.
+KIND_RATE = 100
+#: Seconds that the end of the process waits for what is not written yet.
+LAST_WAIT = 2.0
+# Kinds that are remembered; beyond it those of earlier seconds are forgotten.
+_KINDS = 1_000
+
+
+class Storm:
+    """Sums up the events of one kind beyond `KIND_RATE` in a second. The kind is the text without its values."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        # By kind: the second, the number of its events, and the last that was not written.
+        self._kinds: dict[object, tuple[int, int, LogEvent | None]] = {}
+        self._over: list[tuple[int, LogEvent]] = []
+
+    def admits(self, event: LogEvent) -> bool:
+        """Whether to write the event now; it is counted otherwise."""
+        kind = (event.get("log_namespace"), event.get("template", event.get("log_format")))
+        with self._lock:
+            now = int(self._seconds())
+            second, count, last = self._kinds.get(kind, (now, 0, None))
+            if second != now:
+                self._close(count, last)
+                count, last = 0, None
+            admitted = count < KIND_RATE
+            self._kinds[kind] = (now, count + 1, last if admitted else event)
+            if len(self._kinds) > _KINDS:
+                self._forget(now)
+            return admitted
+
+    @property
+    def pending(self) -> bool:
+        """Whether events were counted that no summary has told of."""
+        with self._lock:
+            return bool(self._over) or any(last is not None for _, _, last in self._kinds.values())
+
+    def summaries(self, all: bool = False) -> list[LogEvent]:
+        """One event for each kind of which events were counted in a second that is over (`all`: in this one too)."""
+        with self._lock:
+            self._forget(None if all else int(self._seconds()))
+            over, self._over = self._over, []
+        return [_summary(*each) for each in over]
+
+    def _forget(self, now: int | None) -> None:
+        for kind, (second, count, last) in tuple(self._kinds.items()):
+            if second != now:
+                del self._kinds[kind]
+                self._close(count, last)
+
+    def _close(self, count: int, last: LogEvent | None) -> None:
+        if last is not None:
+            self._over.append((count - KIND_RATE, last))
+
+
+def _summary(count: int, last: LogEvent) -> LogEvent:
+    """The last of `count` events, with their number."""
+    event = {name: value for name, value in last.items() if name not in ("log_failure", "log_flattened", "isError")}
+    more = f" (and {count - 1} more of the kind in this second)" if count > 1 else ""
+    return {**event, "log_format": "{text}{more}", "text": formatEvent(last), "more": more}
+
+
+@implementer(ILogObserver)
+class BackgroundObserver:
+    """A log observer that hands events to a thread. `prepare` turns an event into what `write` writes, or None.
+
+    `prepare` runs in the thread that logs, because an event's values may change later. `write` gets what waits, in
+    order. What it raises is counted as lines that are lost.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[LogEvent], Any],
+        write: Callable[[list[Any]], None],
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._prepare = prepare
+        self._write = write
+        self._storm = Storm(seconds)
+        self._changed = threading.Condition()
+        self._queue: deque[Any] = deque()
+        self._size = 0
+        self._lost = 0
+        self._writing = False
+        # Whether the thread looks for summaries once a second.
+        self._summing = False
+        self._deadline: float | None = None
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def __call__(self, event: LogEvent) -> None:
+        if not self._storm.admits(event):
+            with self._changed:
+                if not self._summing:
+                    self._summing = True
+                    self._changed.notify_all()
+            return
+        item = self._prepare(event)
+        if item is None:
+            return
+        with self._changed:
+            if self._size >= QUEUE_SIZE or len(self._queue) >= QUEUE_LINES:
+                self._lost += 1
+                return
+            self._add(item)
+        if self._deadline is not None:
+            self.flush(max(0.0, self._deadline - time.monotonic()))
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call `function` in the thread, after what waits was written."""
+        with self._changed:
+            self._queue.append(function)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """The process ends: from now on each line is waited for, `LAST_WAIT` seconds in all."""
+        self._deadline = time.monotonic() + LAST_WAIT
+        for each in self._storm.summaries(all=True):
+            self(each)
+        self.flush(LAST_WAIT)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all is written; False if that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._queue and not self._writing, timeout)
+
+    def _add(self, item: Any) -> None:
+        self._queue.append(item)
+        self._size += _size(item)
+        if len(self._queue) == 1:
+            self._changed.notify_all()
+
+    # In the thread.
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._summing = self._storm.pending
+                if not self._queue:
+                    self._changed.wait(1.0 if self._summing else None)
+                items = list(self._queue)
+                self._queue.clear()
+                self._size = 0
+                lost, self._lost = self._lost, 0
+                self._writing = True
+            self._work(items, lost)
+
+    def _work(self, items: list[Any], lost: int) -> None:
+        lines: list[Any] = []
+        for each in items:
+            if callable(each):
+                lost += self._try(lines)
+                lines = []
+                try:
+                    each()
+                except OSError:
+                    lost += 1
+            else:
+                lines.append(each)
+        lines += filter(None, map(self._prepare, self._storm.summaries()))
+        lost += self._try(lines)
+        if lost and self._try([self._prepare(_lost_event(lost))]):
+            with self._changed:
+                self._lost += lost  # told when writing works again
+
+    def _try(self, lines: list[Any]) -> int:
+        """Write; the number of lines that are lost."""
+        if not lines:
+            return 0
+        try:
+            self._write(lines)
+        except Exception:  # a full disk, a pipe that is closed; it cannot be logged
+            return len(lines)
+        return 0
+
+
+def _size(item: Any) -> int:
+    return len(item) if isinstance(item, str) else 200
+
+
+def _lost_event(count: int) -> LogEvent:
+    return {
+        "log_namespace": "longconn",
+        "log_level": LogLevel.warn,
+        "log_format": "{count} lines of the log were dropped: they could not be written",
+        "log_time": time.time(),
+        "log_system": "longconn#warn",
+        "time": time.time(),
+        "isError": 0,
+        "count": count,
+        "message": (f"{count} lines of the log were dropped: they could not be written",),
+    }
+
+
+class ProcessLog:
+    """The observers of this process's log that write in the background, from `take_over` on."""
+
+    def __init__(self) -> None:
+        self._observers: list[BackgroundObserver] = []
+        self._files: list[BaseLogFile] = []
+
+    def take_over(self) -> None:
+        """Put a queue before each of Twisted's observers that writes to a file, a stream or syslog."""
+        for each in _observers():
+            if isinstance(each, FileLogObserver):
+                out = each._outFile
+                if isinstance(out, BaseLogFile):
+                    self._files.append(out)
+                ours = BackgroundObserver(each.formatEvent, _writer(out))
+            elif isinstance(each, LegacyLogObserverWrapper):
+                ours = BackgroundObserver(dict, _each(each))
+            else:
+                continue
+            globalLogPublisher.addObserver(ours)  # type: ignore[arg-type]
+            globalLogPublisher.removeObserver(each)
+            self._observers.append(ours)
+            atexit.register(ours.flush, LAST_WAIT)
+
+    def rotate(self) -> bool:
+        """Begin new log files, or open those again that another program has moved. False if there are none."""
+        for each in self._observers:
+            each.call(self._rotate)
+            break
+        return bool(self._files)
+
+    def _rotate(self) -> None:
+        for each in self._files:
+            if _is_moved(each):
+                each.reopen()
+            else:
+                each.rotate()  # type: ignore[attr-defined]
+
+    def end(self) -> None:
+        """Write what waits, within `LAST_WAIT`: the process ends."""
+        for each in self._observers:
+            each.end()
+
+
+def _observers() -> Iterator[Any]:
+    # Twisted has no public way to ask who observes the log. Where this changes, the log is written as Twisted does.
+    yield from tuple(getattr(globalLogPublisher, "_observers", ()))
+
+
+def _each(observer: Callable[[LogEvent], None]) -> Callable[[list[LogEvent]], None]:
+    def write(events: list[LogEvent]) -> None:
+        for each in events:
+            observer(each)
+
+    return write
+
+
+def _writer(out: Any) -> Callable[[list[str]], None]:
+    """Writes lines to `out`. A stream is written below Python's buffer, whose lock a thread that hangs would keep."""
+    if isinstance(out, BaseLogFile):
+        return lambda lines: out.write("".join(lines))
+    try:
+        out.fileno()
+        out.flush()
+    except (AttributeError, OSError, ValueError):
+        return lambda lines: _write_and_flush(out, "".join(lines))
+    return lambda lines: _write_all(out.fileno(), "".join(lines).encode("utf-8", "backslashreplace"))
+
+
+def _write_and_flush(out: Any, text: str) -> None:
+    out.write(text)
+    out.flush()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(descriptor, left) :]
+        except BlockingIOError:  # whoever has the other end made it non-blocking
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
+
+
+def _is_moved(file: Any) -> bool:
+    """Whether the file has another path by now, or none."""
+    try:
+        return not os.path.samestat(os.stat(file.path), os.fstat(file._file.fileno()))
+    except FileNotFoundError:
+        return True
