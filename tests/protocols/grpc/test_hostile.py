@@ -7,7 +7,9 @@ from typing import Any
 from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame
 from twisted.internet.address import IPv4Address
 
+from longconn.core.publication import Data, Info
 from longconn.protocols.grpc.limits import MAX_STREAMS
+from longconn.v1 import longconn_pb2 as pb
 from tests.protocols.grpc import frames
 from tests.protocols.grpc.frames import (
     DATA,
@@ -532,6 +534,34 @@ class FloodTests(Case):
         self.assertGreater(self.factory.budget.kept, 500_000)  # they are counted before they are inflated
         self.server.settle()
         self.assertEqual({peer.status(each) for each in streams}, {(0, "")})
+
+    def test_a_command_that_waits_is_kept_as_it_came(self) -> None:
+        """It is inflated when it is executed; and it counts while it waits."""
+        self.serve(publish_bytes=0, max_message=200_000)
+        self.hub.publish("full", Data.of_text("x" * 150_000), Info("p"), lambda position: None)
+        peer = self.peer(window=0)
+        stream = peer.begin("/longconn.v1.LongConn/Connect", ("grpc-encoding", "gzip"))
+        history = pb.ConnectRequest(id=2, history=pb.HistoryRequest(channel="full"))
+        for request in (pb.ConnectRequest(id=1, connect=pb.ConnectCommand()), history):
+            peer.send(stream, prefixed(request.SerializeToString()))
+        # A field that is not known, which the library keeps.
+        large = (
+            pb.ConnectRequest(id=3, ping=pb.PingRequest()).SerializeToString()
+            + b"\xc2\x3e\x80\xb5\x18"
+            + bytes(400_000)
+        )
+        bomb = gzip.compress(large)
+        peer.send(stream, prefixed(bomb, compressed=True))
+        (session,) = self.hub.sessions.values()
+        (waiting,) = session.queue.waiting
+        self.assertEqual(len(waiting), len(bomb))
+        self.assertEqual(self.factory.budget.kept, len(bomb))
+        peer.h2.increment_flow_control_window(300_000)
+        peer.h2.increment_flow_control_window(300_000, stream)
+        peer.flush()
+        answers = [pb.ConnectResponse.FromString(each) for each in peer.messages(stream)]
+        self.assertEqual([each.WhichOneof("event") for each in answers], ["connected", "history", "pong"])
+        peer.reset(stream)
 
 
 class WindowTests(Case):
