@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from longconn.core.hub import Hub
 from longconn.protocols.centrifugo import http as centrifugo
+from longconn.protocols.centrifugo.protobuf import CentrifugoProtobuf, binary_frame
 from longconn.protocols.centrifugo.tcp import CentrifugoTCP
 from longconn.protocols.centrifugo.websocket import CentrifugoWebSocket
 from longconn.protocols.chat.tcp import ChatLinesFactory
@@ -15,10 +17,11 @@ from longconn.protocols.http.resource import HTTPResource
 from longconn.protocols.http.site import HTTPSite
 from longconn.protocols.http.upgrade import TakeOver, upgrade_routes
 from longconn.protocols.port.shared_port import SharedPort
-from longconn.protocols.websocket.connection import WebSocketServer
+from longconn.protocols.websocket.connection import Spoken, WebSocketConnection, WebSocketServer
 from longconn.protocols.websocket.echo import EchoWebSocket
 from longconn.server_api.http import APIRoutes
 from longconn.server_api.operations import ServerAPI
+from longconn.wire.centrifugo import CentrifugoJSON, text_frame
 from longconn.wire.chat import ChatFormat
 from longconn.wire.chat_texts import CATALOGUES
 from longconn.wire.first_bytes import Kind
@@ -46,9 +49,13 @@ class WebSocketFactory(WebSocketServer):
 
     def __init__(self, hub: Hub) -> None:
         format = ChatFormat(CATALOGUES[hub.settings.locale], text_frames)
-        super().__init__(
-            hub, {"chat": partial(ChatWebSocket, format), "echo": EchoWebSocket, "structured": CentrifugoWebSocket}
-        )
+        spoken: dict[str, Callable[[WebSocketConnection], Spoken]] = {
+            "chat": partial(ChatWebSocket, format),
+            "echo": EchoWebSocket,
+            "centrifugo": partial(CentrifugoWebSocket, partial(CentrifugoJSON, text_frame)),
+            "centrifugo-protobuf": partial(CentrifugoWebSocket, partial(CentrifugoProtobuf, binary_frame)),
+        }
+        super().__init__(hub, spoken)
 
 
 class SharedPortFactory(SharedPort):

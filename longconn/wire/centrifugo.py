@@ -25,6 +25,8 @@ from longconn.wire.sse import chunk, quoted
 from longconn.wire.websocket import frame as websocket_frame
 
 PING = b"{}"
+#: Subprotocols of WebSocket (RFC 6455, section 1.9).
+JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL = "centrifuge-json", "centrifuge-protobuf"
 
 
 class CentrifugoJSON:

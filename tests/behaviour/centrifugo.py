@@ -215,10 +215,11 @@ class StructuredWebSocketMember(StructuredMember):
     """On /connection/websocket."""
 
     protocol = "websocket"
+    path = "/connection/websocket"
     client: WebSocketClient
 
     def open(self, commands: list[Object]) -> None:
-        self.client = self.server.websocket_client("/connection/websocket", self.factories["shared"], **self.options)
+        self.client = self.server.websocket_client(self.path, self.factories["shared"], **self.options)
         self._seen = 0
         self.client.on_read = self._on_read
         if self.client.status == 101:

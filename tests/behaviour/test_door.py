@@ -426,7 +426,7 @@ class RegistryTests(Case):
         closed = {"TLS", "PROXY", "SSH", "RTSP", "MAIL", "IRC", "STOMP", "REDIS", "XMPP", "UTF16", "BINARY"}
         spoken = {"HTTP2", "HTTP1", "CENTRIFUGO", "CHAT"}
         self.assertEqual({each.name for each in Kind}, closed | spoken | {"UNDECIDED", "EMPTY"})
-        self.assertEqual(set(WebSocketFactory(self.hub).spoken), {"chat", "echo", "structured"})
+        self.assertEqual(set(WebSocketFactory(self.hub).spoken), {"chat", "echo", "centrifugo", "centrifugo-protobuf"})
 
 
 class DoorTests(Case):

@@ -1,4 +1,7 @@
-"""Drives centrifuge-python, unmodified, by lines of JSON (`tests.live.programs.Driven`). Arguments: ADDRESS ASKS."""
+"""Drives centrifuge-python, unmodified, by lines of JSON (`tests.live.programs.Driven`).
+
+Arguments: ADDRESS ASKS FLAVOUR.
+"""
 
 import asyncio
 import json
@@ -11,19 +14,27 @@ from centrifuge.exceptions import ReplyError
 
 
 def say(**value: Any) -> None:
-    print(json.dumps(value), flush=True)
+    # Over Protobuf the SDK's data are bytes.
+    print(json.dumps(value, default=json.loads), flush=True)
 
 
 class Program:
     """One client of the SDK."""
 
-    def __init__(self, address: str, asks_tokens: bool) -> None:
+    def __init__(self, address: str, asks_tokens: bool, protobuf: bool) -> None:
         self.asked: dict[int, asyncio.Future[str]] = {}
         options: Any = {"get_token": self.connection_token} if asks_tokens else {}
         self.client = Client(
-            address, events=Events(""), min_reconnect_delay=0.05, max_reconnect_delay=0.2, proxy=None, **options
+            address,
+            use_protobuf=protobuf,
+            events=Events(""),
+            min_reconnect_delay=0.05,
+            max_reconnect_delay=0.2,
+            proxy=None,
+            **options,
         )
         self.asks_tokens = asks_tokens
+        self.protobuf = protobuf
 
     async def token(self, channel: str) -> str:
         number = len(self.asked) + 1
@@ -59,8 +70,11 @@ class Program:
         assert subscription is not None
         await subscription.unsubscribe()
 
+    def data(self, value: Any) -> Any:
+        return json.dumps(value).encode() if self.protobuf else value
+
     async def do_publish(self, channel: str, data: Any) -> None:
-        await self.client.publish(channel, data)
+        await self.client.publish(channel, self.data(data))
 
     async def do_presence(self, channel: str) -> Any:
         return {key: asdict(each) for key, each in (await self.client.presence(channel)).clients.items()}
@@ -73,7 +87,7 @@ class Program:
         return asdict(await self.client.history(channel, limit, position, reverse))
 
     async def do_rpc(self, method: str, data: Any) -> Any:
-        return (await self.client.rpc(method, data)).data
+        return (await self.client.rpc(method, self.data(data))).data
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         running = set()
@@ -129,7 +143,7 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await Program(sys.argv[1], sys.argv[2] == "tokens").run(reader)
+    await Program(sys.argv[1], sys.argv[2] == "tokens", sys.argv[3] == "protobuf").run(reader)
 
 
 def run() -> None:

@@ -8,6 +8,7 @@ from tests.live.sdk import SDKBehaviour
 
 class PythonTests(SDKBehaviour):
     main = "tests.live.sdk_python_client:run"
+    flavour = "json"
 
     def setUp(self) -> None:
         if find_spec("centrifuge") is None:
@@ -15,7 +16,11 @@ class PythonTests(SDKBehaviour):
 
     def client(self, port: int, asks_tokens: bool) -> list[str]:
         address = f"ws://127.0.0.1:{port}/connection/websocket"
-        return ["sdk_python_client", address, "tokens" if asks_tokens else "none"]
+        return ["sdk_python_client", address, "tokens" if asks_tokens else "none", self.flavour]
+
+
+class PythonProtobufTests(PythonTests):
+    flavour = "protobuf"
 
 
 del SDKBehaviour

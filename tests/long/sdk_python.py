@@ -1,8 +1,8 @@
 """Runs the test suite of centrifuge-python, in the installed version, against this server.
 
 The suite comes from the source distribution on PyPI. It needs a server on port 8000 with the configuration of its
-docker-compose.yml; `SETTINGS` says the same with our options. Protobuf and delta compression are not supported here, so
-the suite's loops over them are left out.
+docker-compose.yml; `SETTINGS` says the same with our options. Delta compression is not supported here, so the suite's
+rounds with it are left out.
 """
 
 import importlib.metadata
@@ -31,11 +31,8 @@ force_recovery = true
 history_size = 2
 """
 PORT = 8000
-#: Replacements in the tests: (pattern, by). Every loop keeps its first round alone: JSON without delta.
-LEFT_OUT = (
-    (r"for use_protobuf in \(False, True\)", "for use_protobuf in (False,)"),
-    (r"for delta in \(None, (centrifuge\.)?DeltaType\.FOSSIL\)", "for delta in (None,)"),
-)
+#: Replacements in the tests: (pattern, by). The loops keep the rounds without delta.
+LEFT_OUT = ((r"for delta in \(None, (centrifuge\.)?DeltaType\.FOSSIL\)", "for delta in (None,)"),)
 #: Seconds for one test: some tests wait for ever if an event does not come.
 PATIENCE = 30
 _RUNNER = f"""

@@ -26,6 +26,7 @@ from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
 from longconn.protocols.http.response import StreamingResponse
 from longconn.protocols.http.routes import Route
+from longconn.protocols.http.upgrade import asks_for_protobuf
 from longconn.wire.centrifugo import CentrifugoJSON, events, lines, stream_events, stream_lines
 
 #: What SDKs send Protobuf as.
@@ -105,7 +106,7 @@ def http_stream(exchange: HTTPExchange) -> None:
 
 def _is_protobuf(exchange: HTTPExchange) -> bool:
     kind = media_type(exchange.header("content-type"))
-    return kind == _PROTOBUF or "protobuf" in (exchange.parameter("cf_protocol"), exchange.parameter("format"))
+    return kind == _PROTOBUF or asks_for_protobuf(exchange)
 
 
 def sse(exchange: HTTPExchange) -> None:

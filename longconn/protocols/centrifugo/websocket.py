@@ -1,24 +1,30 @@
-"""Centrifugo's protocol over WebSocket: a message holds commands, one a line. A binary one is read as a text."""
+"""Centrifugo's protocol over WebSocket: a message is a frame of commands, whether it is binary or text."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from longconn.core.codec import Codec
 from longconn.core.disconnects import Disconnect
 from longconn.core.session import Session
 from longconn.protocols.websocket.connection import WebSocketConnection
-from longconn.wire.centrifugo import CentrifugoJSON, text_frame
 
 
 class CentrifugoWebSocket:
     """What is spoken over an open WebSocket (`longconn.protocols.websocket.connection.Spoken`)."""
 
-    def __init__(self, socket: WebSocketConnection) -> None:
-        """Raises CommandError where there are too many clients."""
+    def __init__(self, make_codec: Callable[[int, bool], Codec], socket: WebSocketConnection) -> None:
+        """`make_codec` gets the most bytes of a command, and whether the session sends pings.
+
+        Raises CommandError where there are too many clients.
+        """
         hub = socket.hub
         # A command that is too large is refused by its own reply; so there must be room for what is around the data.
         socket.limit_messages(2 * hub.settings.max_message)
         #: the session's own pings need an answer by the client's program, those of WebSocket do not
         self.pinged = socket.wants_pings
-        codec = CentrifugoJSON(text_frame, hub.settings.max_message, pings=not self.pinged)
+        codec = make_codec(hub.settings.max_message, not self.pinged)
+        self._split = codec.split
         self._session = Session(hub, socket.outlet, codec, socket, "websocket", socket.host, socket.address)
 
     @property
@@ -26,7 +32,7 @@ class CentrifugoWebSocket:
         return self._session.queue.held_back
 
     def receive(self, payloads: list[bytes], binary: bool) -> None:
-        self._session.receive([line for each in payloads for line in each.split(b"\n")])
+        self._session.receive([item for each in payloads for item in self._split(each)])
 
     def close_code(self, disconnect: Disconnect) -> int:
         return disconnect.code

@@ -10,12 +10,13 @@ from longconn.core.names import check_channel
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Route
+from longconn.wire.centrifugo import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 
 #: Takes the connection of a request over: the request, a mode of `_MODES`, a channel, a name.
 TakeOver = Callable[[Any, str, str | None, str | None], None]
 
 #: Paths that are upgraded, and the mode of each.
-_MODES = {"/ws": "chat", "/echo": "echo", "/websocket": "echo", "/connection/websocket": "structured"}
+_MODES = {"/ws": "chat", "/echo": "echo", "/websocket": "echo", "/connection/websocket": "centrifugo"}
 _WANTED = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
 _VERSIONS = ("13", "8")
 
@@ -37,8 +38,18 @@ def _upgrade(take_over: TakeOver, mode: str, exchange: HTTPExchange) -> None:
     channel, name = exchange.parameter("channel"), exchange.parameter("name")
     if channel is not None:
         check_channel(channel)
+    if mode == "centrifugo" and asks_for_protobuf(exchange):
+        mode = "centrifugo-protobuf"
     wanted = (channel or exchange.hub.settings.default_channel) if mode == "chat" else None
     exchange.check_client(wanted, name, partial(take_over, request, mode, channel, name))
+
+
+def asks_for_protobuf(exchange: HTTPExchange) -> bool:
+    """Whether a parameter or the subprotocol asks for the Protobuf flavour of Centrifugo's protocol."""
+    if "protobuf" in (exchange.parameter("cf_protocol"), exchange.parameter("format")):
+        return True
+    offered = {each.strip() for value in exchange.headers("sec-websocket-protocol") for each in value.split(",")}
+    return PROTOBUF_SUBPROTOCOL in offered and JSON_SUBPROTOCOL not in offered
 
 
 def _asks_for_websocket(exchange: HTTPExchange) -> bool:

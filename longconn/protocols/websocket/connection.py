@@ -28,6 +28,7 @@ from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
 from longconn.protocols.connection.peer import is_local, peer_of
 from longconn.protocols.connection.set_up import PausableReading, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
+from longconn.wire.centrifugo import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from longconn.wire.chat import safe
 from longconn.wire.origin import OriginRules, RequestOrigin
 from longconn.wire.websocket import PING, take_texts
@@ -39,10 +40,9 @@ _STATUSES = {NAME_TAKEN: 409, PERMISSION_DENIED: 403, UNKNOWN_CHANNEL: 404}
 _HEAD_TOO_LARGE = 431  # RFC 6585, section 5
 #: Characters of the reason for which a handshake is refused.
 _LONGEST_REASON = 200
-#: By mode, the subprotocols that are spoken (RFC 6455, section 1.9). A browser that asks for some closes the connection
-#: if the answer names none.
-_SUBPROTOCOLS = {"structured": ("centrifuge-json",)}
-_PROTOBUF = "centrifuge-protobuf"
+#: By mode, the subprotocol of the answer if the client offers it (RFC 6455, section 1.9). A browser that offers some
+#: closes the connection if the answer names none.
+_SUBPROTOCOLS = {"centrifugo": JSON_SUBPROTOCOL, "centrifugo-protobuf": PROTOBUF_SUBPROTOCOL}
 #: The parameter of Centrifugo with which tools ask for pings of WebSocket, which they answer by themselves.
 _WANTS_PINGS = b"cf_ws_frame_ping_pong"
 #: What Autobahn keeps of the handshake: KiBs that nothing reads once the connection is open.
@@ -112,13 +112,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     def onConnect(self, request: ConnectionRequest) -> Any:
         if not self.admitted:
             return self.factory.admit(self, request)
-        known = _SUBPROTOCOLS.get(self.mode, ())
-        for each in request.protocols:
-            if each in known:
-                return each
-        if _PROTOBUF in request.protocols and known:
-            raise ConnectionDeny(400, "the structured protocol is spoken in JSON here, not in Protobuf")
-        return None
+        spoken = _SUBPROTOCOLS.get(self.mode)
+        return spoken if spoken in request.protocols else None
 
     def _head_too_large(self, data: bytes) -> bool:
         """Whether `data` brings the handshake over the limit, which Autobahn does not have. It is refused then."""

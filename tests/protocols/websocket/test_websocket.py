@@ -42,7 +42,7 @@ class StructuredTests(Case):
             client = self.client(path, headers=[("Sec-WebSocket-Protocol", offered)])
             self.assertEqual((client.status, client.headers.get("sec-websocket-protocol")), (101, None))
         client = self.client(self.path, headers=[("Sec-WebSocket-Protocol", "centrifuge-protobuf")])
-        self.assertEqual(client.status, 400)
+        self.assertEqual((client.status, client.headers["sec-websocket-protocol"]), (101, "centrifuge-protobuf"))
 
     def test_pings_of_websocket_in_place_of_those_of_the_session(self) -> None:
         for query, own in (("?cf_ws_frame_ping_pong=true", False), ("?cf_ws_frame_ping_pong=false", True), ("", True)):
