@@ -185,7 +185,7 @@ class History:
     recovered: bool = True
 
     def since(self, since: Position | None, reverse: bool) -> History | CommandError:
-        """The broker's answer for `since` and `reverse`, as Centrifugo's protocol has it.
+        """The broker's answer for `since` and `reverse`, as Centrifugo's client protocol has it.
 
         There a lost position is no error, but an epoch that is not the channel's is UNRECOVERABLE.
         """

@@ -33,7 +33,7 @@ UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON = 2000, "server unsubscribe"
 
 
 class ProgramSession(Protocol):
-    """`Client.session` of a client that speaks Centrifugo's protocol or gRPC: what the server can make it do."""
+    """`Client.session` of a client that speaks Centrifugo's client protocol or gRPC: what the server can make it do."""
 
     id: str
     connected: bool
@@ -146,7 +146,7 @@ class ServerAPI:
     # Connections.
 
     def subscribe(self, granted: SubscriptionToken, target: Target, done: Done[None]) -> None:
-        """Subscribe connections of Centrifugo's protocol and of gRPC to a channel, whatever its rights.
+        """Subscribe connections of Centrifugo's client protocol and of gRPC to a channel, whatever its rights.
 
         `granted` has the channel, the data and info, and the time of expiry. `done` is called after all are
         answered, with the first error. A client that is subscribed already is no error.

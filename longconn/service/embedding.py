@@ -30,7 +30,7 @@ class ChatFactory(ChatLinesFactory):
 
     Embed it by listening with it on any stream endpoint. A connection whose first line looks like the opening of
     another protocol, as an HTTP request, is closed and logged: a browser made to POST here publishes nothing. One whose
-    first line begins as JSON speaks Centrifugo's protocol.
+    first line begins as JSON speaks Centrifugo's client protocol.
     """
 
     def __init__(self, hub: Hub) -> None:

@@ -33,7 +33,7 @@ class Kind(enum.Enum):
     TLS = "TLS"
     HTTP2 = "HTTP/2"
     HTTP1 = "HTTP/1"
-    CENTRIFUGO = "the structured protocol"
+    CENTRIFUGO = "Centrifugo's client protocol"
     CHAT = "chat lines"
     PROXY = "the PROXY protocol"
     SSH = "SSH"
@@ -125,5 +125,5 @@ def _kind_of(line: bytes, whole: bool, first: bool) -> Kind:
 
 
 def is_connect(line: bytes) -> bool:
-    """Whether a line looks like a connect of the structured protocol, though it be malformed."""
+    """Whether a line looks like a connect of Centrifugo's client protocol, though it be malformed."""
     return line.lstrip(_BLANKS).startswith((b"{", b"[")) and b'"connect"' in line

@@ -1,4 +1,4 @@
-"""Centrifugo's protocol over gRPC: one call of LongConn.Connect on an HTTP/2 connection with prior knowledge.
+"""Centrifugo's client protocol over gRPC: one call of LongConn.Connect on an HTTP/2 connection with prior knowledge.
 
 `doc/PROTOCOL-HTTP2.md` in grpc/grpc has the rules of gRPC over HTTP/2. Messages are not compressed.
 """

@@ -51,7 +51,7 @@ class ChatWebSocket:
         if self._said_nothing and lines:
             self._said_nothing = False
             if is_connect(lines[0]):  # an SDK with the wrong path; its token is not for others to read
-                log.info("%s sent a connect of the structured protocol on /ws", self._session.client.address)
+                log.info("%s sent a connect of Centrifugo's client protocol on /ws", self._session.client.address)
                 self._session.client.close(BAD_REQUEST)
                 return
         self._session.feed(lines)
