@@ -17,7 +17,7 @@ class LongPoll:
     """
 
     def __init__(self, channel: Channel, broker: Broker, wheel: Wheel, since: Position, done: Done[History]) -> None:
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         self._wheel = wheel
         self._channel = channel
@@ -39,7 +39,7 @@ class LongPoll:
         self._channel.watch(self)
 
     def on_due(self, now: float) -> None:
-        """The time is over."""
+        """The timer ended: answer without news."""
         self.expire()
 
     def on_ready(self, error: CommandError | None) -> None:

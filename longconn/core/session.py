@@ -97,7 +97,7 @@ class Session:
         self._pong_timeout = hub.settings.pong_timeout
         self._pinged = False
         self._quiet_since = hub.clock.seconds()
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         hub.sessions[self.id] = self
         if hub.settings.handshake_timeout:
@@ -145,7 +145,7 @@ class Session:
     # Time.
 
     def on_due(self, now: float) -> None:
-        """For the wheel: the first command, a ping, its pong, or the end of something that expires is due."""
+        """The timer ended: the first command, a ping or its pong is due, or a token has expired."""
         patient = self.queue.held_back or self.outlet.queued
         # Times of expiry are of the wall clock, which may be set; `now` is not.
         expired = self.hub.wall_time() - self.codec.expiry_grace

@@ -38,7 +38,7 @@ class ChatSession:
         self.queue: CommandQueue[bytes] = CommandQueue(hub.clock, hub.settings, reader, self._execute)
         #: when something last came in
         self.heard = hub.clock.seconds()
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         #: the channel the client is in; None while it is in none
         self.channel: str | None = None
@@ -90,7 +90,7 @@ class ChatSession:
         self.client.gone()
 
     def on_due(self, now: float) -> None:
-        """For the wheel: close a client that was idle for too long."""
+        """The timer ended: close a client that was idle for too long."""
         timeout = self.hub.settings.idle_timeout
         idle = now - max(self.heard, self.outlet.sent_at)
         if idle >= timeout:

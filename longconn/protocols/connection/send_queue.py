@@ -36,7 +36,7 @@ class SendQueue:
         self.queued = 0
         #: when something last went out, or the queue was made
         self.moved_at = hub.clock.seconds()
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
 
     @property
@@ -106,7 +106,7 @@ class SendQueue:
             self._hub.wheel.set(self, self._hub.settings.write_timeout)
 
     def on_due(self, now: float) -> None:
-        """Nothing went out for `write_timeout` seconds, or something did meanwhile."""
+        """The timer ended: close the owner if nothing went out for `write_timeout` seconds, or start it again."""
         limit = self._hub.settings.write_timeout
         stalled = now - self.moved_at
         if stalled >= limit:

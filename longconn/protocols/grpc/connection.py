@@ -51,7 +51,7 @@ class GrpcConnection(Protocol):
     connection counts as a guest of the hub.
     """
 
-    #: belongs to the wheel
+    #: the second at which its timer ends (`Timed` in core/timers.py)
     due = 0
 
     def __init__(
@@ -199,7 +199,7 @@ class GrpcConnection(Protocol):
     # Time.
 
     def on_due(self, now: float) -> None:
-        """The wheel calls this when the handshake, a ping's answer or the next ping is due."""
+        """The timer ended: the handshake, a ping's answer or the next ping is due."""
         settings = self._hub.settings
         if self.ended:
             self._outlet.finish(b"", self._outlet.lose)

@@ -71,7 +71,8 @@ class HTTPConnection(HTTPChannel):
     requests: list[Any]
     transport: Any
     _networkProducer: Any
-    due = 0  # for the wheel
+    #: the second at which its timer ends (`Timed` in core/timers.py)
+    due = 0
 
     def __init__(self, state: SiteState) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -128,7 +129,7 @@ class HTTPConnection(HTTPChannel):
         self.clearLineBuffer()
 
     def on_due(self, now: float) -> None:
-        """The wheel calls this when the time of a phase is over."""
+        """The timer ended: the client took too long for this phase."""
         if self.phase is Phase.IDLE:
             self.close_idle()
         elif self.phase is Phase.HEAD:

@@ -1,4 +1,4 @@
-"""Clients of Centrifugo's client protocol: their names in the chat, the tokens of channels, and what follows from rights."""
+"""Clients of Centrifugo's client protocol: names in the chat, tokens of channels, and what follows from rights."""
 
 from __future__ import annotations
 
