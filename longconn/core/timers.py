@@ -144,7 +144,7 @@ class Bucket:
         self._level = level = min(level, self.burst)
         # A whole token, or (for bursts below one) whatever the bucket can hold.
         wait = (min(1.0, self.burst) - level) / rate
-        # A float has seconds since 1970 with this precision: adding a shorter wait to the time might not change it.
+        # Seconds since 1970 have this precision in a float: adding a shorter wait might not change the time.
         return wait if wait > 1e-6 else 0.0
 
     def spend(self, amount: float) -> None:

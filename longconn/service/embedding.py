@@ -1,4 +1,4 @@
-"""Each protocol with what is spoken over it: for the service, and for programs that embed a hub."""
+"""Puts carriers and the protocols spoken over them together, for the service and for programs that embed a hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a service: it closes its clients in groups, then aborts what is left.
+"""The end of a service: it closes its clients in groups, then aborts the remaining connections.
 
 Before it, the service closes its ports and refuses publications, so that none is acknowledged which some client would
 not get.

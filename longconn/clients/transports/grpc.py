@@ -92,7 +92,7 @@ class GRPCTransport(ByteStreamTransport):
             self._calls.call(0, lambda: self.listener.on_objects(refusals))
 
     def _flush(self) -> None:
-        """Send what there is to send, as far as the server reads."""
+        """Send waiting frames, as far as the server's windows allow."""
         if self.transport is None:
             return
         data = self._call.take(not self._full)

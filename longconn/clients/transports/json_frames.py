@@ -56,7 +56,7 @@ class _PushObject(TypedDict, total=False):
 
 
 class _ResultObject(TypedDict, total=False):
-    """The results of all commands in one. `channel` and `method` are in no result, but in what an echo sends back."""
+    """The results of all commands in one. `channel` and `method` are not in results: an echo server sends them back."""
 
     channel: Any
     method: Any

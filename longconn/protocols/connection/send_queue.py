@@ -117,7 +117,7 @@ class SendQueue:
     # The end.
 
     def drop(self) -> None:
-        """Forget what was not begun: the client is slow. What was begun does not count any more."""
+        """Forget the parts that were not begun: the client is slow. A part that was begun does not count any more."""
         self._parts.clear()
         self._begun_counts = 0
         self._count(-self.queued)

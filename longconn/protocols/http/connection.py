@@ -43,7 +43,7 @@ READ_AHEAD = 16 * 1024
 
 
 class Phase(enum.Enum):
-    """What a connection waits for."""
+    """The part of a request or answer that a connection waits for."""
 
     IDLE = "a request"
     HEAD = "the rest of a head"
@@ -54,7 +54,7 @@ class Phase(enum.Enum):
 
 @dataclass(eq=False, slots=True)
 class SiteState:
-    """What the connections of a site share."""
+    """The state that the connections of a site share."""
 
     hub: Hub
     #: connections on which no request is under way
@@ -144,7 +144,7 @@ class HTTPConnection(HTTPChannel):
             self.transport.abortConnection()
 
     def close_idle(self) -> None:
-        """Close, if no request is under way. The client gets some seconds to read what was sent."""
+        """Close, if no request is under way. The client gets some seconds to read the last answer."""
         if self.phase is Phase.IDLE:
             self._close()
 
@@ -195,7 +195,7 @@ class HTTPConnection(HTTPChannel):
             self._reading = False
 
     def _advance(self) -> bool:
-        """Process a part of what was received; False if more must come first."""
+        """Process a part of the received bytes; False if more must come first."""
         if "dataReceived" in vars(self):
             # Another protocol took the connection over in the middle of this read and gets the rest.
             self.dataReceived(self.clearLineBuffer())
@@ -221,14 +221,14 @@ class HTTPConnection(HTTPChannel):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Process what waited for the end of an answer, or for the client to read."""
+        """Process the bytes that waited for the end of an answer, or for the client to read."""
         if self._received and not self._reading:
             self._read()
         if self._input_ended:
             self._close_if_all_is_answered()
 
     def clearLineBuffer(self) -> bytes:
-        """Return what was received and not processed yet, and forget it."""
+        """Return the bytes that were received and not processed yet, and forget them."""
         data = bytes(self._received)
         self._received.clear()
         self._searched = 0

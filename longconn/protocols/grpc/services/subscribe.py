@@ -103,7 +103,7 @@ class _Subscriber:
             self._client.close(EXPIRED)
         self._wait()
 
-    # What the server API asks for.
+    # Requests of the server API.
 
     def subscribe_for_server(self, granted: SubscriptionToken, done: Done[None]) -> None:
         """Nothing: the call reads one channel and no other, as an event stream does."""
