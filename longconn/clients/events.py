@@ -1,4 +1,4 @@
-"""What a client gives its program: events of channels, and the state of the connection."""
+"""The values that a client gives its program: events of channels, and the state of the connection."""
 
 from __future__ import annotations
 

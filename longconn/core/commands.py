@@ -27,7 +27,7 @@ class Subscribe:
     """Subscribe to a channel; with `since`, recover the publications after that position.
 
     `refuses_loss` says that an error is better than a subscription that has missed something. `unsupported` names
-    what the command asks for beyond that and is not offered here.
+    a requested feature that is not offered here.
     """
 
     id: int

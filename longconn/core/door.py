@@ -139,10 +139,10 @@ class Door:
         """Send `client` the publications of `channel`, written in `format`.
 
         `done` gets the publications after `since` (none without it), the position where the live ones start, and
-        whether nothing is missing since. It is called before any live publication is sent. Others are told of the join
-        of an announced client. `granted` is a token for the channel, or the server's decision: it lets the client in
-        whatever the channel's options say. A client without the right to history gets nothing of what is kept, and
-        is told that it missed something if it did.
+        whether nothing is missing since. It is called before any live publication is sent. The join of an
+        announced client is announced. `granted` is a token for the channel, or the server's decision: it lets the
+        client in whatever the channel's options say. A client without the right to history gets no kept publication,
+        but learns whether it missed one.
         """
         try:
             check_channel(channel)

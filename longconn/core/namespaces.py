@@ -171,7 +171,7 @@ def _may_subscribe(channel: str, options: ChannelOptions, user: str) -> bool:
 
 
 def may_recover(channel: str, options: ChannelOptions, user: str) -> bool:
-    """Whether a subscriber is sent what it missed: an option says so, or it may read the history anyway."""
+    """Whether a subscriber gets missed publications: an option says so, or it may read the history anyway."""
     if options.force_recovery or options.allow_recovery:
         return True
     return allowed(Action.HISTORY, channel, options, user, subscribed=True)

@@ -1,7 +1,7 @@
 """The session of a program: its identity, subscriptions, expiries, and commands in their order.
 
 There is one for every protocol of programs. A codec turns bytes into commands, and results and pushes into
-bytes; a carrier hands over what came in (`receive`), and stops reading while the session cannot take more.
+bytes; a carrier hands over items (`receive`), and stops reading while the session cannot take more.
 """
 
 from __future__ import annotations
@@ -441,7 +441,7 @@ class Session:
     # Requests of the server API.
 
     def subscribe_for_server(self, granted: SubscriptionToken, done: Done[None]) -> None:
-        """Subscribe, and tell the client by a push. `done` gets an error also if the client leaves meanwhile."""
+        """Subscribe, and tell the client by a push. `done` gets an error also if the client leaves first."""
 
         def subscribed(result: SubscribeResult | CommandError) -> None:
             if isinstance(result, CommandError):

@@ -128,8 +128,8 @@ class SessionSubscriptions:
     ) -> None:
         """Subscribe to the channels of `granted`; `asked` has the client's position in some of them.
 
-        A channel that cannot be subscribed to is left out, and logged. What comes back in a channel before `done`
-        waits until `release`, because a client expects the reply to connect first.
+        A channel that cannot be subscribed to is left out, and logged. Events of a channel before `done`
+        wait until `release`, because a client expects the reply to connect first.
         """
         client = self._client
         missing = len(granted)

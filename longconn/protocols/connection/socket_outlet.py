@@ -1,8 +1,8 @@
-"""The writable end of one connection: it sends directly, or lets a bounded queue wait.
+"""The writable end of one connection: it sends directly, or adds to a bounded queue.
 
 If nothing waits, `write` hands the bytes to the kernel at once. Twisted's own
 `transport.write` only remembers them and asks the reactor for another event: two system
-calls and a dispatch more for each subscriber. What the kernel does not take waits in a
+calls and a dispatch more for each subscriber. Bytes that the kernel does not take wait in a
 `SendQueue`, not in the transport: the transport gets one small piece and tells by
 `resumeProducing` that it went out. So the bound holds, a backlog is written only as fast
 as it is read, and progress can be seen.
@@ -66,7 +66,7 @@ class SocketOutlet:
         #: whether nothing more is taken but the farewell
         self.closing = False
         self._on_close = on_close
-        # Only a transport of exactly this type is sent to directly: what wraps one (TLS above all) hands
+        # Only a transport of exactly this type is sent to directly: a wrapper (TLS above all) hands
         # unknown attributes through to the raw one, and plaintext would leave
         # (twisted/protocols/policies.py, ProtocolWrapper.__getattr__).
         self._send = transport.getHandle().send if type(transport) in _PLAIN else None
@@ -296,7 +296,7 @@ def _ignore(disconnect: Disconnect) -> None:
 def _make_small(transport: Any) -> None:
     """Make the socket below a wrapped transport full early, so that little waits where it is not counted.
 
-    It is not made smaller than one record: `bufferSize` is also what is read at once (twisted/internet/tcp.py, doRead).
+    It is not made smaller than one record: `bufferSize` is also the size of a read (twisted/internet/tcp.py, doRead).
     """
     raw = transport
     while hasattr(raw, "transport") and not hasattr(type(raw), "bufferSize"):

@@ -37,7 +37,7 @@ _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 class CallContext:
     """Shared by the calls of one connection. `host` and `address` are the peer's. `slices` are those of all calls.
 
-    `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it is one no more; `on_sent`
+    `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it ceases to be one; `on_sent`
     with a call whose last frame was sent.
     """
 
@@ -205,8 +205,8 @@ class GrpcCall:
             log.error(
                 "the handler of %s failed", self.path, exc_info=error.with_traceback(failure.getTracebackObject())
             )
-            # UNKNOWN is the code for an application that throws (`doc/statuscodes.md`). The peer is not told what
-            # happened.
+            # UNKNOWN is the code for an application that throws (`doc/statuscodes.md`). The peer does not
+            # learn the cause.
             self._finish(StatusError(StatusCode.UNKNOWN, "internal error"))
 
     def on_data(self, data: bytes, ended: bool) -> None:

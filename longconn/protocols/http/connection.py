@@ -2,7 +2,7 @@
 
 A head is collected here until it is whole, within its size and its time. Only then does twisted.web
 parse it. A bad head or body is refused by an answer that reaches the client: this side closes its half of
-the connection, and reads and drops what the client still sends for a while. A reset would destroy the
+the connection, and for a while reads and drops further bytes of the client. A reset would destroy the
 answer on its way (RFC 9112, section 9.6).
 
     IDLE ─first byte→ HEAD ─whole→ BODY ─whole→ BUSY ─answered→ IDLE …
@@ -104,7 +104,7 @@ class HTTPConnection(HTTPChannel):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def leave(self) -> None:
-        """Count the connection no more: it is lost, or another protocol took it over."""
+        """Stop counting the connection: it is lost, or another protocol took it over."""
         if self._counted:
             self._counted = False
             self._hub.pending_connections -= 1

@@ -142,7 +142,7 @@ class _Carrier:
 class ConnectCodec:
     """An item is a ConnectRequest, parsed or as it came; a message is a ConnectResponse in gRPC's frame.
 
-    `max_message` bounds what a command publishes. `on_error` is called with what is wrong with an item that is no
+    `max_message` bounds the data of a publish command. `on_error` is called with the error of an item that is no
     command.
     """
 
