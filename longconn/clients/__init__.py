@@ -1,4 +1,4 @@
-"""Clients of longconn, and of what speaks Centrifugo's client protocol in JSON, with one interface for all transports::
+"""Clients of longconn, and of other servers of Centrifugo's client protocol in JSON. All have one interface::
 
     client = connect("ws://localhost:9999", reactor=reactor)
     news = await client.subscribe("news")

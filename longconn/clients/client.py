@@ -274,7 +274,7 @@ def connect(
     connection, a server that does not speak the protocol, and a certificate that does not fit, end the client, too.
     `trust_root`: the trusted certificates, as in `twisted.internet.ssl.optionsForClientTLS`; None for the system's.
     `on_state` is called after each change of the state, but not for the first attempt. `timeout`: seconds for
-    connecting (the first of two transports has half of them), and for what a command waits. `random` returns numbers
+    connecting (the first of two transports has half of them), and for the answer to a command. `random` returns numbers
     from 0 to 1.
 
     Raises AddressError for a URL that cannot be used.

@@ -1,4 +1,4 @@
-"""What a client gives its program: events of channels, and the state of the connection."""
+"""The values that a client gives its program: events of channels, and the state of the connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from longconn.clients.errors import ClientError
 
-#: A value as `json.loads` gives it, but for numbers that Python's `int` and `float` do not hold: they are Decimals.
+#: A value as `json.loads` gives it. A number that Python's `int` or `float` cannot hold is a Decimal.
 JSONValue: TypeAlias = Any
 JSONObject: TypeAlias = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""A chat room: one client in one channel at a time. Shows what happens there, and carries out typed lines."""
+"""A chat room: one client in one channel at a time. Shows the channel's events, and executes typed lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client that a command uses, and what the command says about its connection."""
+"""The client that a command uses, and the command's messages about its connection."""
 
 from __future__ import annotations
 

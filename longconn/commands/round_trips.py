@@ -92,7 +92,7 @@ class RoundTrips:
 
 
 class LineRoundTrips(RoundTrips):
-    """Sends `ping` lines. Lines of the channel that come meanwhile are ignored."""
+    """Sends `ping` lines. Other lines of the channel are ignored."""
 
     def factory(self) -> Any:
         check_no_path(self.address)

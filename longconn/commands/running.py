@@ -25,7 +25,7 @@ _BY_SIGNAL = 128
 
 @dataclass(frozen=True)
 class Console:
-    """What a command runs with: a reactor, standard streams, environment variables."""
+    """The surroundings of a command: a reactor, standard streams, environment variables."""
 
     reactor: Any
     input: InputStream

@@ -6,7 +6,7 @@
     rates     100   0.5   (a second)
     booleans  true   false   (in flags and variables also yes, no, on, off, 1, 0)
 
-Every function raises `BadValue`, whose text says what was found and what is allowed. The caller puts the source in
+Every function raises `BadValue`, whose text names the value and the allowed ones. The caller puts the source in
 front.
 """
 

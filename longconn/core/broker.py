@@ -33,10 +33,10 @@ class Broker(Protocol):
     """Orders and keeps the publications of channels. Errors that are worth a retry are `temporary`."""
 
     def attach(self, receiver: Receiver) -> None:
-        """Tell `receiver` what comes back, from now on. Called once."""
+        """From now on, call `receiver` with each event that comes back. Called once."""
 
     def subscribe(self, channel: str, done: Done[None]) -> None:
-        """Bring back what is published in `channel` after `done` is called."""
+        """Bring back the publications in `channel` after `done` is called."""
 
     def unsubscribe(self, channel: str) -> None:
         """Bring back nothing more of `channel`."""
@@ -54,11 +54,11 @@ class Broker(Protocol):
         """The publications after `since` in order, or with `reverse` those before it, the newest first.
 
         Without `since` there is no such bound. At most `limit` publications (0: none, only the position; -1: all). An
-        empty epoch of `since` is any. A position that is lost gives what is kept, and `recovered` is False.
+        empty epoch of `since` is any. For a lost position it has all that is kept, and `recovered` is False.
         """
 
     def remove_history(self, channel: str, done: Done[None]) -> None:
-        """Forget what is kept of a channel, but not where it stands."""
+        """Forget a channel's history, but not its position."""
 
     def stop(self) -> None:
         """Leave nothing behind: no delayed call, no connection."""

@@ -1,6 +1,6 @@
 """A channel on this hub: its subscribers, and the events that came back in this turn of the reactor.
 
-What comes back from the broker is collected until the end of the turn, or until 64 KiB. Then each wire format
+Events from the broker are collected until the end of the turn, or until 64 KiB. Then each wire format
 that has subscribers encodes the batch once, and all subscribers of that format are sent the same bytes object.
 A subscriber that joined within the turn, or may not see an event of it, has an override.
 """
@@ -26,7 +26,7 @@ NAMED_SUBSCRIBERS = 100
 
 
 class Watcher(Protocol):
-    """Is told that something was published, without being a subscriber: a long poll."""
+    """Learns that something was published, without being a subscriber: a long poll."""
 
     def on_ready(self, error: CommandError | None) -> None:
         """The broker brings publications here from now on; with an error it does not."""
@@ -46,7 +46,7 @@ class _Override:
         self.replaced: dict[int, Event | None] = {}
 
     def events(self, batch: list[Event]) -> list[Event]:
-        """What the subscriber sees of `batch`."""
+        """The events of `batch` that the subscriber gets."""
         seen = []
         for index in range(self.start, len(batch)):
             event = self.replaced.get(index, batch[index])
@@ -89,7 +89,7 @@ class Channel:
         self.dirty = False
         # The furthest position that a backlog was given up to, until something comes back from beyond it.
         self._furthest: Position | None = None
-        # Subscribes under way, with the publications that came back meanwhile.
+        # Subscribes under way, with the publications that came back since they began.
         self._pending: dict[Subscription, list[Publication]] = {}
         # Whether the broker was asked to bring publications, and whether it does.
         self._asked = False
@@ -165,16 +165,16 @@ class Channel:
 
     def _complete(self, subscription: Subscription, result: History | CommandError) -> None:
         if subscription not in self._pending:
-            return  # the client left meanwhile
+            return  # the client has left
         if isinstance(result, CommandError):
             self._fail(subscription, result)
             return
         meanwhile = self._pending.pop(subscription)
         top = result.position
-        # Publications that came back meanwhile follow by offset; those that the answer already has are left out.
+        # Publications that came back since then follow by offset; those that the answer already has are left out.
         for publication in meanwhile:
             if publication.offset > top.offset or publication.epoch != top.epoch:
-                # Without a position the client is told where live publications start: after these.
+                # Without a position the client learns where live publications start: after these.
                 if subscription.since is not None:
                     result.publications.append(publication)
                 top = Position(publication.epoch, publication.offset)
@@ -198,7 +198,7 @@ class Channel:
             done(error)
 
     def remove(self, subscription: Subscription, *, finish: bool = False) -> None:
-        """Take a subscription out. With `finish` its client is still sent what came back until now."""
+        """Take a subscription out. With `finish` its client still gets the events that came back until now."""
         self._pending.pop(subscription, None)
         self._newcomers.discard(subscription)
         group = self._groups.get(subscription.format)
@@ -226,7 +226,7 @@ class Channel:
             self._summary.cancel()
             self._summary = None
 
-    # What comes back from the broker.
+    # Events that come back from the broker.
 
     def on_publication(self, publication: Publication) -> None:
         """A publication came back."""
@@ -316,7 +316,7 @@ class Channel:
         for format, group in tuple(self._groups.items()):
             shared: Any = None
             by_start: dict[int, Any] = {}
-            # A copy: a subscriber that is closed by what is written to it leaves the group.
+            # A copy: a write may close a subscriber, which then leaves the group.
             for subscription in tuple(group):
                 try:
                     if overrides and subscription in overrides:

@@ -29,7 +29,7 @@ class Outlet(Protocol):
         """Send `data`, or queue it within the bound. Never raises for the state of the connection."""
 
     def write_backlog(self, source: Iterator[bytes]) -> None:
-        """Send what `source` yields, and ask it for more as the connection takes it."""
+        """Send the bytes that `source` yields, and ask it for more as the connection takes them."""
 
     def close(self, disconnect: Disconnect) -> None:
         """End the connection, and tell the reason where the protocol can."""
@@ -43,7 +43,7 @@ class Format(Protocol):
 
     @property
     def tells_own_join(self) -> bool:
-        """Whether a subscriber is told of its own join."""
+        """Whether a subscriber gets its own join."""
 
     def encode(self, channel: str, events: Sequence[Event]) -> Any:
         """The events as the outlet takes them: bytes. Empty if it writes none of these events."""
@@ -60,9 +60,9 @@ class Caller:
         "address", "conn_info", "grants", "host", "name", "publications", "published_bytes", "user", "waits",
     )  # fmt: skip
 
-    #: what is allowed to do everything: the program that embeds the hub, and the server API
+    #: whether it may do everything, as the program that embeds the hub and the server API may
     trusted = False
-    #: whether `max_message` bounds what it publishes
+    #: whether `max_message` bounds its publications
     bounded = True
     #: subscriptions by channel; a request has none
     subscriptions: Mapping[str, Subscription] = MappingProxyType({})
@@ -74,9 +74,9 @@ class Caller:
         self.name = name
         #: the user of its token; empty if it is anonymous
         self.user = ""
-        #: what its token tells others about it, as JSON
+        #: the claim of its token that others may read, as JSON
         self.conn_info = b""
-        #: what its token grants, by channel
+        #: the channels that its token grants, by name
         self.grants: Mapping[str, Granted] = {}
         #: over its rate: True if it waits, False if it is refused
         self.waits = waits
@@ -127,9 +127,9 @@ class Client(Caller):
         self.outlet = outlet
         self.protocol = protocol
         self.id = secrets.token_urlsafe(15)
-        #: whether others are told of its joins and leaves
+        #: whether its joins and leaves are announced to others
         self.announced = False
-        #: whether it is a chat client, whose name is told to everyone (see `Info`)
+        #: whether it is a chat client: everyone may read its name (see `Info`)
         self.chat = True
         self.live = True
         #: the session of a program (`longconn.core.session.Session`), by which the server can act on the client
@@ -200,7 +200,7 @@ class Subscription:
         self.client = client
         self.channel = channel
         self.format = format
-        #: what a token, or the server API, tells others about the client in this channel, as JSON
+        #: information for others about the client in this channel, from a token or the server API, as JSON
         self.chan_info = chan_info
         #: the outlet's `write`, bound once because every batch calls it
         self.write: Callable[[bytes], Any] = client.outlet.write

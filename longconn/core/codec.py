@@ -11,7 +11,7 @@ from longconn.core.errors import CommandError
 
 
 class Codec(Protocol):
-    """Turns what a carrier brings into commands, and results and pushes into what the carrier sends.
+    """Turns the items that a carrier receives into commands, and results and pushes into messages that it sends.
 
     It refuses a command of more than `max_message` bytes itself, and leaves publications out of the result of a
     subscribe that has not recovered. A command that it cannot name is a MalformedCommandError, which closes the

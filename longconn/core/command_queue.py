@@ -61,7 +61,7 @@ class CommandQueue(Generic[_T]):
         return tuple(self._waiting or ())
 
     def feed(self, commands: list[_T]) -> None:
-        """Execute commands that came in, as far as they need not wait."""
+        """Execute received commands, until one has to wait."""
         if self._waiting is not None:
             self._waiting.extend(commands)
             return
@@ -105,7 +105,7 @@ class CommandQueue(Generic[_T]):
         self.closed = True
 
     def stop(self) -> None:
-        """The connection is lost: forget what waits, and the reader, so that no reference cycle keeps it in memory."""
+        """The connection is lost: forget the commands and the reader, so that no reference cycle keeps it in memory."""
         self.closed = True
         self._execute = _nothing
         self._waiting = None

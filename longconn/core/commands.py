@@ -16,7 +16,7 @@ from longconn.core.publication import Data, History, Info, Position
 
 
 class MalformedCommandError(LongConnError):
-    """What came in is no command; the connection is closed for it. The text says why."""
+    """An item is no command. The connection is closed for it, and the text says why."""
 
 
 # Commands.
@@ -24,10 +24,10 @@ class MalformedCommandError(LongConnError):
 
 @dataclass(slots=True)
 class Subscribe:
-    """Subscribe to a channel; with `since`, recover what was published after that position.
+    """Subscribe to a channel; with `since`, recover the publications after that position.
 
     `refuses_loss` says that an error is better than a subscription that has missed something. `unsupported` names
-    what the command asks for beyond that and is not offered here.
+    a requested feature that is not offered here.
     """
 
     id: int
@@ -90,7 +90,7 @@ class PresenceStats:
 
 @dataclass(slots=True)
 class ReadHistory:
-    """Ask for what is kept of a channel: see `Broker.history`.
+    """Ask for a channel's history: see `Broker.history`.
 
     `strict` is Centrifugo's way: an epoch that is not the channel's and a channel that keeps nothing are errors.
     """
@@ -163,7 +163,7 @@ Command = (
 
 @dataclass(slots=True)
 class SubscribeResult:
-    """The subscription: `history` has what was missed since `since`, and where live publications start."""
+    """The subscription: `history` has the publications after `since`, and the position where live ones start."""
 
     channel: str
     history: History
@@ -223,7 +223,7 @@ class PresenceStatsResult:
 
 @dataclass(slots=True)
 class HistoryResult:
-    """What is kept."""
+    """The publications of a channel's history."""
 
     history: History
 
@@ -251,7 +251,7 @@ class PingResult:
 
 @dataclass(slots=True)
 class RPCResult:
-    """What the method returned, as JSON."""
+    """The value that the method returned, as JSON."""
 
     data: bytes
 
@@ -289,7 +289,7 @@ class RefreshPush:
 
 @dataclass(slots=True)
 class DisconnectPush:
-    """The connection ends: for codecs over what has no close frame."""
+    """The connection ends: for carriers without a close frame."""
 
     disconnect: Disconnect
 

@@ -68,7 +68,7 @@ class Door:
         self._on_broken = on_broken
         #: the channels with subscribers or watchers on this hub, by name
         self.channels: dict[str, Channel] = {}
-        #: whether publications are taken; not any more while the service closes its clients
+        #: whether publications are accepted; False once the service closes its clients
         self.accepting = True
         #: publications that were passed on since the start
         self.total_publications = 0
@@ -80,7 +80,7 @@ class Door:
         self._requests = Buckets(settings.publish_rate, settings.publish_burst)
         self._published_bytes = Buckets(settings.publish_bytes, 2 * settings.publish_bytes)
 
-    # What callers ask for.
+    # Requests of callers.
 
     def publish(
         self,
@@ -97,7 +97,7 @@ class Door:
         A caller that does not wait gets TOO_MANY_REQUESTS over its rate, with the seconds as `retry_after`.
         """
         if caller.waits:
-            # Its rate is no refusal but a pause before anything is looked at: a refused publication costs the same.
+            # Over its rate it waits before anything is checked: a refused publication costs as much as another.
             wait = self.publish_wait(caller, data.size)
             if wait:
                 return wait
@@ -136,13 +136,13 @@ class Door:
         since: Position | None = None,
         granted: Granted | SubscriptionToken | None = None,
     ) -> None:
-        """Send `client` what is published in `channel`, written in `format`.
+        """Send `client` the publications of `channel`, written in `format`.
 
         `done` gets the publications after `since` (none without it), the position where the live ones start, and
-        whether nothing is missing since. It is called before any live publication is sent. Others are told of the join
-        of an announced client. `granted` is a token for the channel, or the server's decision: it lets the client in
-        whatever the channel's options say. A client without the right to history gets nothing of what is kept, and
-        is told that it missed something if it did.
+        whether nothing is missing since. It is called before any live publication is sent. The join of an
+        announced client is announced. `granted` is a token for the channel, or the server's decision: it lets the
+        client in whatever the channel's options say. A client without the right to history gets no kept publication,
+        but learns whether it missed one.
         """
         try:
             check_channel(channel)
@@ -176,7 +176,7 @@ class Door:
         self._channel(channel).add(subscription)
 
     def unsubscribe(self, client: Client, channel: str) -> bool:
-        """Leave `channel`; False if the client is not in it. What came back until now is still sent."""
+        """Leave `channel`; False if the client is not in it. It still gets earlier publications."""
         subscription = client.subscriptions.pop(channel, None)
         if subscription is None:
             return False
@@ -211,7 +211,7 @@ class Door:
         reverse: bool = False,
         needs_history: bool = False,
     ) -> None:
-        """What is kept of a channel: see `Broker.history`.
+        """A channel's history: see `Broker.history`.
 
         With `needs_history` a channel that keeps nothing is NOT_AVAILABLE; otherwise its history is empty.
         """
@@ -240,7 +240,7 @@ class Door:
         return None if poll.over else poll
 
     def remove_history(self, caller: Caller, channel: str, done: Done[None]) -> None:
-        """Forget what is kept of a channel, but not where it stands. Only for trusted callers."""
+        """Forget a channel's history, but not its position. Only for trusted callers."""
         try:
             options = self._namespaces.options(check_channel(channel))
             if not caller.trusted:
@@ -380,7 +380,7 @@ class Door:
         bucket.spend(1)
 
     def charge_request(self, caller: Caller, looked_at: int) -> None:
-        """Count a request as several, because it looked at this many items to be answered."""
+        """Count a request as several: its answer needed a look at this many items."""
         self._requests.bucket(caller.host, self._clock.seconds()).spend(looked_at / LOOKED_AT)
 
     def _rates(self, caller: Caller, now: float) -> tuple[Bucket, Bucket]:

@@ -5,7 +5,7 @@
       CommandError            a command is refused, for one numbered `Reason`
       TokenError              a token is refused (`longconn.core.tokens`)
       JSONError               a text is no JSON, or has a member of a wrong type (`longconn.core.json_text`)
-      MalformedCommandError   what a program sent is no command (`longconn.core.commands`)
+      MalformedCommandError   an item of a program is no command (`longconn.core.commands`)
 
 Other rooms derive errors of their protocols from LongConnError, such as `HTTPError` and gRPC's `StatusError`.
 

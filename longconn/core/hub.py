@@ -29,7 +29,7 @@ _SPARE_CONNECTIONS = 50
 
 
 class Hub:
-    """Clients, names and channels; what the protocols of one service share.
+    """Clients, names and channels: the state that all protocols of one service share.
 
     `clock` has `seconds()` and `callLater` as a Twisted reactor has. A reactor that follows the wall clock measures
     time steadily from then on (`longconn.core.timers.keep_steady`). `broker` is the embedded one unless given. Hubs
@@ -63,7 +63,7 @@ class Hub:
         #: names this process to clients; sessions of programs by their secret
         self.node = secrets.token_urlsafe(8)
         self.sessions: dict[str, Any] = {}
-        #: what an embedding program does for `rpc`, by method, and for `send`
+        #: functions of an embedding program for `rpc`, by method, and for `send`
         self.rpc: dict[str, Callable[[Client, Any, Done[Any]], None]] = {}
         self.on_send: Callable[[Client, Any], None] | None = None
         #: connections that are no client: undecided ones, kept ones of HTTP
@@ -73,7 +73,7 @@ class Hub:
         self._assigned_names = 0
         #: for peers without an address of their own: unix:N
         self.numbers = count(1)
-        #: what is sent when this turn of the reactor ends
+        #: the publications and replies that are written when this turn of the reactor ends
         self.turn = Turn(clock, self.wheel)
         #: the only way to the channels
         self.door = Door(
@@ -250,10 +250,10 @@ class Hub:
     def history(
         self, channel: str, done: Done[History], since: Position | None = None, limit: int = -1, reverse: bool = False
     ) -> None:
-        """What is kept of a channel, see `Broker.history`; `done` gets it, or a CommandError."""
+        """A channel's history, see `Broker.history`; `done` gets it, or a CommandError."""
         self.door.history(PROGRAM, channel, done, since, limit, reverse)
 
-    # What comes back from the broker.
+    # Events that come back from the broker.
 
     def on_publication(self, publication: Publication) -> None:
         """A publication of any hub, in a channel that has subscribers here."""
@@ -267,7 +267,7 @@ class Hub:
         if target is not None:
             target.on_announcement(announcement)
 
-    # What waits to be sent, in all.
+    # The bytes that wait to be sent, of all clients.
 
     def on_queued(self, outlet: Outlet, amount: int) -> None:
         """`amount` bytes more (or fewer, if negative) wait in `outlet`; over the total the largest queue is closed."""

@@ -1,4 +1,4 @@
-"""Waiting once for what comes after a position, without being a subscriber."""
+"""Waits once for publications after a position, without being a subscriber."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from longconn.core.timers import Wheel
 
 
 class LongPoll:
-    """Calls `done` once: when something comes after `since`, when that position is lost, or at the time-out.
+    """Calls `done` once: when a publication comes after `since`, when that position is lost, or at the time-out.
 
-    It watches the channel, and asks the broker for history again when something came. So it sees what a subscriber
-    sees. The door makes it; `stop` gives it up.
+    It watches the channel, and asks the broker for history again after each batch. So it gets the same publications
+    as a subscriber. The door makes it; `stop` gives it up.
     """
 
     def __init__(self, channel: Channel, broker: Broker, wheel: Wheel, since: Position, done: Done[History]) -> None:
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         self._wheel = wheel
         self._channel = channel
@@ -39,7 +39,7 @@ class LongPoll:
         self._channel.watch(self)
 
     def on_due(self, now: float) -> None:
-        """The time is over."""
+        """The timer ended: answer without news."""
         self.expire()
 
     def on_ready(self, error: CommandError | None) -> None:

@@ -54,9 +54,9 @@ class ChannelOptions:
     history_ttl: float | None = option(None, "how long a publication is kept; 0 keeps none", "seconds")
     presence: bool = option(True, "whether clients may ask for the subscribers of a channel")
     join_leave: bool = option(True, "whether joins and leaves are announced")
-    force_push_join_leave: bool = option(False, "structured clients are sent joins and leaves without asking for them")
-    force_positioning: bool = option(False, "structured subscriptions are positioned without asking for it")
-    force_recovery: bool = option(False, "structured subscriptions are recoverable without asking for it")
+    force_push_join_leave: bool = option(False, "Centrifugo clients are sent joins and leaves without asking for them")
+    force_positioning: bool = option(False, "subscriptions of Centrifugo clients are positioned without asking for it")
+    force_recovery: bool = option(False, "subscriptions of Centrifugo clients are recoverable without asking for it")
     allow_recovery: bool = option(False, "a subscriber may recover what it missed, even without the right to history")
     allow_subscribe_for_client: bool = option(True, "users may subscribe without a token for the channel")
     allow_subscribe_for_anonymous: bool = option(True, "anonymous clients may too, if users may")
@@ -171,7 +171,7 @@ def _may_subscribe(channel: str, options: ChannelOptions, user: str) -> bool:
 
 
 def may_recover(channel: str, options: ChannelOptions, user: str) -> bool:
-    """Whether a subscriber is sent what it missed: an option says so, or it may read the history anyway."""
+    """Whether a subscriber gets missed publications: an option says so, or it may read the history anyway."""
     if options.force_recovery or options.allow_recovery:
         return True
     return allowed(Action.HISTORY, channel, options, user, subscribed=True)

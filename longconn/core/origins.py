@@ -1,4 +1,4 @@
-"""What may be named as an origin and as a host in the settings `allowed_origin` and `allowed_host`."""
+"""The forms of origins and hosts in the settings `allowed_origin` and `allowed_host`."""
 
 from __future__ import annotations
 

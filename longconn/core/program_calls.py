@@ -16,7 +16,7 @@ RENAME = "chat.rename"
 
 
 def call_program(hub: Hub, client: Client, command: commands.RPC, done: Done[bytes]) -> None:
-    """Call a method; `done` gets its result as JSON. What the method raises is an internal error of this call alone."""
+    """Call a method; `done` gets its result as JSON. If the method raises, this call alone gets an internal error."""
     method = hub.rpc.get(command.method)
     if method is None and command.method != RENAME:
         done(CommandError(METHOD_NOT_FOUND) if hub.rpc else CommandError(NOT_AVAILABLE, what="rpc"))
@@ -46,7 +46,7 @@ def call_program(hub: Hub, client: Client, command: commands.RPC, done: Done[byt
 
 
 def send_to_program(hub: Hub, client: Client, command: commands.Send) -> None:
-    """Hand a message over. What the program raises is logged: a message has no reply."""
+    """Hand a message over. An exception of the program is logged: a message has no reply."""
     if hub.on_send is not None:
         try:
             hub.on_send(client, _value(command.data))

@@ -31,7 +31,7 @@ class Data:
     """A JSON value as it was published: kept as it was written, without the white space between its tokens.
 
     `text` is the string, if the value is a string (a chat line), else None. `json` is the value as compact JSON in
-    UTF-8. `size` in bytes is what counts against limits.
+    UTF-8. `size` in bytes counts against limits.
     """
 
     __slots__ = ("_json", "size", "text")
@@ -60,7 +60,7 @@ class Data:
         """
         try:
             raw = (written.encode() if isinstance(written, str) else written).strip(b" \t\r\n")
-            if raw.startswith(BOM):  # subscribers get what was written in the middle of a text
+            if raw.startswith(BOM):  # subscribers get the value in the middle of a text, where a BOM is not allowed
                 raw = raw[len(BOM) :].lstrip(b" \t\r\n")
                 if raw.startswith(BOM):
                     raise ValueError("two byte order marks")
@@ -105,8 +105,8 @@ def _depth(text: bytes) -> int:
 class Info:
     """The publisher, or the client that joined or left: its name, its id, its user.
 
-    `conn_info` and `chan_info` are what tokens tell of it, as JSON; empty for none. `chat` says that it is a chat
-    client: chat readers are told of its joins and leaves, and every protocol is told its name.
+    `conn_info` and `chan_info` are claims of its tokens, as JSON; empty for none. `chat` says that it is a chat
+    client: chat readers get its joins and leaves, and readers over every protocol get its name.
     """
 
     name: str
@@ -173,7 +173,7 @@ Event = Publication | Join | Leave | Rename | Counts
 
 @dataclass(slots=True)
 class History:
-    """What is kept of a channel.
+    """The kept publications of a channel.
 
     `publications` are in order, or the newest first if that was asked for; `position` is where the channel stands
     now. `recovered` says that nothing is missing between the position that was asked for and the first of them;
@@ -185,7 +185,7 @@ class History:
     recovered: bool = True
 
     def since(self, since: Position | None, reverse: bool) -> History | CommandError:
-        """The broker's answer for `since` and `reverse`, as Centrifugo's protocol has it.
+        """The broker's answer for `since` and `reverse`, as Centrifugo's client protocol has it.
 
         There a lost position is no error, but an epoch that is not the channel's is UNRECOVERABLE.
         """

@@ -48,7 +48,7 @@ class Replies:
         self._on_sent = _nothing
 
     def write(self) -> None:
-        """Write what was added."""
+        """Write the added replies."""
         messages, self._messages = self._messages, []
         if not messages:
             return

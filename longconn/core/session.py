@@ -1,7 +1,7 @@
-"""The session of a program: who it is, its subscriptions, what expires, what is under way, the order of its commands.
+"""The session of a program: its identity, subscriptions, expiries, and commands in their order.
 
 There is one for every protocol of programs. A codec turns bytes into commands, and results and pushes into
-bytes; a carrier hands over what came in (`receive`), and stops reading while the session cannot take more.
+bytes; a carrier hands over items (`receive`), and stops reading while the session cannot take more.
 """
 
 from __future__ import annotations
@@ -97,14 +97,14 @@ class Session:
         self._pong_timeout = hub.settings.pong_timeout
         self._pinged = False
         self._quiet_since = hub.clock.seconds()
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         hub.sessions[self.id] = self
         if hub.settings.handshake_timeout:
             hub.wheel.set(self, hub.settings.handshake_timeout)
 
     def receive(self, items: list[Any]) -> None:
-        """What came in: the codec reads a command from each item."""
+        """Items came in: the codec reads a command from each."""
         if self._pong_timeout:
             self._pinged = False
             self._quiet_since = self.hub.clock.seconds()
@@ -145,9 +145,9 @@ class Session:
     # Time.
 
     def on_due(self, now: float) -> None:
-        """For the wheel: the first command, a ping, its pong, or the end of something that expires is due."""
+        """The timer ended: the first command, a ping or its pong is due, or a token has expired."""
         patient = self.queue.held_back or self.outlet.queued
-        # Times of expiry are of the wall clock, which may be set; `now` is not.
+        # Tokens expire by the wall clock, which may be set. `now` is the time of another clock.
         expired = self.hub.wall_time() - self.codec.expiry_grace
         if not self.connected and not patient:
             self.close(IDLE)
@@ -194,7 +194,7 @@ class Session:
     # Commands.
 
     def _execute(self, item: Any) -> float:
-        """Execute what came in, and return 0; or the seconds for which it must wait."""
+        """Execute an item, and return 0; or return the seconds for which it must wait."""
         if self.connecting or self._large >= _LARGE_AT_ONCE or self._replies.large:
             return UNTIL_TOLD
         if not self.client.live:
@@ -235,7 +235,7 @@ class Session:
             self._replies.add(self.codec.refusal(id, error))
 
     def _answer(self, id: int, make: Callable[[_T], Result], large: bool = False) -> Done[_T]:
-        """A `done` that replies to a command: with what `make` makes of a result, or with an error."""
+        """A `done` that replies to a command: with `make(result)`, or with an error."""
         self._unanswered += 1
         self._large += large
 
@@ -438,10 +438,10 @@ class Session:
     def _refused_command(self, command: commands.RefusedCommand) -> None:
         raise command.error
 
-    # What the server API asks for.
+    # Requests of the server API.
 
     def subscribe_for_server(self, granted: SubscriptionToken, done: Done[None]) -> None:
-        """Subscribe, and tell the client by a push. `done` gets an error also if the client leaves meanwhile."""
+        """Subscribe, and tell the client by a push. `done` gets an error also if the client leaves first."""
 
         def subscribed(result: SubscribeResult | CommandError) -> None:
             if isinstance(result, CommandError):

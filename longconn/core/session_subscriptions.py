@@ -35,9 +35,9 @@ class SessionSubscriptions:
         self._on_expiry = on_expiry
         #: when subscriptions expire, in seconds since 1970, by channel; only those that do
         self.expiries: dict[str, float] = {}
-        # What answers a subscribe under way, by channel.
+        # The `done` of each subscribe under way, by channel.
         self._pending: dict[str, Done[History]] = {}
-        # What subscriptions that the server makes are sent before the reply to connect.
+        # Pushes of subscriptions that the server made, which must follow the reply to connect.
         self._early: list[bytes] = []
 
     def subscribe(
@@ -101,7 +101,7 @@ class SessionSubscriptions:
         return True
 
     def stop(self) -> None:
-        """The client is gone: give up what is under way. A back end may wait for it."""
+        """The client is gone: fail the subscribes under way, since a back end may wait for them."""
         for give_up in tuple(self._pending.values()):
             give_up(CommandError(INTERNAL))
 
@@ -128,8 +128,8 @@ class SessionSubscriptions:
     ) -> None:
         """Subscribe to the channels of `granted`; `asked` has the client's position in some of them.
 
-        A channel that cannot be subscribed to is left out, and logged. What comes back in a channel before `done`
-        waits until `release`, because a client expects the reply to connect first.
+        A channel that cannot be subscribed to is left out, and logged. Events of a channel before `done`
+        wait until `release`, because a client expects the reply to connect first.
         """
         client = self._client
         missing = len(granted)
@@ -155,7 +155,7 @@ class SessionSubscriptions:
                 subscription.write = self._early.append
 
     def release(self) -> None:
-        """The reply to connect is written: what waited for it follows."""
+        """The reply to connect is written: write the pushes that waited for it."""
         for subscription in self._client.subscriptions.values():
             subscription.write = self._client.outlet.write
         early, self._early = self._early, []

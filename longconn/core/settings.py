@@ -45,10 +45,10 @@ class Settings:
     token_audience: str = option("", "what a token's `aud` must contain", form="text")
     token_issuer: str = option("", "what a token's `iss` must be", form="text")
     allow_anonymous_connect_without_token: bool | None = option(
-        None, "whether structured clients may come without a token; not set: only if there is no key for tokens"
+        None, "whether Centrifugo clients may come without a token; not set: only if there is no key for tokens"
     )
     user_personal_channel: bool = option(
-        False, "subscribe a structured client with a user to that user's own channel, #USER"
+        False, "subscribe a Centrifugo client with a user to that user's own channel, #USER"
     )
     user_personal_channel_namespace: str = option(
         "", "the namespace of these channels: NAMESPACE:#USER", form="namespace"
@@ -117,7 +117,7 @@ class Settings:
 
     @property
     def anonymous_connect(self) -> bool:
-        """Whether structured clients may connect without a token."""
+        """Whether Centrifugo clients may connect without a token."""
         allowed = self.allow_anonymous_connect_without_token
         return not self.has_token_keys if allowed is None else allowed
 

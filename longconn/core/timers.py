@@ -28,7 +28,7 @@ class Clock(Protocol):
 
 
 def keep_steady(clock: Any) -> None:
-    """Let a reactor measure time by a clock that nobody sets, from now on.
+    """Let a reactor measure time by a monotonic clock from now on.
 
     Twisted's reactors take the time of their delayed calls from the wall clock (`seconds` of
     twisted/internet/base.py). When that is set back, every call that waits is late by as much, also one that is due
@@ -48,23 +48,27 @@ def wall_time(clock: Clock) -> Callable[[], float]:
 
 
 def until(at: float, wall_time: float) -> float:
-    """Seconds from `wall_time` to `at`, and at most a minute: the wall clock may be set meanwhile."""
+    """Seconds from `wall_time` to `at`, and at most a minute, since the wall clock may be set before that."""
     return max(0.0, min(at - wall_time, 60.0))
 
 
 class Timed(Protocol):
-    """An item of a `Wheel`. Its `due` is 0 at first, and only the wheel changes it."""
+    """An object that has a timer in a `Wheel`."""
 
+    #: the second at which its timer ends; 0 while it has none. Only the wheel changes it.
     due: int
 
-    def on_due(self, now: float) -> None: ...
+    def on_due(self, now: float) -> None:
+        """The timer ended. `now` is the clock's time."""
+        ...
 
 
 class Wheel:
     """Coarse timers for many thousand items: one delayed call for all, with a resolution of one second.
 
-    An item has one timer. It is called at its time, or at most a second and a turn later. A delayed call of the reactor
-    costs half a KiB and a place in a heap; an item of a wheel costs a slot in a set.
+    The name is that of timer wheels: for each second there is a set of the items whose timers end then. An item has
+    one timer. It is called at its time, or at most a second and a turn later. A delayed call of the reactor costs half
+    a KiB and a place in a heap; an item costs a slot in a set.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -140,7 +144,7 @@ class Bucket:
         self._level = level = min(level, self.burst)
         # A whole token, or (for bursts below one) whatever the bucket can hold.
         wait = (min(1.0, self.burst) - level) / rate
-        # A float has seconds since 1970 with this precision: adding a shorter wait to the time might not change it.
+        # Seconds since 1970 have this precision in a float: adding a shorter wait might not change the time.
         return wait if wait > 1e-6 else 0.0
 
     def spend(self, amount: float) -> None:

@@ -80,7 +80,7 @@ class Turn:
         self._wheel.now = self._clock.seconds()
         try:
             self.write_first()
-            # What these calls add waits for the next turn.
+            # Calls that these calls add wait for the next turn.
             answers = len(self._answers)
             for _ in range(len(self._dirty)):
                 channel = self._dirty.popleft()

@@ -51,7 +51,7 @@ class APIRoutes:
             )
 
     def _call(self, method: str, exchange: HTTPExchange) -> None:
-        """Do what a request asks for, and answer when the result is known. Raises HTTPError."""
+        """Execute a request, and answer when the result is known. Raises HTTPError."""
         self._authorize(exchange)
         self._api.calls[method] += 1
         try:

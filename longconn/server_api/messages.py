@@ -29,7 +29,7 @@ _Unsigned = Annotated[int, Meta(ge=0, le=_HIGHEST)]
 
 
 class APIPublication(Struct):
-    """What `publish` and `broadcast` have in common."""
+    """The members that `publish` and `broadcast` share."""
 
     data: Raw = Raw()
     skip_history: bool | None = None

@@ -229,7 +229,7 @@ _COMMAND: Decoder[Any] = Decoder(defstruct("APICommand", _members) | None)
 
 
 def _read_command(text: bytes) -> tuple[int, str, APICall]:
-    """A command of a batch: its length in bytes, its method ("" if it is refused), and what it does."""
+    """A command of a batch: its length in bytes, its method ("" if it is refused), and its function."""
     members = json_text.read(_COMMAND, text)
     if members is None:
         return len(text), "", _refuse_null

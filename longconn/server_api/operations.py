@@ -1,4 +1,4 @@
-"""The operations of the server API, without HTTP: what a back end may do with a hub.
+"""The operations of the server API on a hub, without HTTP.
 
 The caller is trusted: neither the rights of namespaces nor rates apply. A bad name and an undefined namespace are
 refused. The names and the effects of operations are those of Centrifugo's server API (centrifugal/centrifugo,
@@ -33,7 +33,7 @@ UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON = 2000, "server unsubscribe"
 
 
 class ProgramSession(Protocol):
-    """`Client.session` of a client that speaks Centrifugo's protocol or gRPC: what the server can make it do."""
+    """`Client.session` of a client of Centrifugo's client protocol or gRPC: the requests that the server makes."""
 
     id: str
     connected: bool
@@ -70,7 +70,7 @@ class NodeInfo:
 
 
 class ServerAPI:
-    """What a back end may do with `hub`: for the server API over HTTP, and for the program that embeds the hub.
+    """The operations of the server API on `hub`, for HTTP and for the program that embeds the hub.
 
     The caller is trusted: neither the rights of namespaces nor rates apply. A bad name and an undefined namespace
     are refused. Operations raise CommandError, or pass it to their `done`. Every call must come from the reactor's
@@ -146,7 +146,7 @@ class ServerAPI:
     # Connections.
 
     def subscribe(self, granted: SubscriptionToken, target: Target, done: Done[None]) -> None:
-        """Subscribe connections of Centrifugo's protocol and of gRPC to a channel, whatever its rights.
+        """Subscribe connections of Centrifugo's client protocol and of gRPC to a channel, whatever its rights.
 
         `granted` has the channel, the data and info, and the time of expiry. `done` is called after all are
         answered, with the first error. A client that is subscribed already is no error.
@@ -172,7 +172,7 @@ class ServerAPI:
         one_done(None)
 
     def unsubscribe(self, channel: str, target: Target) -> None:
-        """End the subscriptions of connections to a channel; the clients are told, and do not subscribe again."""
+        """End the subscriptions of connections to a channel; the clients get a push, and do not subscribe again."""
         self._check(channel)
         for session in self._sessions(target):
             session.unsubscribe(channel, UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON)

@@ -1,4 +1,4 @@
-"""Each protocol with what is spoken over it: for the service, and for programs that embed a hub."""
+"""Puts carriers and the protocols spoken over them together, for the service and for programs that embed a hub."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ChatFactory(ChatLinesFactory):
 
     Embed it by listening with it on any stream endpoint. A connection whose first line looks like the opening of
     another protocol, as an HTTP request, is closed and logged: a browser made to POST here publishes nothing. One whose
-    first line begins as JSON speaks Centrifugo's protocol.
+    first line begins as JSON speaks Centrifugo's client protocol.
     """
 
     def __init__(self, hub: Hub) -> None:

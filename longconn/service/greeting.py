@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-#: What a port serves, by the option that opened it.
+#: The protocols of a port, by the option that opened it.
 _SERVES = {
     "port": "chat lines, WebSocket, SSE, HTTP and gRPC",
     "tcp": "chat lines",

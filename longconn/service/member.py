@@ -26,7 +26,7 @@ from longconn.service.awaitable import AwaitableDeferred
 _T = TypeVar("_T")
 _E = TypeVar("_E")
 
-#: What an unread event counts against `Settings.send_queue`, beside its data.
+#: Bytes that an unread event counts against `Settings.send_queue`, beside its data.
 _EVENT_BYTES = 40
 
 
@@ -101,7 +101,7 @@ class MemberSubscription(Generic[_E]):
         self._callback = callback
         self._since = since
         self._complete = False
-        # Events, and what each counts: 0 in a backlog and for a callback.
+        # Events, and the bytes that each counts: 0 in a backlog and for a callback.
         self._unread: deque[tuple[Any, int]] = deque()
         self._waiting: _Waiting[None] = {}
         # Makes the exception that ends the iteration; None until the end. An exception that is kept and raised is
@@ -219,7 +219,7 @@ class _MemberOutlet:
         self._scheduled = False
 
     def write(self, data: Any) -> None:
-        """Take what `_MemberFormat` made."""
+        """Take the events of a batch, as `_MemberFormat` made them."""
         channel, events = data
         subscription = self.subscriptions.get(channel)
         if subscription is not None:
@@ -311,7 +311,7 @@ class LocalMember:
     API, at shutdown, and when it does not read (`Settings.send_queue`). It may do everything, and no rate applies.
     Raises CommandError: BAD_NAME, NAME_TAKEN, LIMIT_EXCEEDED where there are too many clients.
 
-    What is returned can be awaited by coroutines of Twisted and, on the asyncio reactor, of asyncio. Requests fail with
+    Returned objects can be awaited by coroutines of Twisted and, on the asyncio reactor, of asyncio. Requests fail with
     CommandError, and with MemberClosed after the end.
     """
 

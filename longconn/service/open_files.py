@@ -21,7 +21,7 @@ def client_limit() -> int | None:
 
 
 def raise_limit(clients: int) -> int | None:
-    """Raise the soft limit to the hard limit. Without a hard limit, raise it to what `clients` need.
+    """Raise the soft limit to the hard limit. Without a hard limit, raise it as far as `clients` need.
 
     Returns the number of clients that the soft limit then allows; None if there is no limit.
     """

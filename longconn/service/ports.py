@@ -56,7 +56,7 @@ class Ports:
                 listened.addCallback(_log_late_failure, option, parsed, failures)
 
     def _opened(self, port: Any, option: str, kind: str) -> None:
-        if not self.listening:  # the service stopped meanwhile
+        if not self.listening:  # the service has stopped
             self._closing.append(maybeDeferred(port.stopListening))
             return
         self._listening_ports.append(port)
@@ -76,7 +76,7 @@ class Ports:
         return DeferredList(closing, consumeErrors=True)
 
     def connections(self) -> list[Any]:
-        """The transports of connections that these ports accepted, as far as the reactor reads or writes them.
+        """The transports of accepted connections that the reactor reads or writes now.
 
         The reactor is asked at the end of a service only, so that an open connection costs nothing here.
         """

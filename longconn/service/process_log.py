@@ -1,7 +1,7 @@
-"""The log of a server process: a thread writes it, so that a full disk or a pipe that is not read stops nobody.
+"""The log of a server process: a thread writes it, so that a full disk or an unread pipe does not stop the server.
 
-Twisted's observers write in the thread that logs, which is the reactor's. `take_over` puts a queue between. What the
-queue cannot hold is dropped, and a line says how many were. Lines of one kind that come too fast are summed up.
+Twisted's observers write in the thread that logs, which is the reactor's. `take_over` puts a queue between. Lines that
+the queue cannot hold are dropped, and a line says how many. Lines of one kind that come too fast are summed up.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from twisted.logger import (
 from twisted.python.logfile import BaseLogFile
 from zope.interface import implementer
 
-#: What may wait to be written: characters, and lines.
+#: The size of the queue: characters, and lines.
 QUEUE_SIZE = 1024 * 1024
 QUEUE_LINES = 20_000
 #: Lines of one kind that are written in a second; the others of that second become one line.
 KIND_RATE = 100
-#: Seconds that the end of the process waits for what is not written yet.
+#: Seconds that the process waits at its end for lines that are not written yet.
 LAST_WAIT = 2.0
 # Kinds that are remembered; beyond it those of earlier seconds are forgotten.
 _KINDS = 1_000
@@ -65,7 +65,7 @@ class Storm:
 
     @property
     def pending(self) -> bool:
-        """Whether events were counted that no summary has told of."""
+        """Whether events were counted that are in no summary yet."""
         with self._lock:
             return bool(self._over) or any(last is not None for _, _, last in self._kinds.values())
 
@@ -96,10 +96,10 @@ def _summary(count: int, last: LogEvent) -> LogEvent:
 
 @implementer(ILogObserver)
 class BackgroundObserver:
-    """A log observer that hands events to a thread. `prepare` turns an event into what `write` writes, or None.
+    """A log observer that hands events to a thread. `prepare` turns an event into an item for `write`, or None.
 
-    `prepare` runs in the thread that logs, because an event's values may change later. `write` gets what waits, in
-    order. What it raises is counted as lines that are lost.
+    `prepare` runs in the thread that logs, because an event's values may change later. `write` gets waiting items, in
+    order. If it raises, they are counted as lost lines.
     """
 
     def __init__(
@@ -140,13 +140,13 @@ class BackgroundObserver:
             self.flush(max(0.0, self._deadline - time.monotonic()))
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call `function` in the thread, after what waits was written."""
+        """Call `function` in the thread, after waiting lines are written."""
         with self._changed:
             self._queue.append(function)
             self._changed.notify_all()
 
     def end(self) -> None:
-        """The process ends: from now on each line is waited for, `LAST_WAIT` seconds in all."""
+        """The process ends: from now on wait until each line is written, `LAST_WAIT` seconds in all."""
         self._deadline = time.monotonic() + LAST_WAIT
         for each in self._storm.summaries(all=True):
             self(each)
@@ -196,10 +196,10 @@ class BackgroundObserver:
         lost += self._try(lines)
         if lost and self._try([self._prepare(_lost_event(lost))]):
             with self._changed:
-                self._lost += lost  # told when writing works again
+                self._lost += lost  # logged when writing works again
 
     def _try(self, lines: list[Any]) -> int:
-        """Write; the number of lines that are lost."""
+        """Write, and return the number of lost lines."""
         if not lines:
             return 0
         try:
@@ -266,13 +266,13 @@ class ProcessLog:
                 each.rotate()  # type: ignore[attr-defined]
 
     def end(self) -> None:
-        """Write what waits, within `LAST_WAIT`: the process ends."""
+        """Write waiting lines, within `LAST_WAIT`: the process ends."""
         for each in self._observers:
             each.end()
 
 
 def _observers() -> Iterator[Any]:
-    # Twisted has no public way to ask who observes the log. Where this changes, the log is written as Twisted does.
+    # Twisted has no public list of the log's observers. If this attribute changes, the log is written as Twisted does.
     yield from tuple(getattr(globalLogPublisher, "_observers", ()))
 
 
@@ -306,7 +306,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
     while left:
         try:
             left = left[os.write(descriptor, left) :]
-        except BlockingIOError:  # whoever has the other end made it non-blocking
+        except BlockingIOError:  # a process at the other end made it non-blocking
             poll = select.poll()
             poll.register(descriptor, select.POLLOUT)
             poll.poll()

@@ -1,4 +1,4 @@
-"""Signals that would kill a server process without a word to its clients."""
+"""Handles signals that would kill a server process before it closes its clients."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from longconn.service.process_log import ProcessLog
 
 
 class ProcessSignals:
-    """Handles SIGHUP, SIGUSR1 and SIGUSR2 of a process, where nobody else does.
+    """Handles SIGHUP, SIGUSR1 and SIGUSR2, unless the program handles them itself.
 
-    SIGHUP stops a server in a terminal as SIGTERM does, because the terminal is gone. Elsewhere it does what SIGUSR1
-    does: the log files are begun anew. SIGUSR2 does nothing. A signal that is ignored, as by nohup(1), stays ignored.
+    SIGHUP stops a server in a terminal as SIGTERM does, because the terminal is gone. Elsewhere it begins
+    new log files, and so does SIGUSR1. SIGUSR2 does nothing. A signal that is ignored, as by nohup(1), stays ignored.
     """
 
     def __init__(self, reactor: Any, process_log: ProcessLog) -> None:

@@ -144,7 +144,7 @@ class LongConnService(Service):
         yield self._ports.close()
         self.hub.door.accepting = False
         if self.hub.clients and not self._skip_waiting:
-            # What was acknowledged in this turn is delivered at its end.
+            # Publications that were acknowledged in this turn are delivered at its end.
             turn_ended = Deferred[None]()
             self.hub.turn.soon(lambda: turn_ended.callback(None))
             yield turn_ended

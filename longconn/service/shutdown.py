@@ -1,7 +1,7 @@
-"""The end of a service: it closes its clients in groups, then aborts what is left.
+"""The end of a service: it closes its clients in groups, then aborts the remaining connections.
 
-Before it, the service closes its ports and refuses publications, so that none is acknowledged which some client would
-not get.
+Before it, the service closes its ports and refuses publications: otherwise one could be acknowledged that a closed
+client does not get.
 
 1. Clients are closed with SHUTDOWN, which advises them to reconnect, spread over the time.
 2. The drain waits until all are gone or the time is over.
@@ -27,8 +27,8 @@ from longconn.service.logs import log
 
 #: Seconds between two groups of clients.
 TICK = 0.1
-#: Clients that are closed at once, and how many a second more of them are closed if the time allows: all of them come
-#: back, to this server's successor.
+#: Up to FEW clients are closed at once; more are closed at RATE a second if the time allows, because all of them
+#: reconnect to this server's successor.
 FEW = 100
 RATE = 50
 #: The part of the time in which all clients are closed. In the rest they may disconnect by themselves.

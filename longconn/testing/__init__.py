@@ -10,7 +10,7 @@ Time stands still until `server.clock.advance` moves it. `read` and the HTTP cli
 are due. A client's `connection` controls its end: `stop_reading` makes it a slow client; `half_close`, `close` and
 `reset` end it. `factory=` connects a client to any Twisted factory.
 
-A reactor would log what a protocol raises. Here the exception comes out of the call that caused it.
+A reactor would log an exception of a protocol. Here it comes out of the call that caused it.
 """
 
 from __future__ import annotations

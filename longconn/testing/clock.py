@@ -22,7 +22,7 @@ class FakeClock(Clock):
     wall_ahead = 0.0
 
     def wall_time(self) -> float:
-        """The time that people and tokens see: the publications' times, and what tokens expire by."""
+        """The wall clock's time: publications have it, and tokens expire by it."""
         return self.rightNow + self.wall_ahead
 
     def turn(self) -> bool:

@@ -63,7 +63,7 @@ class HTTPResponse:
         return events
 
     def read(self) -> list[ServerEvent]:
-        """The events since the last call, but for `position`, the first. Runs all calls that are due first."""
+        """The events since the last call, without `position`, the first. Runs all calls that are due first."""
         if self._settle is not None:
             self._settle()
         events = self.events()

@@ -110,12 +110,12 @@ def fields(**values: Any) -> bytes:
 
 
 def info_json(info: Info) -> bytes:
-    """ClientInfo. Of somebody of the chat, whom no token describes, it tells the name."""
+    """ClientInfo. A chat client without a token has its name in it."""
     return fields(user=info.user, client=info.client, conn_info=conn_info_of(info), chan_info=info.chan_info)
 
 
 def conn_info_of(info: Info) -> bytes:
-    """What describes a client, as JSON: its token's claim, or the name of a chat client."""
+    """The description of a client, as JSON: its token's claim, or the name of a chat client."""
     return info.conn_info or (fields(name=info.name) if info.chat and info.name else b"")
 
 
@@ -139,7 +139,7 @@ def _expiry(ttl: int | None) -> dict[str, Any]:
 
 
 def subscribe_result(result: commands.SubscribeResult) -> bytes:
-    """SubscribeResult. What was missed comes with it, in order, but never a part of it: that could pass for all."""
+    """SubscribeResult. It has all missed publications in order, or none: a client would take a part for all."""
     recovering = result.since is not None
     history, positioned = result.history, result.positioned
     recovered = recovering and history.recovered

@@ -194,7 +194,7 @@ def _read_subscribe(id: int, body: bytes) -> Command:
 
 
 def _subscribe(id: int, channel: str, request: _SubscribeRequest) -> commands.Subscribe:
-    """`delta` is no demand but an offer, which Centrifuge passes over for a channel without it: so it is not read."""
+    """`delta` is not read: it is an offer, and Centrifuge ignores it for a channel without delta."""
     since = Position(request.epoch or "", request.offset or 0) if request.recover else None
     unsupported = [name for name in ("tf", "type", "phase", "cursor") if _is_set(getattr(request, name))]
     return commands.Subscribe(

@@ -1,4 +1,4 @@
-"""Chat lines: what a line asks for, and how events are written as lines.
+"""Chat lines: `parse` reads a line, `ChatFormat` writes events as lines.
 
 Lines are UTF-8. LF or CRLF ends them when they are read, CRLF when they are written: telnet,
 Twisted's LineReceiver and every reader of lines understand that.
@@ -32,16 +32,16 @@ PING_PAUSE = 0.2
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 # C0 but tab, DEL, C1, the line and paragraph separators, and the bidi controls (UAX 9, table 1, and
-# the marks): they could move a terminal's cursor, break a line or reorder what others wrote.
+# the marks): they could move a terminal's cursor, break a line or reorder the text of others.
 _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _REPLACEMENT = "\ufffd"
 #: Line ends of one publication that start a new line; further ones become U+FFFD. Each line repeats the
-#: name, so that many short lines would grow to a multiple of what the publisher sent.
+#: name, so that many short lines would grow to a multiple of the publisher's bytes.
 _MOST_LINES = 200
 
 
 def parse(line: str) -> tuple[str, str]:
-    """What a line asks for: a verb and its argument.
+    """The request of a line: a verb and its argument.
 
     Verbs are `say`, `ping`, `leave` (an empty line), the keys of `COMMANDS`, and
     `unknown`, with the command as its argument. A byte order mark before the line is left out.

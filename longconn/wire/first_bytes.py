@@ -1,8 +1,8 @@
 """Which protocol a client speaks, by the first bytes that it sends.
 
 The opening of another protocol may hold a password, a cookie or a token, and so do the lines that follow it. So
-whatever looks like an opening is never chat, though it be malformed: the protocol that it resembles answers it, or the
-connection is closed.
+a line that looks like an opening is never chat, even if it is malformed: the protocol that it resembles answers it,
+or the connection is closed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _BINARY = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
 
 
 class Kind(enum.Enum):
-    """What the first bytes are. The values are for the log."""
+    """The protocol that the first bytes show. The values are for the log."""
 
     UNDECIDED = "undecided"
     EMPTY = "empty lines"
     TLS = "TLS"
     HTTP2 = "HTTP/2"
     HTTP1 = "HTTP/1"
-    CENTRIFUGO = "the structured protocol"
+    CENTRIFUGO = "Centrifugo's client protocol"
     CHAT = "chat lines"
     PROXY = "the PROXY protocol"
     SSH = "SSH"
@@ -51,7 +51,7 @@ _METHODS = rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI|PROPFI
 _VERSION = rb"HTTP(?:/[\d.]*|[ ]\d[\d.]*)"
 _URI = rb"(?:[/*]|[a-z][a-z0-9+.-]*://)"
 
-#: What a first line is, blanks around it left out; the first row that matches it from its start.
+#: The kind of a first line without blanks around it: that of the first row that matches from its start.
 _OPENINGS: tuple[tuple[Kind, re.Pattern[bytes]], ...] = (
     (Kind.RTSP, re.compile(rb"\S+\s+(?i:rtspu?|rtsps|sips?|icap):\S|.*\s(?:RTSP|SIP|ICAP)/\d[\d.]*$|(?:RTSP|SIP)/\d")),
     # A request, and one that is almost one: other blanks, another version, a method in lower case, a target with
@@ -81,10 +81,10 @@ _LONG_OPENINGS: tuple[tuple[Kind, re.Pattern[bytes]], ...] = (
 
 
 def detect(data: bytes | bytearray, limit: int, before: int = 0) -> Kind:
-    """What a connection speaks that has sent `data` so far. Beyond `limit` bytes a line needs no end to be decided.
+    """The protocol of a connection that has sent `data` so far. Over `limit` bytes a line is decided without its end.
 
     `before` is how many of these bytes were UNDECIDED at the last call. A BOM before a line, and empty lines before a
-    request (RFC 9112, section 2.2), do not hide what it is.
+    request (RFC 9112, section 2.2), do not change the result.
     """
     if before >= 2 and len(data) <= limit and data.find(b"\n", before) < 0:
         return Kind.UNDECIDED  # two bytes tell TLS, and only a whole line tells the rest
@@ -125,5 +125,5 @@ def _kind_of(line: bytes, whole: bool, first: bool) -> Kind:
 
 
 def is_connect(line: bytes) -> bool:
-    """Whether a line looks like a connect of the structured protocol, though it be malformed."""
+    """Whether a line looks like a connect of Centrifugo's client protocol, even if it is malformed."""
     return line.lstrip(_BLANKS).startswith((b"{", b"[")) and b'"connect"' in line

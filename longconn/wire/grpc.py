@@ -51,7 +51,7 @@ class Compressed:
         self._data = data
         self._limit = limit
         self._bound = min(limit, max(_ANY_RATIO, _MAX_RATIO * len(data)))
-        # The last bytes announce the size (RFC 1952, section 2.3.1, ISIZE). zlib compares it with what it has inflated.
+        # The last bytes announce the size (RFC 1952, section 2.3.1, ISIZE). zlib compares it with the inflated size.
         self.size = min(int.from_bytes(data[-4:], "little"), self._bound + 1)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""HTTP/2 frames as bytes (RFC 9113): what the `h2` library does not do, or does too slowly.
+"""HTTP/2 frames as bytes (RFC 9113): the parts that the `h2` library lacks, or does too slowly.
 
 `FrameReader` cuts inbound bytes into whole frames before `h2` sees them, so that limits apply before a frame is kept.
 The functions write frames of DATA, GOAWAY, PING, SETTINGS and WINDOW_UPDATE, and header blocks.
@@ -134,8 +134,7 @@ class FrameReader:
     """Cuts inbound bytes into whole frames. At most one incomplete frame, of `MAX_FRAME_SIZE` bytes, is kept.
 
     A header block has at most `max_block` bytes, with all its CONTINUATION frames, and at most `_MAX_CONTINUATIONS` of
-    these. Iterating raises HTTP2Error for what is over a limit. The iteration may be left and begun again: it goes on
-    where it was.
+    these. Iterating raises HTTP2Error over a limit. An iteration that was left goes on with the next frame.
     """
 
     _MAX_CONTINUATIONS: Final = 32

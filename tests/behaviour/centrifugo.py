@@ -1,4 +1,4 @@
-"""Members that speak the structured protocol, over each of its carriers."""
+"""Members that speak Centrifugo's client protocol, over each of its carriers."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What the structured protocol must do over every carrier, beside what every protocol must."""
+"""What clients of Centrifugo's client protocol get over every carrier, beside what all protocols give."""
 
 import json
 import logging

@@ -253,7 +253,7 @@ class HTTPSite(HTTPEdge):
     port = "site"
 
 
-# Centrifugo's protocol.
+# Centrifugo's client protocol.
 
 
 class CentrifugoEdge(Edge):
@@ -442,7 +442,7 @@ class GrpcConnectOnGrpcPort(GrpcConnect):
 
 
 class ServerAPIEdge(Edge):
-    """POST /api/METHOD, and a client of Centrifugo's protocol on which its methods act."""
+    """POST /api/METHOD, and a client of Centrifugo's client protocol on which its methods act."""
 
     family = "server API"
     headers: ClassVar[tuple[tuple[str, str], ...]] = (("X-API-Key", API_KEY),)

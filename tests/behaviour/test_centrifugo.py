@@ -1,4 +1,4 @@
-"""The structured protocol's suite, for each carrier, over the embedded broker and over one that answers late."""
+"""The suite of Centrifugo's client protocol, for each carrier, over the embedded broker and one that answers late."""
 
 import json
 from typing import Any

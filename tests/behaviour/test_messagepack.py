@@ -1,4 +1,4 @@
-"""The structured suite for a codec and a carrier of the tests' own: what a session does is in no codec."""
+"""The suite of Centrifugo's client protocol, for a codec and a carrier of the tests' own."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""200 clients of Centrifugo's protocol drop and recover at random while four publish, over real sockets.
+"""200 clients of Centrifugo's client protocol drop and recover at random while four publish, over real sockets.
 
 Each client must receive the same publications as all others, without a gap or a double, unless it learns that it cannot
 recover. Half of the clients use WebSocket, half TCP lines.

@@ -1,4 +1,4 @@
-"""For the tests of the server API: a server with a key, and clients that speak Centrifugo's protocol."""
+"""For the tests of the server API: a server with a key, and clients that speak Centrifugo's client protocol."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Users:
 
 
 class Program:
-    """A client of the structured protocol over WebSocket."""
+    """A client of Centrifugo's client protocol over WebSocket."""
 
     def __init__(self, server: MemoryServer, user: str = "", channels: tuple[str, ...] = ()) -> None:
         self.socket = server.websocket_client("/connection/websocket", server._factory("http"))

@@ -1,4 +1,4 @@
-"""Commands, replies and pushes of the structured protocol, as bytes."""
+"""Commands, replies and pushes of Centrifugo's client protocol, as bytes."""
 
 import json
 from typing import Any

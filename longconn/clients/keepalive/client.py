@@ -154,7 +154,7 @@ class KeepAliveClient:
 
 @implementer(IAgent)
 class _Exchange:
-    """One request and its response: the agent below treq's, and what the Agent below takes for its pool.
+    """One request and its response: treq takes it for an agent, and the Agent below it for a pool.
 
     The pool of Twisted does not tell which connection a request used. So this stands between the Agent and the pool.
     """

@@ -1,4 +1,4 @@
-"""Centrifugo's protocol over gRPC: one call of LongConn.Connect on an HTTP/2 connection with prior knowledge.
+"""Centrifugo's client protocol over gRPC: one call of LongConn.Connect on an HTTP/2 connection with prior knowledge.
 
 `doc/PROTOCOL-HTTP2.md` in grpc/grpc has the rules of gRPC over HTTP/2. Messages are not compressed.
 """
@@ -92,7 +92,7 @@ class GRPCTransport(ByteStreamTransport):
             self._calls.call(0, lambda: self.listener.on_objects(refusals))
 
     def _flush(self) -> None:
-        """Send what there is to send, as far as the server reads."""
+        """Send waiting frames, as far as the server's windows allow."""
         if self.transport is None:
             return
         data = self._call.take(not self._full)

@@ -1,4 +1,4 @@
-"""Objects of Centrifugo's protocol as messages of LongConn.Connect, and back. No I/O.
+"""Objects of Centrifugo's client protocol as messages of LongConn.Connect, and back. No I/O.
 
     {"id": 2, "subscribe": {"channel": "c"}}          ConnectRequest(id=2, subscribe=SubscribeRequest(channel="c"))
     {"push": {"channel": "c", "pub": {"data": …}}}    ConnectResponse(publication=Publication(channel="c", data="…"))
@@ -216,5 +216,5 @@ def _member(value: pb.ClientInfo) -> JSONObject:
 
 
 def _info(value: pb.Publication | pb.ClientInfo) -> JSONObject:
-    """A ClientInfo of Centrifugo's protocol, with the members that clients read."""
+    """A ClientInfo of Centrifugo's client protocol, with the members that clients read."""
     return {"client": value.client, "user": value.user, "conn_info": msgspec.Raw(write_json({"name": value.name}))}

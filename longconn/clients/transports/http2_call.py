@@ -52,7 +52,7 @@ ResponsePart: TypeAlias = ResponseHead | ResponseData | ResponseEnd
 
 
 class HTTP2Call:
-    """One call. `feed` takes what the server sent and yields the parts of the response; `take` gives what to send.
+    """One call. `feed` takes bytes of the server and yields the parts of the response; `take` gives bytes to send.
 
     Each part of the body counts in the flow-control windows until `credit` is called. Without it the server has to
     stop after one window.
@@ -88,7 +88,7 @@ class HTTP2Call:
         self._output += data
 
     def end(self) -> None:
-        """The request ends after what was added."""
+        """The request ends after the parts that were added."""
         self._ending = True
 
     def credit(self) -> None:

@@ -1,4 +1,4 @@
-"""Centrifugo's protocol over HTTP: objects come down in one endless response, commands go up by POSTs.
+"""Centrifugo's client protocol over HTTP: objects come down in one endless response, commands go up by POSTs.
 
 POST /connection/http_stream   body: connect             down: an object a line
 GET  /connection/sse           ?cf_connect=connect       down: server-sent events (WHATWG HTML, section 9.2)

@@ -1,7 +1,7 @@
 """JSON objects as bytes: UTF-8, one object a line.
 
-What was published stays as it was written: it is a `msgspec.Raw` in the objects that come (`data` of a publication and
-of an rpc's result) and in those that are sent. Members that clients do not use are skipped, whatever they hold.
+Published data stay as they were written: they are a `msgspec.Raw` in received objects (`data` of a publication and of
+an rpc's result) and in sent ones. Members that clients do not use are skipped.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _PushObject(TypedDict, total=False):
 
 
 class _ResultObject(TypedDict, total=False):
-    """The results of all commands in one. `channel` and `method` are in no result, but in what an echo sends back."""
+    """The results of all commands in one. `channel` and `method` are not in results: an echo server sends them back."""
 
     channel: Any
     method: Any

@@ -1,4 +1,4 @@
-"""What transports over one socket share: connecting, aborting, the loss of the connection."""
+"""Shared by transports over one socket: connecting, aborting, the loss of the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Centrifugo's protocol over TCP: an object a line. The first line is `connect`."""
+"""Centrifugo's client protocol over TCP: an object a line. The first line is `connect`."""
 
 from __future__ import annotations
 

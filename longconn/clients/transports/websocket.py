@@ -1,4 +1,4 @@
-"""Centrifugo's protocol over WebSocket: text messages of objects joined by line feeds."""
+"""Centrifugo's client protocol over WebSocket: text messages of objects joined by line feeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The structured protocol over HTTP: replies and pushes down a response, commands up by POSTs.
+"""Centrifugo's client protocol over HTTP: replies and pushes down a response, commands up by POSTs.
 
 POST /connection/http_stream   body: commands, `connect` first      down: objects, a line each
 GET  /connection/sse           ?cf_connect=connect and subscribes   down: server-sent events

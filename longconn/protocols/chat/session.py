@@ -38,7 +38,7 @@ class ChatSession:
         self.queue: CommandQueue[bytes] = CommandQueue(hub.clock, hub.settings, reader, self._execute)
         #: when something last came in
         self.heard = hub.clock.seconds()
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         #: the channel the client is in; None while it is in none
         self.channel: str | None = None
@@ -52,8 +52,8 @@ class ChatSession:
     def enter(self, channel: str, announce: bool) -> None:
         """Join the first channel. Raises CommandError for one that the client may not enter.
 
-        A broker that cannot let it in now, or refuses it later, is no end: the client is told, stays in no channel, and
-        may join again. Others are told of the client at once if `announce`, and else when its first line comes.
+        If the broker fails, now or later, the client gets an error line, stays in no channel, and may join again. With
+        `announce` the client is announced at once, otherwise when its first line comes.
         """
         self.client.announced = announce
         refusal: CommandError | None = None
@@ -90,7 +90,7 @@ class ChatSession:
         self.client.gone()
 
     def on_due(self, now: float) -> None:
-        """For the wheel: close a client that was idle for too long."""
+        """The timer ended: close a client that was idle for too long."""
         timeout = self.hub.settings.idle_timeout
         idle = now - max(self.heard, self.outlet.sent_at)
         if idle >= timeout:
@@ -119,7 +119,7 @@ class ChatSession:
         if verb == "leave" and self.hub.settings.empty_line != "ignore":
             self.quit()
             return 0.0
-        # What is answered to the client alone has a rate of its own, as large as that of publishing.
+        # Commands have a rate of their own, as large as that of publishing.
         wait = self.queue.command_wait()
         if not wait:
             try:
@@ -183,7 +183,7 @@ class ChatSession:
     # Answers.
 
     def _answer(self, *lines: str) -> None:
-        """Lines to this client alone, after what was said before."""
+        """Write lines to this client alone, after earlier publications."""
         data = self.format.frame(list(lines))
         self.hub.turn.answer(lambda: self.outlet.write(data))
 
@@ -198,7 +198,7 @@ class ChatSession:
     ) -> Done[History]:
         """A `done` for the door: it calls `answered`, or `refused`, which by default answers the client.
 
-        Lines wait until it is called, and until `answered`, or what that begins, calls `_done`.
+        Lines wait until it is called, and until `answered`, or a call that it began, calls `_done`.
         """
 
         def done(result: History | CommandError) -> None:

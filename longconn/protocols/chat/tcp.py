@@ -45,7 +45,7 @@ class ChatProtocol(PausableReading, LineReceiver):
     delimiter = _LF_OR_CRLF
     #: asked for the first bytes; None once the first line has come that is not empty
     table: PortTable | None = None
-    #: whether others are told of the client when it connects, and not when its first line comes
+    #: whether the client is announced to others when it connects, and not when its first line comes
     announced_at_once = True
     _outlet: SocketOutlet
     _session: ChatSession | None = None
@@ -127,7 +127,7 @@ class ChatProtocol(PausableReading, LineReceiver):
         self._look_for_pings()
 
     def _receive(self) -> None:
-        """Take what the buffer holds, as far as that may be."""
+        """Take lines from the buffer, until one has to wait."""
         transport: Any = self.transport
         while self._partial and not (self.paused or self._outlet.closing or transport.disconnecting):
             if not self.line_mode:
@@ -206,7 +206,7 @@ class ChatProtocol(PausableReading, LineReceiver):
         self._feed([line])
 
     def clearLineBuffer(self) -> bytes:
-        """What came and is no whole line yet; it is forgotten."""
+        """Return the bytes that are no whole line yet, and forget them."""
         data = bytes(self._partial)
         self._partial.clear()
         return data
@@ -268,7 +268,7 @@ class ChatLinesFactory(AnyServerFactory):
     def __init__(self, hub: Hub, centrifugo: Builder | None = None) -> None:
         self.hub = hub
         self.format = ChatFormat(CATALOGUES[hub.settings.locale], crlf)
-        #: what a connection may become by its first bytes
+        #: the protocols that a connection may become by its first bytes
         self.builders: dict[Kind, Builder] = {} if centrifugo is None else {Kind.CENTRIFUGO: centrifugo}
         self._table = PortTable(hub, self.builders, "on a port for chat lines")
 

@@ -13,7 +13,7 @@ from longconn.wire.websocket import close_code
 
 
 class ChatWebSocket:
-    """What is spoken over an open WebSocket (`longconn.protocols.websocket.connection.Spoken`)."""
+    """Chat lines over an open WebSocket (`longconn.protocols.websocket.connection.Spoken`)."""
 
     pinged = True
 
@@ -43,15 +43,15 @@ class ChatWebSocket:
             if b"\n" not in payload:
                 lines.append(payload)
             else:
-                # A frame may hold several lines. What follows its last line end is a line only if it is not empty.
+                # A frame may hold several lines. The rest after its last line end is a line only if it is not empty.
                 parts = payload.split(b"\n")
                 if not parts[-1]:
                     parts.pop()
                 lines.extend(each[:-1] if each.endswith(b"\r") else each for each in parts)
         if self._said_nothing and lines:
             self._said_nothing = False
-            if is_connect(lines[0]):  # an SDK with the wrong path; its token is not for others to read
-                log.info("%s sent a connect of the structured protocol on /ws", self._session.client.address)
+            if is_connect(lines[0]):  # an SDK with the wrong path: its token must not be published
+                log.info("%s sent a connect of Centrifugo's client protocol on /ws", self._session.client.address)
                 self._session.client.close(BAD_REQUEST)
                 return
         self._session.feed(lines)

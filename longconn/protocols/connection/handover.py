@@ -11,7 +11,7 @@ HTTP1_ALPN = [b"http/1.1"]
 
 
 def hand_over(transport: Any, protocol: Any) -> None:
-    """Let `protocol` receive what comes over `transport` from now on, and tell it that it is connected.
+    """Let `protocol` receive the bytes of `transport` from now on, and call its `makeConnection`.
 
     Through TLS the transport is itself a wrapper around the protocol (TLSMemoryBIOProtocol), or has one
     as its protocol (startTLS); both keep the protocol that they serve as `wrappedProtocol`.

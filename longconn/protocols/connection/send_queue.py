@@ -1,4 +1,4 @@
-"""What one connection or call has yet to send, and the verdict on a peer that does not take it."""
+"""The unsent bytes of one connection or call, and the verdict on a peer that does not read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SendQueue:
 
     Bytes count against `Settings.send_queue`; over it the owner is closed with SLOW. A backlog does not
     count. Nor does the rest of a message that was begun: it has to go out whole, and one message may be
-    larger than the bound. All bytes but a backlog's are told to the hub, which has a bound on their sum.
+    larger than the bound. The hub counts all bytes except a backlog's, and has a bound on their sum.
     From `watch` on, the owner is closed with WRITE_TIMEOUT when `moved_at` is `Settings.write_timeout` ago.
     """
 
@@ -36,7 +36,7 @@ class SendQueue:
         self.queued = 0
         #: when something last went out, or the queue was made
         self.moved_at = hub.clock.seconds()
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
 
     @property
@@ -48,7 +48,7 @@ class SendQueue:
         """Whether a message may have been sent in part, and its rest waits."""
         return bool(self._begun)
 
-    # What comes in.
+    # Adding.
 
     def add(self, data: bytes, bounded: bool = True) -> None:
         """Let `data` wait. If it is `bounded` and too much waits now, the owner is closed with SLOW."""
@@ -64,13 +64,13 @@ class SendQueue:
         self._count(len(data))
 
     def add_backlog(self, source: Iterator[bytes]) -> None:
-        """Let what `source` yields wait. It is asked for as it goes out."""
+        """Add the bytes that `source` yields. It is asked for more as they go out."""
         self._parts.append(source)
 
-    # What goes out.
+    # Sending.
 
     def head(self, size: int) -> memoryview:
-        """What goes out next: at least `size` bytes, in whole parts, unless less waits."""
+        """The next bytes to send: at least `size` of them, in whole parts, unless fewer wait."""
         if len(self._begun) < size:
             parts = [self._begun] if self._begun else []
             missing = size - len(self._begun)
@@ -106,7 +106,7 @@ class SendQueue:
             self._hub.wheel.set(self, self._hub.settings.write_timeout)
 
     def on_due(self, now: float) -> None:
-        """Nothing went out for `write_timeout` seconds, or something did meanwhile."""
+        """The timer ended: close the owner if nothing went out for `write_timeout` seconds, or start it again."""
         limit = self._hub.settings.write_timeout
         stalled = now - self.moved_at
         if stalled >= limit:
@@ -117,7 +117,7 @@ class SendQueue:
     # The end.
 
     def drop(self) -> None:
-        """Forget what was not begun: the client is slow. What was begun does not count any more."""
+        """Forget the parts that were not begun: the client is slow. A part that was begun does not count any more."""
         self._parts.clear()
         self._begun_counts = 0
         self._count(-self.queued)

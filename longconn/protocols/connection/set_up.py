@@ -1,4 +1,4 @@
-"""What the protocols of clients have in common when a connection begins, and while it is read."""
+"""The set-up of a connection, and stopping to read from it, for all protocols of clients."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def notice_dead_peer(transport: Any, settings: Settings) -> None:
 
 
 class PausableReading:
-    """For a protocol whose commands may have to wait: it stops reading from its transport meanwhile."""
+    """For a protocol whose commands may have to wait: until they go on, it does not read from its transport."""
 
     transport: Any
 

@@ -1,8 +1,8 @@
-"""The writable end of one connection: it sends directly, or lets a bounded queue wait.
+"""The writable end of one connection: it sends directly, or adds to a bounded queue.
 
 If nothing waits, `write` hands the bytes to the kernel at once. Twisted's own
 `transport.write` only remembers them and asks the reactor for another event: two system
-calls and a dispatch more for each subscriber. What the kernel does not take waits in a
+calls and a dispatch more for each subscriber. Bytes that the kernel does not take wait in a
 `SendQueue`, not in the transport: the transport gets one small piece and tells by
 `resumeProducing` that it went out. So the bound holds, a backlog is written only as fast
 as it is read, and progress can be seen.
@@ -66,7 +66,7 @@ class SocketOutlet:
         #: whether nothing more is taken but the farewell
         self.closing = False
         self._on_close = on_close
-        # Only a transport of exactly this type is sent to directly: what wraps one (TLS above all) hands
+        # Only a transport of exactly this type is sent to directly: a wrapper (TLS above all) hands
         # unknown attributes through to the raw one, and plaintext would leave
         # (twisted/protocols/policies.py, ProtocolWrapper.__getattr__).
         self._send = transport.getHandle().send if type(transport) in _PLAIN else None
@@ -110,7 +110,7 @@ class SocketOutlet:
                 self._pass_on(self._need_queue())
 
     def write_backlog(self, source: Iterator[bytes]) -> None:
-        """Send what `source` yields, and ask it for more as that goes out. It does not count as waiting."""
+        """Send the bytes that `source` yields, and ask it for more as they go out. They do not count as waiting."""
         if not self.closing:
             self._need_queue().add_backlog(source)
             self._flush()
@@ -145,7 +145,7 @@ class SocketOutlet:
         return sent
 
     def _flush(self) -> None:
-        """Send what waits, directly while the kernel takes it."""
+        """Send waiting bytes, directly while the kernel takes them."""
         queue = self._queue
         while queue is not None and not queue.empty and not self._paused:
             if self._send is not None:
@@ -159,7 +159,7 @@ class SocketOutlet:
             self._drained()
 
     def _pass_on(self, queue: SendQueue) -> None:
-        """Hand the transport pieces of what waits, until it says that it is full."""
+        """Hand the transport pieces of the waiting bytes, until it says that it is full."""
         while not self._paused:
             piece = bytes(queue.head(PIECE)[:PIECE])
             if not piece:
@@ -167,7 +167,7 @@ class SocketOutlet:
             queue.sent(len(piece))
             self.transport.write(piece)
             if self._send is not None:
-                # A plain transport tells by a pull producer when what it holds is out.
+                # A plain transport tells by a pull producer when it has sent all that it holds.
                 self.pauseProducing()
                 if not self._registered:
                     # It calls resumeProducing at once, which is ignored: nothing is out yet.
@@ -206,10 +206,10 @@ class SocketOutlet:
     # The end.
 
     def close(self, disconnect: Disconnect) -> None:
-        """End the connection for a numbered reason. What waits is sent before that, but not to a slow client."""
+        """End the connection for a numbered reason. Waiting bytes are sent before that, but not to a slow client."""
         slow = disconnect in (SLOW, WRITE_TIMEOUT)
         if self.closing:
-            if slow:  # it was told another reason already; what waits is dropped all the same
+            if slow:  # another reason was sent already; waiting bytes are dropped all the same
                 self._drop_queue()
                 self.transport.abortConnection()
             return
@@ -231,10 +231,10 @@ class SocketOutlet:
             self._queue.drop()
 
     def finish(self, farewell: bytes, ended: Callable[[], None] | None = None) -> None:
-        """Send the last bytes after what waits, then call `ended`.
+        """Send the last bytes after the waiting ones, then call `ended`.
 
         Without one the connection stays open, for a peer that has yet to answer; `finish` may be
-        called again with one. What is not done `LINGER` seconds after the first call is aborted.
+        called again with one. A connection that has not ended `LINGER` seconds after the first call is aborted.
         """
         self.closing = True
         self._ended = ended
@@ -246,14 +246,14 @@ class SocketOutlet:
         self._flush()
 
     def lose(self) -> None:
-        """Let the connection end as soon as the transport has sent what it holds."""
+        """Let the connection end as soon as the transport has sent all that it holds."""
         # A paused producer that stays registered would keep the connection open for ever
         # (twisted/internet/abstract.py, doWrite).
         self._unregister()
         self.transport.loseConnection()
 
     def end_writing(self) -> None:
-        """Let the end of what is sent follow at once (FIN). What the peer still sends is read, until `lose`."""
+        """Send the FIN now. Bytes from the peer are read until `lose`."""
         self._unregister()
         if self._send is not None and not self.transport.TLS:
             self.transport.loseWriteConnection()
@@ -296,7 +296,7 @@ def _ignore(disconnect: Disconnect) -> None:
 def _make_small(transport: Any) -> None:
     """Make the socket below a wrapped transport full early, so that little waits where it is not counted.
 
-    It is not made smaller than one record: `bufferSize` is also what is read at once (twisted/internet/tcp.py, doRead).
+    It is not made smaller than one record: `bufferSize` is also the size of a read (twisted/internet/tcp.py, doRead).
     """
     raw = transport
     while hasattr(raw, "transport") and not hasattr(type(raw), "bufferSize"):

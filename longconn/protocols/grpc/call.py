@@ -2,7 +2,7 @@
 
 A handler is a coroutine function that is given the `GrpcCall`. When it returns, the call has the status OK; an
 exception gives another status. When the call ends first (the client cancels, the deadline passes, the connection is
-lost), the handler is cancelled: what it awaits fails with CancelledError.
+lost), the handler is cancelled: its await fails with CancelledError.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What the calls of one connection share. `host` and `address` are the peer's. `slices` are those of all calls.
+    """Shared by the calls of one connection. `host` and `address` are the peer's. `slices` are those of all calls.
 
-    `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it is one no more; `on_sent`
+    `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it ceases to be one; `on_sent`
     with a call whose last frame was sent.
     """
 
@@ -138,7 +138,7 @@ class GrpcCall:
         return message
 
     def slice(self, cost: int) -> Deferred[None]:
-        """Fires when the handler may work for `cost` microseconds: await it before each part of what takes long."""
+        """Fires when the handler may work for `cost` microseconds: await it before each part of long work."""
         return fail(CancelledError()) if self.over else self._context.slices.take(self.host, cost)
 
     # For handlers: writing.
@@ -205,8 +205,8 @@ class GrpcCall:
             log.error(
                 "the handler of %s failed", self.path, exc_info=error.with_traceback(failure.getTracebackObject())
             )
-            # UNKNOWN is the code for an application that throws (`doc/statuscodes.md`). The peer is not told what
-            # happened.
+            # UNKNOWN is the code for an application that throws (`doc/statuscodes.md`). The peer does not
+            # learn the cause.
             self._finish(StatusError(StatusCode.UNKNOWN, "internal error"))
 
     def on_data(self, data: bytes, ended: bool) -> None:
@@ -231,13 +231,13 @@ class GrpcCall:
 
     def _on_deadline(self) -> None:
         self._timer = None
-        if self.over and self.outlet.finishing:  # the status waits behind messages that nobody waits for any more
+        if self.over and self.outlet.finishing:  # the status waits behind messages that the peer does not want any more
             self._abandon(_DEADLINE)
         else:
             self.cancel(_DEADLINE)
 
     def _on_close(self, disconnect: Disconnect) -> None:
-        """The core ends the call, or the outlet does. What waits is sent first, except to a slow client."""
+        """The core ends the call, or the outlet does. Waiting messages are sent first, except to a slow client."""
         slow = disconnect in (SLOW, WRITE_TIMEOUT)
         if slow:
             self._log_slow(disconnect)
@@ -266,20 +266,20 @@ class GrpcCall:
         )  # fmt: skip
 
     def cancel(self, status: StatusError) -> None:
-        """End the call with a status that is not the handler's; what waits is dropped."""
+        """End the call with a status that is not the handler's. Waiting messages are dropped."""
         if not self.over:
             self._end(cancelled=True)
             self._abandon(status)
             self._cancel_handler()
 
     def _finish(self, status: StatusError) -> None:
-        """The handler has ended the call: send the status after what waits."""
+        """The handler has ended the call: send the status after the waiting messages."""
         if not self.over:
             self._end(cancelled=False)
             self.outlet.finish(self._trailers(status))
 
     def _abandon(self, status: StatusError) -> None:
-        """Drop what waits. Inside a message there is no place for a status, and the stream is reset.
+        """Drop waiting messages. Inside a message there is no place for a status, and the stream is reset.
 
         ("Errors": CANCEL for an incomplete payload; libraries read ENHANCE_YOUR_CALM as RESOURCE_EXHAUSTED.)
         """

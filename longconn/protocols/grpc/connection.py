@@ -1,8 +1,8 @@
 """One HTTP/2 connection that carries gRPC calls (RFC 9113): how it begins, what it reads, and how it ends.
 
 The `h2` library has the states of streams, the settings and the compression of headers. `longconn.wire.http2` cuts
-inbound bytes into frames, so that limits apply before the library parses anything, and writes what the library has no
-form for (a GOAWAY after which calls go on) and what it would be slow at (DATA).
+inbound bytes into frames, so that limits apply before the library parses anything, and writes frames that it has no
+form for (a GOAWAY after which calls go on) and frames that it would be slow at (DATA).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from longconn.wire import http2
 from longconn.wire.chat import safe
 from longconn.wire.http2 import FRAME_HEADER_SIZE, ErrorCode, FrameReader, HTTP2Error
 
-#: What one connection may read in one turn of the reactor: some milliseconds of work. A frame costs 1; DATA, on which a
+#: The work that frames of one connection may cause in one turn: some milliseconds. A frame costs 1; DATA, on which a
 #: handler may act, costs more; a header block, which may begin a call, costs still more, and by its size.
 _READ_COST = 512
 _DATA_COST = 4
@@ -51,7 +51,7 @@ class GrpcConnection(Protocol):
     connection counts as a guest of the hub.
     """
 
-    #: belongs to the wheel
+    #: the second at which its timer ends (`Timed` in core/timers.py)
     due = 0
 
     def __init__(
@@ -70,7 +70,7 @@ class GrpcConnection(Protocol):
         self._max_message = max_message
         self._connections = connections
         self._clients = 0
-        #: whether nothing is read any more, and bytes that came since
+        #: whether the connection has stopped reading, and the bytes that came since
         self.ended = False
         self._dropped = 0
         # Whether reading is paused until the next turn, because very much came at once.
@@ -199,7 +199,7 @@ class GrpcConnection(Protocol):
     # Time.
 
     def on_due(self, now: float) -> None:
-        """The wheel calls this when the handshake, a ping's answer or the next ping is due."""
+        """The timer ended: the handshake, a ping's answer or the next ping is due."""
         settings = self._hub.settings
         if self.ended:
             self._outlet.finish(b"", self._outlet.lose)
@@ -251,7 +251,7 @@ class GrpcConnection(Protocol):
         """The peer broke a rule or a limit (RFC 9113, section 5.4.1): log `text`, and send it or `public_text`."""
         if self.ended:
             return
-        # The text may contain what the peer sent.
+        # The text may contain bytes of the peer.
         log.info("grpc connection from %s closed: %s", self._address, safe(text[:_MAX_REASON]))
         self._h2.clear_outbound_data_buffer()
         # The calls end before the GOAWAY is sent: the library lets them send nothing in this state.
@@ -259,7 +259,7 @@ class GrpcConnection(Protocol):
         self._sender.forget_streams()
         self._send_goaway(ErrorCode(code), text if public_text is None else public_text)
         self._sender.flush()
-        # What the peer has sent meanwhile is read and dropped. A socket that is closed with unread bytes would send
+        # Bytes that the peer still sends are read and dropped. A socket that is closed with unread bytes would send
         # RST, and the peer would not read the GOAWAY.
         self._hub.wheel.set(self, _READ_GOAWAY)
         self._outlet.finish(b"", self._outlet.end_writing)

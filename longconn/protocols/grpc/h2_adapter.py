@@ -90,7 +90,7 @@ def server_h2(max_head: int, first_window: int) -> tuple[ServerH2, bytes]:
         normalize_inbound_headers=False,
     )
     connection = ServerH2(config)
-    # The library ends the connection for one stream too many. It allows twice as many as the peer is told, so that
+    # The library ends the connection for one stream too many. It allows twice as many as the peer may have, so that
     # `longconn.protocols.grpc.streams` can refuse a stream alone.
     values = {SettingCodes.MAX_CONCURRENT_STREAMS: 2 * MAX_STREAMS, SettingCodes.MAX_HEADER_LIST_SIZE: max_head}
     connection.local_settings = Settings(client=False, initial_values=values)

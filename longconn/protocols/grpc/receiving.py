@@ -23,7 +23,7 @@ _SHARE = 4
 _FIRST_SHARE = 8
 #: The bounds of `first_window`. A message that is not larger than this needs no second round trip.
 _MIN_FIRST, _MAX_FIRST = 1024, 16 * 1024
-#: Milliseconds after which a caller may try again whose message has no room.
+#: Milliseconds after which a caller may try again if there was no room for its message.
 _PUSHBACK_MS = "1000"
 
 
@@ -99,7 +99,7 @@ class ReceiveBudget:
 
 
 class ConnectionWindow:
-    """What one connection receives: its window (RFC 9113, section 5.2) and its part of the budget.
+    """The bytes that one connection receives: its window (RFC 9113, section 5.2) and its part of the budget.
 
     The window opens as data comes, whether a handler has read the data or not: a call that stalls has a window of its
     own and must not hold up the others.
@@ -180,7 +180,7 @@ class Inbox:
         self._reader = None
 
     def release(self) -> None:
-        """The handler does not need the message any more that it has."""
+        """The handler does not need its message any more."""
         if self._taken or self._reserved or self._waits:
             self._taken = 0
             reserved, self._reserved, self._waits = self._reserved, 0, False

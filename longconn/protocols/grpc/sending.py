@@ -1,7 +1,7 @@
 """Sends the frames of one connection: the frames of all its streams take turns, within the flow-control windows.
 
 Every byte of a connection goes through its `Sender` and from there to the connection's outlet, which asks for more as
-the kernel takes it. What the windows (RFC 9113, section 5.2) or the kernel do not take waits in the streams
+the kernel takes it. Bytes that the windows (RFC 9113, section 5.2) or the kernel do not take wait in the streams
 (`longconn.protocols.grpc.stream_outlet`).
 """
 
@@ -110,7 +110,7 @@ class Sender(Iterator[bytes]):
             self._turn.soon(self.flush)
 
     def flush(self) -> None:
-        """Write what was collected, as far as the connection takes it."""
+        """Write the collected bytes, as far as the connection takes them."""
         self._flush_due = False
         # Without room the outlet already has this backlog, and asks when it can write more.
         if self.room and (self._parts or self._ready):

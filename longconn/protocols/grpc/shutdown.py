@@ -23,7 +23,7 @@ _GRACE = 0.5
 class GracefulShutdown:
     """Ends a connection without losing a call.
 
-    1. A GOAWAY that names the highest possible stream, and a ping. Calls that the client began meanwhile are served.
+    1. A GOAWAY that names the highest possible stream, and a ping. Calls that the client begins until 2 are served.
     2. When the ping is answered, a GOAWAY that names the last stream. Later ones are refused.
     3. When no client of the hub is left, calls that are not clients have a moment to end, and are cancelled.
 

@@ -20,7 +20,7 @@ def cost_of_bytes(size: int) -> int:
 
 
 class Slices:
-    """What does not fit into the slice of one turn waits for the next ones. Addresses take turns."""
+    """Work that does not fit into the slice of one turn waits for the next turns. Addresses take turns."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn

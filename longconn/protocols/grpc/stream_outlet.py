@@ -1,7 +1,7 @@
 """The writable end of one stream: response headers, messages and trailers, within the window and a bounded queue.
 
-A message is sent at once if nothing waits. What the windows of HTTP/2 (RFC 9113, section 5.2) or the kernel do not take
-waits here, for each stream apart. A queue that is too long, or that makes no progress, ends its call and not the
+A message is sent at once if nothing waits. Bytes that HTTP/2's windows (RFC 9113, section 5.2) or the kernel do not
+take wait here, for each stream apart. A queue that is too long, or that makes no progress, ends its call and not the
 connection.
 """
 
@@ -131,7 +131,7 @@ class StreamOutlet:
             self.on_window()
 
     def write_backlog(self, source: Iterator[bytes]) -> None:
-        """Send what `source` yields, and ask it for more as that goes out. It does not count against the bound."""
+        """Send the bytes of `source`, and ask it for more as they go out. They do not count against the bound."""
         if not self.closing:
             if not self.started:
                 self.start()
@@ -200,7 +200,7 @@ class StreamOutlet:
     # The end.
 
     def close(self, disconnect: Disconnect) -> None:
-        """End the call for a numbered reason. What waits is sent first, except to a slow client."""
+        """End the call for a numbered reason. Waiting bytes are sent first, except to a slow client."""
         if not self.closing or disconnect in (SLOW, WRITE_TIMEOUT):
             self._on_close(disconnect)
 
@@ -212,7 +212,7 @@ class StreamOutlet:
             self._end_stream(trailers)
 
     def abandon(self, trailers: list[tuple[bytes, bytes]], code: ErrorCode) -> None:
-        """Drop what waits and end the stream now: with `trailers`, or inside a message by RST_STREAM with `code`."""
+        """Drop waiting bytes and end the stream now: with `trailers`, or inside a message by RST_STREAM with `code`."""
         if self._queue is None or not self._queue.begun:
             self._end_stream(trailers)
         else:
@@ -232,7 +232,7 @@ class StreamOutlet:
         on_sent()
 
     def stop(self) -> None:
-        """Forget what waits, and the call, so that no cycle keeps it in memory."""
+        """Forget waiting bytes, and the call, so that no cycle keeps it in memory."""
         self._on_client = self._on_close = _ignore
         self._on_sent = _ignore
         self.closing = True
@@ -245,4 +245,4 @@ class StreamOutlet:
 
 
 def _ignore(*arguments: Any) -> None:
-    """What a stream that has ended does with its callbacks."""
+    """The callback of a stream that has ended."""

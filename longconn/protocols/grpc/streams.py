@@ -32,7 +32,7 @@ class GrpcStreams:
     """The calls that are under way on one connection.
 
     `peer` is the host and the address of the peer. `on_client` is called with 1 when a call becomes a client of the
-    hub and with -1 when it is one no more; `on_empty` whenever the last call has ended.
+    hub and with -1 when it ceases to be one; `on_empty` whenever the last call has ended.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 A head is collected here until it is whole, within its size and its time. Only then does twisted.web
 parse it. A bad head or body is refused by an answer that reaches the client: this side closes its half of
-the connection, and reads and drops what the client still sends for a while. A reset would destroy the
+the connection, and for a while reads and drops further bytes of the client. A reset would destroy the
 answer on its way (RFC 9112, section 9.6).
 
     IDLE ─first byte→ HEAD ─whole→ BODY ─whole→ BUSY ─answered→ IDLE …
@@ -43,7 +43,7 @@ READ_AHEAD = 16 * 1024
 
 
 class Phase(enum.Enum):
-    """What a connection waits for."""
+    """The part of a request or answer that a connection waits for."""
 
     IDLE = "a request"
     HEAD = "the rest of a head"
@@ -54,7 +54,7 @@ class Phase(enum.Enum):
 
 @dataclass(eq=False, slots=True)
 class SiteState:
-    """What the connections of a site share."""
+    """The state that the connections of a site share."""
 
     hub: Hub
     #: connections on which no request is under way
@@ -71,7 +71,8 @@ class HTTPConnection(HTTPChannel):
     requests: list[Any]
     transport: Any
     _networkProducer: Any
-    due = 0  # for the wheel
+    #: the second at which its timer ends (`Timed` in core/timers.py)
+    due = 0
 
     def __init__(self, state: SiteState) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -103,7 +104,7 @@ class HTTPConnection(HTTPChannel):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def leave(self) -> None:
-        """Count the connection no more: it is lost, or another protocol took it over."""
+        """Stop counting the connection: it is lost, or another protocol took it over."""
         if self._counted:
             self._counted = False
             self._hub.pending_connections -= 1
@@ -128,7 +129,7 @@ class HTTPConnection(HTTPChannel):
         self.clearLineBuffer()
 
     def on_due(self, now: float) -> None:
-        """The wheel calls this when the time of a phase is over."""
+        """The timer ended: the client took too long for this phase."""
         if self.phase is Phase.IDLE:
             self.close_idle()
         elif self.phase is Phase.HEAD:
@@ -143,7 +144,7 @@ class HTTPConnection(HTTPChannel):
             self.transport.abortConnection()
 
     def close_idle(self) -> None:
-        """Close, if no request is under way. The client gets some seconds to read what was sent."""
+        """Close, if no request is under way. The client gets some seconds to read the last answer."""
         if self.phase is Phase.IDLE:
             self._close()
 
@@ -194,7 +195,7 @@ class HTTPConnection(HTTPChannel):
             self._reading = False
 
     def _advance(self) -> bool:
-        """Process a part of what was received; False if more must come first."""
+        """Process a part of the received bytes; False if more must come first."""
         if "dataReceived" in vars(self):
             # Another protocol took the connection over in the middle of this read and gets the rest.
             self.dataReceived(self.clearLineBuffer())
@@ -220,14 +221,14 @@ class HTTPConnection(HTTPChannel):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Process what waited for the end of an answer, or for the client to read."""
+        """Process the bytes that waited for the end of an answer, or for the client to read."""
         if self._received and not self._reading:
             self._read()
         if self._input_ended:
             self._close_if_all_is_answered()
 
     def clearLineBuffer(self) -> bytes:
-        """Return what was received and not processed yet, and forget it."""
+        """Return the bytes that were received and not processed yet, and forget them."""
         data = bytes(self._received)
         self._received.clear()
         self._searched = 0

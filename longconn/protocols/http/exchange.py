@@ -32,7 +32,7 @@ _LAST_EVENT_ID = ("lastEventId", "lastEventID", "Last-Event-ID")
 class HTTPExchange:
     """A request of twisted.web (`request`), with the `host` and `address` that the hub knows its client by.
 
-    The answer is given once, at once or turns later. It is dropped if the client went meanwhile.
+    The answer is given once, at once or turns later. It is dropped if the client has gone.
     """
 
     def __init__(self, hub: Hub, request: Any, host: str, address: str) -> None:
@@ -59,7 +59,7 @@ class HTTPExchange:
         return [each.decode("utf-8", "replace") for each in values]
 
     def origin(self) -> RequestOrigin:
-        """What the rules on origins and hosts need to know of the request."""
+        """The headers that the rules on origins and hosts need."""
         return RequestOrigin(
             hosts=self.headers("host"),
             origins=self.headers("origin"),

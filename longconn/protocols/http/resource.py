@@ -4,7 +4,7 @@ connection  one connection and its limits       history   GET /channels/NAME, lo
 request     heads and bodies                    publish   POST /channels/NAME
 exchange    one request and its answer          streams   /channels/NAME/events and /stream
 errors      reasons as statuses                 response  a response that does not end
-routes      paths and what answers there        upgrade   requests for WebSocket
+routes      paths and their resources           upgrade   requests for WebSocket
 site        a site with these connections       page      the chat page's files
 openapi     a description of all paths
 """

@@ -11,7 +11,7 @@ Responder = Callable[..., None]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path does, by method; links to `harmless` paths are followed from pages of any site."""
+    """The functions of a path, by method; links to `harmless` paths are followed from pages of any site."""
 
     get: Responder | None
     post: Responder | None = None

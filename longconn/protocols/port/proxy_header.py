@@ -128,7 +128,7 @@ class ProxyHeaderFactory(WrappingFactory):
         self.hub = hub
 
 
-#: What Twisted's parsers raise.
+#: The exceptions of Twisted's parsers.
 _BAD_HEADER = (InvalidProxyHeader, ValueError, KeyError)
 
 

@@ -1,4 +1,4 @@
-"""The shared port: every protocol on one listening socket, told apart by what the client sends first.
+"""The shared port: every protocol on one listening socket, told apart by the first bytes of the client.
 
 No timer decides on a part of a line. Silence decides: a client that sends nothing for `SILENCE` seconds listens to
 the chat, until its first bytes show that it is something else.
@@ -28,7 +28,7 @@ ListenerBuilder = Callable[[PortTable], Any]
 
 
 class SharedPortProtocol(UndecidedProtocol):
-    """A connection that has not yet shown what it speaks."""
+    """A connection whose protocol is not known yet."""
 
     def __init__(self, table: PortTable, build_listener: ListenerBuilder) -> None:
         super().__init__(table.hub)

@@ -18,7 +18,7 @@ Builder = Callable[[IAddress | None], Any]
 class PortTable:
     """Hands a connection to the protocol that its first bytes show.
 
-    `builders` make the protocols that the port serves. `not_served` is what the log says, after the kind, of
+    `builders` make the protocols that the port serves. `not_served` is the log's text, after the kind, for
     a connection that is closed because the port does not serve its kind.
     """
 
@@ -28,7 +28,7 @@ class PortTable:
         self._not_served = not_served
 
     def detect(self, data: bytearray, before: int) -> Kind:
-        """What a connection speaks that has sent `data`; for `before` see `longconn.wire.first_bytes.detect`."""
+        """The protocol of a connection that has sent `data`; for `before` see `longconn.wire.first_bytes.detect`."""
         return detect(data, self.hub.settings.max_message, before)
 
     def pass_on(self, kind: Kind, transport: Any, data: bytes, written: bool = False) -> None:

@@ -32,7 +32,7 @@ class HandshakeProtocol(UndecidedProtocol):
         self.abort()
 
     def handshakeCompleted(self) -> None:
-        """Twisted calls this when the handshake is complete, before it delivers what the peer sent."""
+        """Twisted calls this when the handshake is complete, before it delivers bytes of the peer."""
         self.leave()
         transport: Any = self.transport
         protocol = self._wrapped.buildProtocol(transport.getPeer())

@@ -93,7 +93,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     wants_pings = False
     #: when something last came in
     heard = 0.0
-    #: the wheel's
+    #: the second at which its timer ends (`Timed` in core/timers.py)
     due = 0
     _spoken: Spoken | None = None
     _is_open = False
@@ -227,7 +227,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     # Pings.
 
     def on_due(self, now: float) -> None:
-        """For the wheel: the handshake took too long, or a ping is due, or the answer to one."""
+        """The timer ended: the handshake took too long, or a ping or the answer to one is due."""
         if not self._is_open:
             self.transport.abortConnection()
             return

@@ -20,7 +20,7 @@ class EchoWebSocket:
         self._outlet = socket.outlet
         self._client = self._outlet.client = hub.connect(self._outlet, "echo", socket.host, socket.address)
         self._queue: CommandQueue[tuple[bytes, bool]] = CommandQueue(hub.clock, hub.settings, socket, self._execute)
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         if hub.settings.idle_timeout:
             hub.wheel.set(self, hub.settings.idle_timeout)
@@ -42,7 +42,7 @@ class EchoWebSocket:
         return wait
 
     def on_due(self, now: float) -> None:
-        """For the wheel: close a client that was idle for too long."""
+        """The timer ended: close a client that was idle for too long."""
         timeout = self._hub.settings.idle_timeout
         idle = now - self._socket.heard
         if idle >= timeout:

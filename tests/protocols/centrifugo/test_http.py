@@ -1,4 +1,4 @@
-"""Who a structured client is: names in the chat, tokens of channels, and what follows from rights."""
+"""Clients of Centrifugo's client protocol: names in the chat, tokens of channels, and what follows from rights."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ async def presence(call: GrpcCall) -> None:
 
 
 async def history(call: GrpcCall) -> None:
-    """What is kept: with `since` the first publications after it, otherwise the newest; in the channel's order."""
+    """The history: with `since` the first publications after it, otherwise the newest; in the channel's order."""
     request = parse(pb.HistoryRequest, await call.read_one())
     asking, door, since, limit = caller(call), call.hub.door, since_of(request), request.limit or -1
     newest = since is None and limit > 0

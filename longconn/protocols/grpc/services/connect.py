@@ -108,7 +108,7 @@ class _Carrier:
             session.write_replies()
 
     def receive(self, item: pb.ConnectRequest | bytes | Compressed) -> None:
-        """Let the session execute a command. Raises what was wrong with it."""
+        """Let the session execute a command. Raises the error of a refused one."""
         self._session.receive([item])
         if self._error is not None:
             raise self._error
@@ -142,7 +142,7 @@ class _Carrier:
 class ConnectCodec:
     """An item is a ConnectRequest, parsed or as it came; a message is a ConnectResponse in gRPC's frame.
 
-    `max_message` bounds what a command publishes. `on_error` is called with what is wrong with an item that is no
+    `max_message` bounds the data of a publish command. `on_error` is called with the error of an item that is no
     command.
     """
 
@@ -159,7 +159,7 @@ class ConnectCodec:
         return [frame]
 
     def read(self, item: pb.ConnectRequest | bytes | Compressed) -> Command | None:
-        """A command. One that cannot be executed is a RefusedCommand. None, after `on_error`, for what is none."""
+        """Read a command; a RefusedCommand if it cannot be executed. None, after `on_error`, if there is none."""
         if isinstance(item, pb.ConnectRequest):
             return self._command(item)
         try:
@@ -187,7 +187,7 @@ class ConnectCodec:
         return commands.Publish(id, body.channel, data_of(body, self._max_message))
 
     def reply(self, id: int, result: Result) -> bytes:
-        """The answer to a command; what a subscription missed follows it."""
+        """The answer to a command. The publications that a subscription missed follow it."""
         written = _WRITERS[type(result)](id, result)
         answer = frame(written if isinstance(written, bytes) else written.SerializeToString())
         if isinstance(result, SubscribeResult) and result.history.publications:

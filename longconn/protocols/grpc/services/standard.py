@@ -30,7 +30,7 @@ POOL = _load()
 
 
 def with_files(files: Sequence[FileDescriptor]) -> DescriptorPool:
-    """Return a pool with the descriptors of all services, and with `files` and what they import.
+    """Return a pool with the descriptors of all services, and with `files` and their imports.
 
     A file is left out if the pool has one of its name, as it has those of the standard services.
     """

@@ -52,7 +52,7 @@ class _Subscriber:
         # When the connection and the subscription expire, in seconds since 1970; None for never.
         self._expires_at = token.expires_at
         self._subscription_expires_at: float | None = None
-        #: the wheel's
+        #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         call.on_end(self._stop)
 
@@ -95,7 +95,7 @@ class _Subscriber:
             self._hub.wheel.clear(self)
 
     def on_due(self, now: float) -> None:
-        """For the wheel: a token may have expired."""
+        """The timer ended: close the call if its token, or that of its subscription, has expired."""
         now = self._hub.wall_time()
         if self._subscription_expires_at is not None and now >= self._subscription_expires_at:
             self._client.close(SUBSCRIPTION_EXPIRED)
@@ -103,7 +103,7 @@ class _Subscriber:
             self._client.close(EXPIRED)
         self._wait()
 
-    # What the server API asks for.
+    # Requests of the server API.
 
     def subscribe_for_server(self, granted: SubscriptionToken, done: Done[None]) -> None:
         """Nothing: the call reads one channel and no other, as an event stream does."""
