@@ -52,6 +52,7 @@ def _install(npm: str, files: dict[str, bytes], folder: Path) -> None:
 
 class JavaScriptTests(SDKBehaviour):
     transport = "websocket"
+    flavour = "json"
 
     def setUp(self) -> None:
         self.folder = installed()
@@ -60,11 +61,20 @@ class JavaScriptTests(SDKBehaviour):
         scheme = "ws" if self.transport == "websocket" else "http"
         base = f"127.0.0.1:{port}"
         endpoints = [f"{scheme}://{base}/connection/{self.transport}", f"http://{base}/emulation"]
-        return ["node", str(self.folder / "client.js"), self.transport, *endpoints, "tokens" if asks_tokens else "none"]
+        program = ["node", str(self.folder / "client.js"), self.transport, *endpoints]
+        return [*program, "tokens" if asks_tokens else "none", self.flavour]
 
 
 class JavaScriptStreamTests(JavaScriptTests):
     transport = "http_stream"
+
+
+class JavaScriptProtobufTests(JavaScriptTests):
+    flavour = "protobuf"
+
+
+class JavaScriptProtobufStreamTests(JavaScriptTests):
+    transport, flavour = "http_stream", "protobuf"
 
 
 class JavaScriptEventsTests(JavaScriptTests):

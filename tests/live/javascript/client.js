@@ -1,13 +1,17 @@
 // Drives the npm package `centrifuge`, unmodified, by lines of JSON (tests/live/programs.py):
-// node client.js TRANSPORT ENDPOINT EMULATION_ENDPOINT ASKS
-const { Centrifuge } = require('centrifuge');
+// node client.js TRANSPORT ENDPOINT EMULATION_ENDPOINT ASKS FLAVOUR
 const EventSource = require('eventsource');
 const { fetch } = require('undici');
 const readline = require('readline');
 const WebSocket = require('ws');
 
-const [transport, endpoint, emulationEndpoint, asks] = process.argv.slice(2);
-const say = (value) => process.stdout.write(JSON.stringify(value) + '\n');
+const [transport, endpoint, emulationEndpoint, asks, flavour] = process.argv.slice(2);
+const { Centrifuge } = require(flavour === 'protobuf' ? 'centrifuge/build/protobuf' : 'centrifuge');
+
+// Over Protobuf the SDK's data are bytes.
+const toData = (value) => (flavour === 'protobuf' ? new TextEncoder().encode(JSON.stringify(value)) : value);
+const plain = (name, value) => (value instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(value)) : value);
+const say = (value) => process.stdout.write(JSON.stringify(value, plain) + '\n');
 
 const asked = [];
 const token = (channel) => new Promise((resolve) => {
@@ -60,7 +64,7 @@ const commands = {
     subscription.subscribe();
   },
   unsubscribe: ({ channel }) => client.getSubscription(channel).unsubscribe(),
-  publish: async ({ channel, data }) => { await client.publish(channel, data); },
+  publish: async ({ channel, data }) => { await client.publish(channel, toData(data)); },
   presence: async ({ channel }) => {
     const { clients } = await client.presence(channel);
     return Object.fromEntries(Object.entries(clients).map(([id, info]) => [id, infoOf(info)]));
@@ -73,7 +77,7 @@ const commands = {
     const result = await client.history(channel, { limit, since, reverse });
     return { publications: publications(result.publications), offset: result.offset, epoch: result.epoch };
   },
-  rpc: async ({ method, data }) => (await client.rpc(method, data)).data,
+  rpc: async ({ method, data }) => (await client.rpc(method, toData(data))).data,
 };
 
 readline.createInterface({ input: process.stdin }).on('line', async (line) => {
