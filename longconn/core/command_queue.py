@@ -1,8 +1,8 @@
 """What comes in on a connection, taken in its order, within its rates and its share of each turn of the reactor.
 
-Every kind of input has a cost (`longconn.core.slices`) and a rate. Commands go through a `CommandQueue`; what is no
-command (frames of WebSocket, requests and chunks of HTTP) is counted by an `InputMeter`. Either pauses the reader of a
-connection that is over its share or its rate.
+Every kind of input has a cost (`longconn.core.slices`). Commands go through a `CommandQueue`. Other input (frames of
+WebSocket, requests and chunks of HTTP) is counted by an `InputMeter`. Both pause the reader of a connection that is
+over its share or its rate.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class CommandQueue(Generic[_T]):
 
 
 class InputMeter:
-    """Counts what one connection's input costs that is no command.
+    """Counts the cost of one connection's input that is not commands.
 
     Over its share of a turn, or over its rate (with `rated`; the rate is that of commands), the reader is paused, and
     `held` is true until `on_free` is called. The protocol keeps what it has read until then.

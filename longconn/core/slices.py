@@ -1,4 +1,4 @@
-"""Shares out the turns of the reactor among work that takes long, and says what each kind of input costs."""
+"""Shares out the turns of the reactor among long work; and the table of what each kind of input costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from longconn.core.turn import Turn
 
-# Microseconds that an input takes, about: what a read may bring thousands of.
+# The table of costs: microseconds that one input takes, about. One read may bring thousands of each.
 
 #: A line, or a command: an empty one, a pong, one that is refused.
 COMMAND = 20
