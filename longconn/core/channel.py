@@ -315,12 +315,12 @@ class Channel:
         self._turn.write_first()
         for format, group in tuple(self._groups.items()):
             shared: Any = None
-            by_start: dict[int, Any] = {}
+            encoded: dict[tuple[Any, ...], Any] = {}
             # A copy: a write may close a subscriber, which then leaves the group.
             for subscription in tuple(group):
                 try:
                     if overrides and subscription in overrides:
-                        data = self._encode_override(format, batch, overrides[subscription], by_start)
+                        data = self._encode_override(format, batch, overrides[subscription], encoded)
                     else:
                         if shared is None:
                             shared = format.encode(self.name, batch)
@@ -334,12 +334,11 @@ class Channel:
                 watcher.on_news()
 
     def _encode_override(
-        self, format: Format, batch: list[Event], override: _Override, by_start: dict[int, Any]
+        self, format: Format, batch: list[Event], override: _Override, encoded: dict[tuple[Any, ...], Any]
     ) -> Any:
-        if not override.replaced and override.start in by_start:
-            return by_start[override.start]
-        events = override.events(batch)
-        data = format.encode(self.name, events) if events else b""
-        if not override.replaced:
-            by_start[override.start] = data
-        return data
+        """Encode what one subscriber sees. `encoded` has what others saw: all who joined in one second see the same."""
+        key = (override.start, *((index, id(event)) for index, event in override.replaced.items()))
+        if key not in encoded:
+            events = override.events(batch)
+            encoded[key] = format.encode(self.name, events) if events else b""
+        return encoded[key]

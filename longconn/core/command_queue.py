@@ -1,4 +1,9 @@
-"""The commands that a client sends, executed in their order and within its rates."""
+"""What comes in on a connection, taken in its order, within its rates and its share of each turn of the reactor.
+
+Every kind of input has a cost (`longconn.core.slices`). Commands go through a `CommandQueue`. Other input (frames of
+WebSocket, requests and chunks of HTTP) is counted by an `InputMeter`. Both pause the reader of a connection that is
+over its share or its rate.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,21 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from longconn.core.settings import Settings
+from longconn.core.slices import COMMAND, ITEM, PART, Slices, WaitingWork
 from longconn.core.timers import Bucket, Call, Clock
 
 _T = TypeVar("_T")
 
 #: Items that a command may look at for the price of one command: they take about as long as a short command.
 LOOKED_AT = 100
+#: What a command counts that asks for nothing: an empty line, a pong.
+EMPTY = 0.1
+#: Microseconds of input that is no command, for the price of one command.
+_INPUT_OF_ONE = 100
 #: A wait that ends when `go_on` is called, and not by a timer.
 UNTIL_TOLD = -1.0
+#: A read that brings more commands is executed in parts.
+_COMMANDS_AT_ONCE = PART // COMMAND
 
 
 class Reader(Protocol):
@@ -30,21 +42,37 @@ class Reader(Protocol):
 class CommandQueue(Generic[_T]):
     """Executes commands one after the other. While one of them must wait, so do all behind it, and nothing is read.
 
-    So the queue never holds more than one read brought. `execute` executes a command and returns 0, or returns the
+    So the queue never holds more than one read brought. A read that brings many commands is executed in several turns
+    of the reactor: `slices` shares them out, by `host`. `execute` executes a command and returns 0, or returns the
     seconds for which the command must wait and is then tried again (`UNTIL_TOLD`: until `go_on`). After `close`
     no command is executed.
     """
 
-    __slots__ = ("_clock", "_delayed", "_execute", "_rate", "_reader", "_settings", "_trying", "_waiting", "closed")
+    __slots__ = (
+        "_clock", "_delayed", "_execute", "_host", "_rate", "_reader", "_settings", "_slices", "_spent", "_trying",
+        "_waiting", "closed",
+    )  # fmt: skip
 
-    def __init__(self, clock: Clock, settings: Settings, reader: Reader, execute: Callable[[_T], float]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        settings: Settings,
+        slices: Slices,
+        host: str,
+        reader: Reader,
+        execute: Callable[[_T], float],
+    ) -> None:
         self._clock = clock
         self._settings = settings
+        self._slices = slices
+        self._host = host
         self._reader = reader
         self._execute: Callable[[_T], float] = execute
         #: commands that must wait; None while there are none
         self._waiting: deque[_T] | None = None
-        self._delayed: Call | None = None
+        self._delayed: Call | WaitingWork | None = None
+        # Microseconds that the commands of this turn took beyond the cost of a command.
+        self._spent = 0
         self._trying = False
         # The rate of commands. The first command makes it, since most clients send none.
         self._rate: Bucket | None = None
@@ -64,7 +92,14 @@ class CommandQueue(Generic[_T]):
         """Execute received commands, until one has to wait."""
         if self._waiting is not None:
             self._waiting.extend(commands)
+            self._reader.pause_reading()  # the connection may have been resumed for another reason
             return
+        if len(commands) > _COMMANDS_AT_ONCE:
+            self._waiting = deque(commands)
+            self._reader.pause_reading()
+            self._execute_waiting(0)
+            return
+        self._spent = 0
         execute = self._execute
         for index, command in enumerate(commands):
             if self.closed:
@@ -75,9 +110,16 @@ class CommandQueue(Generic[_T]):
                 self._reader.pause_reading()
                 self._try_again_in(wait)
                 return
+            if self._spent > PART and index + 1 < len(commands):
+                self._waiting = deque(commands[index + 1 :])
+                self._reader.pause_reading()
+                self._delayed = self._slices.wait(self._host, PART, self._try_again)
+                return
 
-    def command_wait(self) -> float:
-        """Count a command against the client's rate of commands, and return 0; or the seconds until it is allowed.
+    def command_wait(self, amount: float = 1) -> float:
+        """Count a command (or `amount` of one) against the client's rate of commands, and return 0.
+
+        Or count nothing, and return the seconds until it is allowed.
 
         That rate is apart from the rate of publications, and as large.
         """
@@ -86,11 +128,13 @@ class CommandQueue(Generic[_T]):
             self._rate = Bucket(self._settings.publish_rate, self._settings.publish_burst, now)
         wait = self._rate.wait(now)
         if not wait:
-            self._rate.spend(1)
+            self._rate.spend(amount)
         return wait
 
     def charge(self, looked_at: int) -> None:
         """Count a command as several, because it looked at this many items to be answered."""
+        self._spent += looked_at * ITEM
+        self._slices.count(looked_at * ITEM)
         if self._rate is not None:
             self._rate.spend(looked_at / LOOKED_AT)
 
@@ -118,21 +162,102 @@ class CommandQueue(Generic[_T]):
             self._delayed = self._clock.callLater(wait, self._try_again)
 
     def _try_again(self) -> None:
+        self._execute_waiting(PART)
+
+    def _execute_waiting(self, left: int) -> None:
+        """Execute commands that wait: for `left` microseconds, and for as long as this turn has room."""
         self._delayed = None
         self._trying = True
         try:
             while self._waiting and not self.closed:
+                if left <= 0:
+                    if not self._slices.take(PART):
+                        self._delayed = self._slices.wait(self._host, PART, self._try_again)
+                        return
+                    left = PART
+                self._spent = COMMAND
                 wait = self._execute(self._waiting[0])
                 if wait:
                     self._try_again_in(wait)
                     return
                 if self._waiting:
                     self._waiting.popleft()
+                left -= self._spent
         finally:
             self._trying = False
         if self._waiting is not None:
             self._waiting = None
             self._reader.resume_reading()
+
+
+class InputMeter:
+    """Counts the cost of one connection's input that is not commands.
+
+    Over its share of a turn, or over its rate (with `rated`; the rate is that of commands), the reader is paused, and
+    `held` is true until `on_free` is called. The protocol keeps what it has read until then.
+    """
+
+    __slots__ = ("_clock", "_delayed", "_host", "_on_free", "_rate", "_reader", "_slices", "_spent", "held")
+
+    def __init__(
+        self,
+        clock: Clock,
+        settings: Settings,
+        slices: Slices,
+        host: str,
+        reader: Reader,
+        on_free: Callable[[], None],
+        rated: bool,
+    ) -> None:
+        self._clock = clock
+        self._slices = slices
+        self._host = host
+        self._reader = reader
+        self._on_free: Callable[[], None] = on_free
+        self._rate = Bucket(settings.publish_rate if rated else 0, settings.publish_burst, clock.seconds())
+        self._spent = 0
+        self._delayed: Call | WaitingWork | None = None
+        self.held = False
+
+    def count(self, cost: int) -> bool:
+        """Count input that cost this many microseconds; False if the next has to wait."""
+        self._spent += cost
+        if self._spent < PART:
+            return True
+        spent, self._spent = self._spent, 0
+        now = self._clock.seconds()
+        self._rate.spend(spent / _INPUT_OF_ONE)
+        wait = self._rate.wait(now)
+        if not wait and self._slices.take(spent):
+            return True
+        self.held = True
+        self._reader.pause_reading()
+        if wait:
+            self._delayed = self._clock.callLater(wait, self._free)
+        else:
+            self._delayed = self._slices.wait(self._host, spent, self._free)
+        return False
+
+    def on_read(self) -> None:
+        """A new read begins. For input without a rate: the share of a turn is what one read may cost."""
+        self._spent = 0
+
+    def stop(self) -> None:
+        """The connection is lost, or another protocol has it."""
+        self._on_free = _done
+        if self._delayed is not None:
+            self._delayed.cancel()
+            self._delayed = None
+
+    def _free(self) -> None:
+        self._delayed = None
+        self.held = False
+        self._reader.resume_reading()
+        self._on_free()
+
+
+def _done() -> None:
+    """Nothing waits for the meter."""
 
 
 def _nothing(command: object) -> float:

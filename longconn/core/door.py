@@ -1,9 +1,9 @@
 """The door: the only way to the channels. Here, and nowhere else, a caller's request is checked.
 
 Each request is checked for the channel's name, then the size of its data, then the caller's right, then its rate. A
-client is not refused over its rate: it waits, before anything else is looked at. A refused request has no effect.
-Every answer comes by calling `done` once, with the result or a `CommandError`: within the call with the embedded
-broker, turns later with one over a network.
+client is not refused over its rate: it waits, before anything else is looked at. A refused request has no other effect
+than to count against the rate. Every answer comes by calling `done` once, with the result or a `CommandError`: within
+the call with the embedded broker, turns later with one over a network.
 
 A caller (`longconn.core.client.Caller`) is a client, a single request, the program that embeds the hub, or the server
 API. The last two are trusted: their rights and rates are not checked.
@@ -121,6 +121,8 @@ class Door:
             if subscription is None:
                 self._admit_channel(channel, caller)
         except CommandError as error:
+            if not (caller.waits or caller.trusted):
+                self.publish_wait(caller, 0)  # a refusal counts as a publication, but never makes a debt
             done(error)
             return 0.0
         self.total_publications += 1

@@ -18,6 +18,7 @@ from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
 from longconn.core.settings import Settings
+from longconn.core.slices import Slices
 from longconn.core.timers import Clock, Wheel, keep_steady, wall_time
 from longconn.core.tokens import Verifier
 from longconn.core.turn import Turn
@@ -75,6 +76,8 @@ class Hub:
         self.numbers = count(1)
         #: the publications and replies that are written when this turn of the reactor ends
         self.turn = Turn(clock, self.wheel)
+        #: shares out each turn among work that takes long
+        self.slices = Slices(self.turn)
         #: the only way to the channels
         self.door = Door(
             clock, settings, self.namespaces, self.broker, self.turn, self.wheel, self.clients, self._on_broken

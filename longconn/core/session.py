@@ -15,7 +15,7 @@ from longconn.core import commands
 from longconn.core.broker import Done
 from longconn.core.client import Outlet, Subscription
 from longconn.core.codec import Codec
-from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
+from longconn.core.command_queue import EMPTY, UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.commands import MalformedCommandError, RefusedCommand, Result, SubscribeResult
 from longconn.core.disconnects import BAD_REQUEST as BAD_REQUEST_CLOSE
 from longconn.core.disconnects import EXPIRED, IDLE, INVALID_TOKEN, NO_PONG, Disconnect
@@ -83,7 +83,7 @@ class Session:
         self.connecting = False
         #: when the connection expires, in seconds since 1970; None for never
         self.expires_at: float | None = None
-        self.queue: CommandQueue[Any] = CommandQueue(hub.clock, hub.settings, reader, self._execute)
+        self.queue: CommandQueue[Any] = CommandQueue(hub.clock, hub.settings, hub.slices, host, reader, self._execute)
         self.codec = codec
         self._replies = Replies(hub.turn, outlet, codec.frame, self._go_on)
         self._on_refused = on_refused
@@ -206,7 +206,7 @@ class Session:
             self.close(BAD_REQUEST_CLOSE, str(error))
             return 0.0
         if command is None:
-            return 0.0
+            return self.queue.command_wait(EMPTY)
         kind = type(command)
         connects = kind is commands.Connect or (isinstance(command, RefusedCommand) and command.method == "connect")
         if self.connected is connects:

@@ -327,6 +327,16 @@ class SummaryTests(Case):
         self.clock.advance(1)
         self.assertEqual([self.read(each) for each in (*pair, alone)], ["+1-0", "+1-0", "+2-0"])
 
+    def test_all_who_joined_together_are_encoded_for_once(self) -> None:
+        self.crowd()
+        self.subscriber()
+        self.clock.settle()
+        joiners = [self.subscriber() for _ in range(50)]
+        self.words.encodings = 0
+        self.clock.advance(1)
+        self.assertEqual([self.read(each) for each in joiners], ["+49-0"] * 50)
+        self.assertEqual(self.words.encodings, 2)
+
     def test_summing_up_is_forgotten_when_all_leave(self) -> None:
         clients = [*self.crowd(), self.subscriber(), self.subscriber()]
         self.clock.settle()

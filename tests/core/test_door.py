@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import Hub, Settings
 from longconn.core.broker import Done
-from longconn.core.errors import PERMISSION_DENIED, CommandError
+from longconn.core.errors import PERMISSION_DENIED, TOO_LARGE, TOO_MANY_REQUESTS, CommandError
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data, History, Info, Position
@@ -39,6 +39,23 @@ class Case(SynchronousTestCase):
         self.server = MemoryServer(hub=Hub(clock, made, self.broker))
         self.addCleanup(self.server.stop)
         self.hub = self.server.hub
+
+
+class RefusalTests(Case):
+    def test_a_refused_publication_of_a_request_counts_against_the_rate_of_its_address(self) -> None:
+        self.serve(publish_rate=1, publish_burst=3, max_message=10)
+        answers: list[Any] = []
+
+        def publish(text: str, host: str = "192.0.2.1") -> Any:
+            caller = self.hub.request(host, f"{host}:1")
+            self.hub.door.publish(caller, "lobby", Data.of_text(text), answers.append)
+            result = answers.pop()
+            return result.reason if isinstance(result, CommandError) else result.offset
+
+        self.assertEqual([publish("x" * 11) for _ in range(50)], [TOO_LARGE] * 50)
+        self.assertEqual([publish("hello"), publish("hello", "192.0.2.2")], [TOO_MANY_REQUESTS, 1])
+        self.server.advance(1)  # fifty refusals are no debt
+        self.assertEqual([publish("hello"), publish("hello")], [2, TOO_MANY_REQUESTS])
 
 
 class RightTests(Case):

@@ -8,7 +8,7 @@ import random
 import sys
 from importlib import import_module
 
-NAMES = ("chaos", "clients", "fuzz", "recovery", "sdk-python")
+NAMES = ("chaos", "clients", "disturb", "fuzz", "recovery", "sdk-python")
 
 
 def main() -> None:

@@ -35,7 +35,9 @@ class ChatSession:
         self.outlet = outlet
         self.format = format
         self.max_line = hub.settings.max_message
-        self.queue: CommandQueue[bytes] = CommandQueue(hub.clock, hub.settings, reader, self._execute)
+        self.queue: CommandQueue[bytes] = CommandQueue(
+            hub.clock, hub.settings, hub.slices, client.host, reader, self._execute
+        )
         #: when something last came in
         self.heard = hub.clock.seconds()
         #: the second at which its timer ends (`Timed` in core/timers.py)

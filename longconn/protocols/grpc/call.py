@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from h2.stream import H2Stream
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
+from longconn.core.slices import cost_of_bytes
 from longconn.core.timers import Call as DelayedCall
 from longconn.protocols.grpc.receiving import ConnectionWindow, Inbox
 from longconn.protocols.grpc.sending import Sender
-from longconn.protocols.grpc.slices import Slices, cost_of_bytes
 from longconn.protocols.grpc.stream_outlet import StreamOutlet
 from longconn.wire.grpc import Compressed, frame, trailers
 from longconn.wire.grpc_request import GrpcRequest
@@ -35,7 +35,7 @@ _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """Shared by the calls of one connection. `host` and `address` are the peer's. `slices` are those of all calls.
+    """Shared by the calls of one connection. `host` and `address` are the peer's.
 
     `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it ceases to be one; `on_sent`
     with a call whose last frame was sent.
@@ -46,7 +46,6 @@ class CallContext:
     address: str
     sender: Sender
     window: ConnectionWindow
-    slices: Slices
     on_client: Callable[[int], None]
     on_sent: Callable[[GrpcCall], None]
 
@@ -139,7 +138,14 @@ class GrpcCall:
 
     def slice(self, cost: int) -> Deferred[None]:
         """Fires when the handler may work for `cost` microseconds: await it before each part of long work."""
-        return fail(CancelledError()) if self.over else self._context.slices.take(self.host, cost)
+        if self.over:
+            return fail(CancelledError())
+        slices = self.hub.slices
+        if slices.take(cost):
+            return succeed(None)
+        done: Deferred[None] = Deferred(lambda _: waiting.cancel())
+        waiting = slices.wait(self.host, cost, lambda: done.callback(None))
+        return done
 
     # For handlers: writing.
 

@@ -23,7 +23,6 @@ from longconn.protocols.grpc.receiving import ConnectionWindow, ReceiveBudget
 from longconn.protocols.grpc.sending import Sender
 from longconn.protocols.grpc.shutdown import PING as SHUTDOWN_PING
 from longconn.protocols.grpc.shutdown import GracefulShutdown
-from longconn.protocols.grpc.slices import Slices
 from longconn.protocols.grpc.streams import GrpcStreams
 from longconn.wire import http2
 from longconn.wire.chat import safe
@@ -59,14 +58,12 @@ class GrpcConnection(Protocol):
         hub: Hub,
         services: Services,
         budget: ReceiveBudget,
-        slices: Slices,
         max_message: int,
         connections: set[GrpcConnection],
     ) -> None:
         self._hub = hub
         self._services = services
         self._budget = budget
-        self._slices = slices
         self._max_message = max_message
         self._connections = connections
         self._clients = 0
@@ -96,7 +93,6 @@ class GrpcConnection(Protocol):
             self._services,
             self._sender,
             ConnectionWindow(self._sender, self._budget, host, self._max_message),
-            self._slices,
             self._limits,
             on_client=self._count_clients,
             on_empty=self._on_no_calls,

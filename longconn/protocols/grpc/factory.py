@@ -14,7 +14,6 @@ from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.connection import GrpcConnection
 from longconn.protocols.grpc.receiving import ReceiveBudget
 from longconn.protocols.grpc.services import services as all_services
-from longconn.protocols.grpc.slices import Slices
 
 #: Bytes of a message that is received: the default of gRPC's own libraries.
 MAX_RECEIVE = 4 * 1024 * 1024
@@ -42,14 +41,13 @@ class GrpcFactory(AnyServerFactory):
         self.connections: set[GrpcConnection] = set()
         #: the bound is that of HTTP bodies
         self.budget = ReceiveBudget(hub.settings.max_body_total)
-        self.slices = Slices(hub.turn)
         #: bytes of a message; a publication as large as the hub accepts must fit
         self.max_receive = max(MAX_RECEIVE, hub.settings.max_message + _ENVELOPE)
 
     def buildProtocol(self, addr: IAddress | None) -> GrpcConnection | None:
         if is_full(self.hub, addr):
             return None
-        return GrpcConnection(self.hub, self.services, self.budget, self.slices, self.max_receive, self.connections)
+        return GrpcConnection(self.hub, self.services, self.budget, self.max_receive, self.connections)
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS with ALPN (RFC 7301)."""

@@ -15,7 +15,6 @@ from longconn.protocols.grpc.call import CallContext, GrpcCall, Services
 from longconn.protocols.grpc.limits import MAX_STREAMS, FrameLimits
 from longconn.protocols.grpc.receiving import ConnectionWindow
 from longconn.protocols.grpc.sending import Sender
-from longconn.protocols.grpc.slices import Slices
 from longconn.wire.grpc import response_headers, trailers
 from longconn.wire.grpc_request import NotGRPC, read_request
 from longconn.wire.grpc_status import StatusCode, StatusError
@@ -42,7 +41,6 @@ class GrpcStreams:
         services: Services,
         sender: Sender,
         window: ConnectionWindow,
-        slices: Slices,
         limits: FrameLimits,
         on_client: Callable[[int], None],
         on_empty: Callable[[], None],
@@ -57,7 +55,7 @@ class GrpcStreams:
         self._sender = sender
         self._window = window
         self._address = peer[1]
-        self._context = CallContext(hub, *peer, sender, window, slices, on_client, self._on_sent)
+        self._context = CallContext(hub, *peer, sender, window, on_client, self._on_sent)
         self._on_empty = on_empty
         # Bytes of headers of the calls under way.
         self._heads = 0

@@ -22,7 +22,9 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
+from longconn.core.command_queue import InputMeter
 from longconn.core.hub import Hub
+from longconn.core.slices import CHUNK_LINE, REQUEST
 from longconn.protocols.connection.set_up import notice_dead_peer
 from longconn.protocols.http.chunks import ChunkedBody
 from longconn.protocols.http.errors import HTTPError, answer_of
@@ -40,6 +42,8 @@ LINGER_BYTES = 32 * 1024 * 1024
 LAST_ANSWER = 65.0
 #: Bytes of further requests that are read while one is under way.
 READ_AHEAD = 16 * 1024
+#: Bytes of a chunked body that are decoded at a time: they may hold a thousand chunks.
+_CHUNKED_PART = 2048
 
 
 class Phase(enum.Enum):
@@ -88,6 +92,8 @@ class HTTPConnection(HTTPChannel):
         self._body = self._limit = self._discarded = 0
         self._body_began_at = self._last_byte_at = 0.0
         self._counted = False
+        # Counts requests and chunks; further ones wait while it holds the connection.
+        self._meter: InputMeter | None = None
 
     def connectionMade(self) -> None:
         self._hub.pending_connections += 1
@@ -105,6 +111,8 @@ class HTTPConnection(HTTPChannel):
 
     def leave(self) -> None:
         """Stop counting the connection: it is lost, or another protocol took it over."""
+        if self._meter is not None:
+            self._meter.stop()
         if self._counted:
             self._counted = False
             self._hub.pending_connections -= 1
@@ -167,7 +175,7 @@ class HTTPConnection(HTTPChannel):
 
     def _close_if_all_is_answered(self) -> None:
         """After the end of the input: close, unless a request is under way or waits for earlier answers to go out."""
-        waits = self._reading or (self._output_paused and self._received)
+        waits = self._reading or ((self._output_paused or self._held) and self._received)
         if not waits and self.phase not in (Phase.BUSY, Phase.ENDING):
             self._close()
 
@@ -183,6 +191,8 @@ class HTTPConnection(HTTPChannel):
         if self._ignoring_input:
             return
         self._received += data
+        if self._meter is not None:
+            self._meter.on_read()
         if not self._reading:
             self._read()
 
@@ -200,15 +210,47 @@ class HTTPConnection(HTTPChannel):
             # Another protocol took the connection over in the middle of this read and gets the rest.
             self.dataReceived(self.clearLineBuffer())
             return False
+        if self._held:
+            if len(self._received) > READ_AHEAD:
+                self._networkProducer.pauseProducing()  # an answer's end may have resumed it
+            return False
         if self.phase is Phase.BODY:
             self._last_byte_at = self._hub.clock.seconds()
-            self.rawDataReceived(self.clearLineBuffer())
+            self.rawDataReceived(self._take_body())
             return True
         if self.phase is Phase.BUSY or (self.phase is Phase.IDLE and self._output_paused):
             if len(self._received) > READ_AHEAD:
                 self._networkProducer.pauseProducing()
             return False
         return self.phase is not Phase.ENDING and self._take_head()
+
+    def _take_body(self) -> bytes:
+        """What is decoded next. Of a chunked body it is a part, since chunks cost more than their bytes."""
+        if self.length is not None:
+            return self.clearLineBuffer()
+        part = bytes(self._received[:_CHUNKED_PART])
+        del self._received[:_CHUNKED_PART]
+        self._count(CHUNK_LINE * part.count(b"\n"))
+        return part
+
+    @property
+    def _held(self) -> bool:
+        return self._meter is not None and self._meter.held
+
+    def _count(self, cost: int) -> None:
+        """Count what was read. Over the connection's share of a turn, nothing is processed until the next one."""
+        if self._meter is None:
+            hub, host = self._hub, getattr(self.transport.getPeer(), "host", "")
+            self._meter = InputMeter(hub.clock, hub.settings, hub.slices, host, self, self._go_on, rated=False)
+        self._meter.count(cost)
+
+    def pause_reading(self) -> None:
+        """For the meter."""
+        self._networkProducer.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """For the meter."""
+        self._networkProducer.resumeProducing()
 
     def pauseProducing(self) -> None:
         """The client does not read its answers: no further request is processed for now."""
@@ -265,6 +307,7 @@ class HTTPConnection(HTTPChannel):
             return False
         del received[: end + 4]
         self._searched = 0
+        self._count(REQUEST)
         for line in (*lines, b""):
             self.lineReceived(line)  # type: ignore[no-untyped-call]
             if self._refused:

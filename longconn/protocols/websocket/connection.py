@@ -19,11 +19,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from longconn.core.client import Caller
+from longconn.core.command_queue import InputMeter
 from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, Disconnect
 from longconn.core.errors import NAME_TAKEN, PERMISSION_DENIED, UNKNOWN_CHANNEL, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action
+from longconn.core.slices import FRAME_STEP
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
 from longconn.protocols.connection.peer import is_local, peer_of
 from longconn.protocols.connection.set_up import PausableReading, set_up
@@ -96,6 +98,10 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     #: the second at which its timer ends (`Timed` in core/timers.py)
     due = 0
     _spoken: Spoken | None = None
+    #: counts the frames that Autobahn reads; the first of them makes it
+    _meter: InputMeter | None = None
+    #: whether further frames wait in `data` until `_meter` is free
+    _frames_wait = False
     _is_open = False
     #: whether a ping was sent and nothing has come since
     _pinged = False
@@ -153,6 +159,10 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     # Reading.
 
     def dataReceived(self, data: bytes) -> None:
+        if self._frames_wait:
+            self.data += data
+            self.transport.pauseProducing()  # the connection may have been resumed for another reason
+            return
         if self.state == self.STATE_CONNECTING and self._head_too_large(data):
             return
         # Autobahn's parser is between two messages, and has nothing left over.
@@ -173,6 +183,29 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
                     return
                 data = data[end:]
         self._dataReceived(data)
+
+    def consumeData(self) -> None:
+        """Read frames, for Autobahn. Those beyond the connection's share wait."""
+        if self.state != self.STATE_OPEN:
+            super().consumeData()
+            return
+        meter = self._meter
+        if meter is None:
+            hub = self.hub
+            meter = self._meter = InputMeter(
+                hub.clock, hub.settings, hub.slices, self.host, self, self._go_on, rated=True
+            )
+        while self.processData() and self.state != self.STATE_CLOSED:
+            if not meter.count(FRAME_STEP):
+                self._frames_wait = True
+                return
+
+    def _go_on(self) -> None:
+        """For the meter: the frames that wait may be read."""
+        self._frames_wait = False
+        self.heard = self.hub.wheel.now
+        self._pinged = False
+        self.consumeData()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.heard = self.hub.wheel.now
@@ -219,6 +252,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
         self.hub.wheel.clear(self)
         if self._is_open:
             self.outlet.stop()
+        if self._meter is not None:
+            self._meter.stop()
         if self._spoken is not None:
             self._spoken.stop()
             self._spoken = None
@@ -234,7 +269,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
         if self.outlet.closing or self._spoken is None:
             return
         settings = self.hub.settings
-        patient = self._spoken.held_back or self.outlet.queued
+        patient = self._spoken.held_back or self._frames_wait or self.outlet.queued
         if self._pinged and not patient and settings.pong_timeout:
             self.outlet.close(NO_PONG)
             return

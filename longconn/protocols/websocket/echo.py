@@ -19,7 +19,9 @@ class EchoWebSocket:
         self._hub = hub = socket.hub
         self._outlet = socket.outlet
         self._client = self._outlet.client = hub.connect(self._outlet, "echo", socket.host, socket.address)
-        self._queue: CommandQueue[tuple[bytes, bool]] = CommandQueue(hub.clock, hub.settings, socket, self._execute)
+        self._queue: CommandQueue[tuple[bytes, bool]] = CommandQueue(
+            hub.clock, hub.settings, hub.slices, socket.host, socket, self._execute
+        )
         #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         if hub.settings.idle_timeout:

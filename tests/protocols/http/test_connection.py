@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.address import IPv6Address, UNIXAddress
@@ -400,6 +401,7 @@ class BodyTests(HTTPTestCase):
                 data = answer.rest
                 answered += 1
             connection.transport.drain(full=True)
+            self.clock.turn()  # requests beyond the connection's share of a turn wait for the next one
         self.assertEqual(connection.transport.producerState, "producing")
 
 
@@ -482,3 +484,41 @@ class HalfCloseTests(SynchronousTestCase):
         self.assertEqual(answers[0].status, 200)
         self.assertTrue(client.closed)
         self.assertEqual(self.server.hub.clients, {})
+
+
+class FloodTests(SynchronousTestCase):
+    """Requests and chunks beyond a connection's share of a turn wait for the next one."""
+
+    def setUp(self) -> None:
+        self.server = MemoryServer()
+        self.addCleanup(self.server.stop)
+
+    def test_pipelined_requests_are_answered_in_several_turns_and_in_order(self) -> None:
+        connection = self.server.connect(LiveSite(self.server.hub))
+        requests = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\nGET /PrintHello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        connection.send(requests * 100)
+        self.server.clock.turn()
+        self.assertTrue(0 < connection.received.count(b"HTTP/1.1 404") < 60)
+        self.server.settle()
+        self.assertEqual(connection.received.count(b"HTTP/1.1 404"), 100)
+        numbers = [int(each) for each in re.findall(rb"request=(\d+)", connection.received)]
+        self.assertEqual(numbers, list(range(2, 201, 2)))
+
+    def test_the_last_requests_before_the_end_of_the_input_are_answered(self) -> None:
+        connection = self.server.connect(LiveSite(self.server.hub))
+        connection.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+        connection.half_close()
+        self.server.settle()
+        self.assertEqual(connection.received.count(b"HTTP/1.1 404"), 100)
+
+    def test_tiny_chunks_are_read_in_several_turns(self) -> None:
+        connection = self.server.connect(LiveSite(self.server.hub))
+        head = b"POST /channels/lobby HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.send(head + b"1\r\nx\r\n" * 5_000 + b"0\r\n\r\nGET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.server.clock.turn()
+        self.assertEqual(connection.received, b"")
+        self.server.settle()
+        self.assertEqual(re.findall(rb"HTTP/1.1 (\d+)", connection.received), [b"200", b"404"])
+        found: list[Any] = []
+        self.server.hub.history("lobby", found.append)
+        self.assertEqual(found[0].publications[0].data.text, "x" * 5_000)

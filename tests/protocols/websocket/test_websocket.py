@@ -378,3 +378,45 @@ class DeadlineTests(Case):
         self.server.advance(10)
         left = [each for each in self.server.clock.getDelayedCalls() if "_on_sweep" not in str(each)]
         self.assertEqual((self.server.hub.clients, left), ({}, []))
+
+
+class FloodTests(Case):
+    """Frames beyond a connection's share of a turn, or beyond its rate, wait. Nothing is lost."""
+
+    def test_pings_are_answered_in_several_turns(self) -> None:
+        self.serve(publish_rate=0)
+        client = self.client()
+        client.connection.send(client_frame(b"", PING) * 2_000 + client_frame(b"after"))
+        self.assertTrue(len(client.pongs) < 200)
+        self.server.clock.turn()
+        self.assertTrue(0 < len(client.pongs) < 400)
+        self.server.settle()
+        self.assertEqual((len(client.pongs), client.read()[-1][-5:]), (2_000, "after"))
+
+    def test_pings_have_a_rate(self) -> None:
+        self.serve(publish_rate=10, publish_burst=20, ping_interval=5, pong_timeout=5)
+        client = self.client()
+        client.connection.send(client_frame(b"", PING) * 2_000)
+        self.server.settle()
+        self.assertTrue(0 < len(client.pongs) < 200)
+        self.server.advance(20)  # longer than a pong may take
+        self.assertTrue(200 < len(client.pongs) < 800, len(client.pongs))
+        self.server.advance(120)
+        self.assertEqual((len(client.pongs), client.closed), (2_000, False))
+
+    def test_what_comes_while_frames_wait_keeps_its_order(self) -> None:
+        self.serve(publish_rate=0)
+        client = self.client()
+        client.connection.send(client_frame(b"a", final=False) + client_frame(b"b", 0, final=False) * 500)
+        client.connection.send(client_frame(b"c", 0) + client_frame(b"d"))
+        said = [str(each).rpartition(" ")[2] for each in client.read()][-2:]
+        self.assertEqual(said, ["a" + "b" * 500 + "c", "d"])
+
+    def test_a_client_that_leaves_meanwhile(self) -> None:
+        self.serve(publish_rate=0)
+        client = self.client()
+        client.connection.send(client_frame(b"", PING) * 2_000)
+        client.connection.reset()
+        self.server.settle()
+        self.assertTrue(len(client.pongs) < 200)
+        self.assertEqual(self.server.hub.clients, {})

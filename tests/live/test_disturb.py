@@ -1,0 +1,26 @@
+"""A connection that floods the server is not felt by the others. `python -m tests.long disturb` tries more."""
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.long.disturb import LONGEST, disturb
+
+
+class DisturbTests(TestCase):
+    timeout = 120
+
+    def check(self, name: str) -> Deferred[None]:
+        def measured(result: tuple[float, float, int]) -> None:
+            half, most, lost = result
+            self.assertEqual(lost, 0)
+            # Tests run beside each other, and share the cores: the hundredth that takes longest is for the long run.
+            self.assertLess(half, LONGEST, f"p99 {most:.3f} s")
+
+        return deferToThread(disturb, name, 1.0).addCallback(measured)
+
+    def test_pings_of_ten_websockets(self) -> Deferred[None]:
+        return self.check("websocket-pings-of-ten")
+
+    def test_channels_that_come_and_go(self) -> Deferred[None]:
+        return self.check("channels-come-and-go")

@@ -1,0 +1,243 @@
+"""What one connection does to the others: the latency of a quiet WebSocket member while an attack runs.
+
+A member of a channel hears a line twenty times a second. Beside it, a process of its own attacks the server over one
+or more connections, one kind of input at a time. The check fails if a hundredth of the lines took longer than
+`LONGEST`, or if a line was lost.
+"""
+
+import multiprocessing
+import re
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tests.live.programs import Server
+
+#: Seconds between two lines that the member hears.
+PAUSE = 0.05
+#: Seconds that a line may take, but for a hundredth of them.
+LONGEST = 0.25
+#: Seconds in which the last lines must come.
+LAST = 30.0
+SETTINGS = "max_connections = 20000\nchannel_rate = 0\n"
+
+
+class Wrong(AssertionError):
+    """A check failed."""
+
+
+class Attack(NamedTuple):
+    """`unit` is sent without end over `connections` connections, each of which `begin` makes."""
+
+    begin: Callable[[int], socket.socket]
+    unit: bytes
+    connections: int = 1
+
+
+def _frame(first: int, payload: bytes = b"") -> bytes:
+    """A masked frame; `first` is its first byte: FIN and the opcode (RFC 6455, section 5.2)."""
+    return bytes((first, 0x80 | len(payload))) + bytes(4) + payload
+
+
+def _connect(port: int, begin: bytes = b"", answer: bool = True) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), 20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if begin:
+        connection.sendall(begin)
+        if answer:
+            connection.recv(65536)
+    return connection
+
+
+def _upgrade(path: str) -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ).encode()
+
+
+def _websocket(port: int) -> socket.socket:
+    return _connect(port, _upgrade("/ws?channel=other"))
+
+
+def _fragmented(port: int) -> socket.socket:
+    connection = _websocket(port)
+    connection.sendall(_frame(0x01, b"a"))
+    return connection
+
+
+def _structured(port: int) -> socket.socket:
+    return _connect(port, b'{"id":1,"connect":{}}\n')
+
+
+def _structured_member(port: int) -> socket.socket:
+    return _connect(port, b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"probe"}}\n')
+
+
+def _chunked(port: int) -> socket.socket:
+    head = "POST /channels/other HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    return _connect(port, (head + "Transfer-Encoding: chunked\r\n\r\n").encode(), answer=False)
+
+
+def _body_of_commands() -> bytes:
+    body = b'{"id":1,"connect":{}}' + b"\n{}" * 349_000
+    head = f"POST /connection/http_stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def _lines(pattern: str) -> bytes:
+    return "".join(pattern.replace("NUMBER", str(each)) + "\n" for each in range(3_000)).encode()
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+ATTACKS = {
+    "nothing": Attack(_connect, b""),
+    "websocket-pings": Attack(_websocket, _frame(0x89) * 5_000),
+    "websocket-pings-of-ten": Attack(_websocket, _frame(0x89) * 5_000, 10),
+    "websocket-pongs": Attack(_websocket, _frame(0x8A) * 5_000),
+    "websocket-continuations": Attack(_fragmented, _frame(0x00) * 5_000),
+    "structured-empty-lines": Attack(_structured, b"\n" * 60_000),
+    "structured-pongs": Attack(_structured, b"{}\n" * 20_000),
+    "structured-refused-publishes": Attack(_structured, b'{"id":1,"publish":{}}\n' * 3_000),
+    "structured-renames": Attack(
+        _structured_member, _lines('{"id":1,"rpc":{"method":"chat.rename","data":{"name":"attackerNUMBER"}}}')
+    ),
+    "chat-pings": Attack(_connect, b"ping\n" * 10_000),
+    "http-not-found": Attack(_connect, _get("/x") * 500),
+    "http-histories": Attack(_connect, _get("/channels/probe") * 500),
+    "http-refused-publishes": Attack(
+        _connect, b"POST /channels/!! HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx" * 500
+    ),
+    "http-tiny-chunks": Attack(_chunked, b"1\r\na\r\n" * 10_000),
+    "http-stream-body-of-pongs": Attack(_connect, _body_of_commands()),
+    "channels-come-and-go": Attack(
+        _structured,
+        _lines(
+            '{"id":1,"subscribe":{"channel":"c-RANDOM-NUMBER"}}\n{"id":2,"unsubscribe":{"channel":"c-RANDOM-NUMBER"}}'
+        ),
+        200,
+    ),
+    "joins-of-many": Attack(_connect, b"/join probe\n/join other\n" * 100, 1_000),
+}
+
+
+def attack(port: int, until: float, name: str) -> None:
+    """Attack until a time; a connection that the server closes is replaced."""
+    begin, unit, count = ATTACKS[name]
+    selector = selectors.DefaultSelector()
+
+    def add(number: int) -> None:
+        try:
+            connection = begin(port)
+        except OSError:
+            return
+        connection.setblocking(False)
+        data = memoryview(unit.replace(b"RANDOM", str(number).encode()))
+        selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, [data, data])
+
+    for number in range(count if unit else 0):
+        if time.monotonic() < until:
+            add(number)
+    number = count
+    while time.monotonic() < until:
+        for key, events in selector.select(0.2) if selector.get_map() else ():
+            connection: Any = key.fileobj
+            try:
+                if events & selectors.EVENT_READ and not connection.recv(1 << 18):
+                    raise ConnectionError
+                if events & selectors.EVENT_WRITE:
+                    key.data[0] = key.data[0][connection.send(key.data[0]) :] or key.data[1]
+            except BlockingIOError:
+                pass
+            except OSError:
+                selector.unregister(connection)
+                connection.close()
+                number += 1
+                add(number)
+        if not selector.get_map():
+            time.sleep(0.2)
+            add(number)
+
+
+class Probe:
+    """A WebSocket member that hears, and a line client that speaks. `delays` are the seconds that lines took."""
+
+    def __init__(self, port: int) -> None:
+        self._member = _connect(port, _upgrade("/ws?channel=probe"))
+        self._speaker = _connect(port, b"/join probe\n", answer=False)
+        self._received = b""
+        self._said: list[float] = []
+        self.delays: dict[int, float] = {}
+
+    def run(self, seconds: float) -> None:
+        """Speak and hear for a time, and hear what is still missing."""
+        start = time.monotonic()
+        while (now := time.monotonic()) < start + seconds:
+            due = start + len(self._said) * PAUSE
+            if now >= due:
+                self._said.append(due)  # a late probe would hide a delay
+                self._speaker.sendall(b"probe-%d-\n" % (len(self._said) - 1))
+            else:
+                self._hear(due - now)
+        end = time.monotonic() + LAST
+        while len(self.delays) < len(self._said) and time.monotonic() < end:
+            self._hear(0.1)
+
+    def _hear(self, seconds: float) -> None:
+        self._member.settimeout(max(seconds, 0.001))
+        try:
+            self._received += self._member.recv(1 << 18)
+        except TimeoutError:
+            return
+        now = time.monotonic()
+        for found in re.finditer(rb"probe-(\d+)-", self._received):
+            self.delays.setdefault(int(found[1]), now - self._said[int(found[1])])
+        self._received = self._received[-20:]
+
+    def result(self) -> tuple[float, float, int]:
+        """Seconds that half of the lines took at most, and 99 of 100; how many lines are lost."""
+        found = sorted(self.delays.values())
+        lost = len(self._said) - len(found)
+        return (found[len(found) // 2], found[int(len(found) * 0.99)], lost) if found else (LAST, LAST, lost)
+
+    def stop(self) -> None:
+        self._member.close()
+        self._speaker.close()
+
+
+def disturb(name: str, seconds: float) -> tuple[float, float, int]:
+    """One attack on a server of its own: see `Probe.result`."""
+    server = Server(SETTINGS)
+    try:
+        probe = Probe(server.port)
+        attacker = multiprocessing.get_context("fork").Process(
+            target=attack, args=(server.port, time.monotonic() + seconds, name), daemon=True
+        )
+        attacker.start()
+        try:
+            probe.run(seconds)
+            return probe.result()
+        finally:
+            attacker.kill()
+            attacker.join()
+            probe.stop()
+    finally:
+        server.stop()
+
+
+def main(seed: int, seconds: float, say: Any) -> None:
+    """Try every attack once, in equal parts of the time. Nothing is random: the seed has no effect."""
+    each = max(2.0, seconds / len(ATTACKS))
+    wrong = []
+    for name in ATTACKS:
+        half, most, lost = disturb(name, each)
+        say(f"{name}: p50 {half * 1000:.1f} ms, p99 {most * 1000:.1f} ms, {lost} lost")
+        if most > LONGEST or lost:
+            wrong.append(name)
+    if wrong:
+        raise Wrong(f"disturbed by {', '.join(wrong)}")
