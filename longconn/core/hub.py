@@ -269,6 +269,11 @@ class Hub:
 
     # The bytes that wait to be sent, of all clients.
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be sent, in all outlets."""
+        return self._queued
+
     def on_queued(self, outlet: Outlet, amount: int) -> None:
         """`amount` bytes more (or fewer, if negative) wait in `outlet`; over the total the largest queue is closed."""
         self._queued += amount

@@ -6,7 +6,7 @@ exchange    one request and its answer          streams   /channels/NAME/events 
 errors      reasons as statuses                 response  a response that does not end
 routes      paths and their resources           upgrade   requests for WebSocket
 site        a site with these connections       page      the chat page's files
-openapi     a description of all paths
+openapi     a description of all paths          large_answer  answers that wait for their reader
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from longconn.protocols.http import openapi
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.history import ChannelHistory
+from longconn.protocols.http.large_answer import LargeAnswers
 from longconn.protocols.http.page import page, page_file, redirect_below
 from longconn.protocols.http.publish import publish
 from longconn.protocols.http.routes import Route, Routes
@@ -70,6 +71,7 @@ class HTTPResource(Resource):
         self.hub = hub
         self._rules = OriginRules(hub.settings)
         self._history = ChannelHistory()
+        self._large_answers = LargeAnswers(hub)
         self._on_missing = on_missing
         #: all that is served here, by paths
         self.routes = Routes(
@@ -120,7 +122,7 @@ class HTTPResource(Resource):
             connection = _ConnectionRecord(*peer_of(request.channel, self.hub.numbers))
             self._connections[request.channel] = connection
         connection.requests += 1
-        return HTTPExchange(self.hub, request, connection.host, connection.address)
+        return HTTPExchange(self._large_answers, request, connection.host, connection.address)
 
     def _serve(self, exchange: HTTPExchange) -> None:
         """Check where the request comes from, find its route, and call it."""
