@@ -23,6 +23,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from longconn.core.hub import Hub
+from longconn.protocols.connection.peer import host_of
 from longconn.protocols.connection.set_up import notice_dead_peer
 from longconn.protocols.http.chunks import ChunkedBody
 from longconn.protocols.http.errors import HTTPError, answer_of
@@ -90,8 +91,8 @@ class HTTPConnection(HTTPChannel):
         self._counted = False
 
     def connectionMade(self) -> None:
-        self._hub.pending_connections += 1
-        self._counted = True
+        self._host = host_of(self.transport.getPeer())
+        self.count()
         self.totalHeadersSize = self._hub.settings.max_head
         notice_dead_peer(self.transport, self._hub.settings)
         self.maxHeaders = MAX_HEADERS
@@ -103,11 +104,17 @@ class HTTPConnection(HTTPChannel):
         self._end()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
+    def count(self) -> None:
+        """Count the connection among those that are no client."""
+        if not self._counted:
+            self._counted = True
+            self._hub.add_pending(self._host)
+
     def leave(self) -> None:
-        """Stop counting the connection: it is lost, or another protocol took it over."""
+        """Stop counting the connection: it is lost, another protocol took it over, or a client streams on it."""
         if self._counted:
             self._counted = False
-            self._hub.pending_connections -= 1
+            self._hub.remove_pending(self._host)
 
     # Phases and their timers.
 
@@ -293,12 +300,13 @@ class HTTPConnection(HTTPChannel):
                 self._enter(Phase.BODY, _BODY_CHECK)
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
-        """Whether the connection stays open after the answer (RFC 9112, section 9.3)."""
+        """Whether the connection stays open after the answer (RFC 9112, section 9.3): not where it is one too many."""
         values = request.requestHeaders.getRawHeaders(b"connection") or []
         options = {each.strip().lower() for value in values for each in value.split(b",")}
-        if version == b"HTTP/1.1" and b"close" in options:
+        closes = b"close" in options or self._hub.is_crowded(self._host)
+        if version == b"HTTP/1.1" and closes:
             request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
-        return version == b"HTTP/1.1" and b"close" not in options
+        return version == b"HTTP/1.1" and not closes
 
     # The body.
 

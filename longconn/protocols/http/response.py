@@ -40,6 +40,9 @@ class StreamingResponse:
         self.chunked = self._request.clientproto == b"HTTP/1.1"
         transport = self._request.channel.transport or MultiplexedTransport(self._request)
         notice_dead_peer(transport, exchange.hub.settings)  # of a connection of another program's site
+        leave = getattr(self._request.channel, "leave", None)  # the connection counts as the client's, and once
+        if leave is not None:
+            leave()
         self.outlet = SocketOutlet(exchange.hub, transport, self._close)
 
     def watch(self) -> None:
@@ -75,6 +78,9 @@ class StreamingResponse:
         if channel is not None and channel.transport is not None:
             # The outlet was the transport's producer instead of the channel.
             channel.transport.registerProducer(channel, True)
+            count = getattr(channel, "count", None)
+            if count is not None:
+                count()
 
     def _close(self, disconnect: Disconnect) -> None:
         if self.started:
