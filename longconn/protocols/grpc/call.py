@@ -20,9 +20,9 @@ from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call as DelayedCall
+from longconn.protocols.connection.slices import Slices, cost_of_bytes
 from longconn.protocols.grpc.receiving import ConnectionWindow, Inbox
 from longconn.protocols.grpc.sending import Sender
-from longconn.protocols.grpc.slices import Slices, cost_of_bytes
 from longconn.protocols.grpc.stream_outlet import StreamOutlet
 from longconn.wire.grpc import Compressed, frame, trailers
 from longconn.wire.grpc_request import GrpcRequest

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub, log
 from longconn.protocols.connection.set_up import set_up
+from longconn.protocols.connection.slices import Slices
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.h2_adapter import describe_error, server_h2
 from longconn.protocols.grpc.limits import FrameLimits
@@ -23,7 +24,6 @@ from longconn.protocols.grpc.receiving import ConnectionWindow, ReceiveBudget
 from longconn.protocols.grpc.sending import Sender
 from longconn.protocols.grpc.shutdown import PING as SHUTDOWN_PING
 from longconn.protocols.grpc.shutdown import GracefulShutdown
-from longconn.protocols.grpc.slices import Slices
 from longconn.protocols.grpc.streams import GrpcStreams
 from longconn.wire import http2
 from longconn.wire.chat import safe

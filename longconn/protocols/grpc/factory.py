@@ -10,11 +10,11 @@ from zope.interface import implementer
 
 from longconn.core.hub import Hub
 from longconn.protocols.connection.set_up import AnyServerFactory, is_full
+from longconn.protocols.connection.slices import Slices
 from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.connection import GrpcConnection
 from longconn.protocols.grpc.receiving import ReceiveBudget
 from longconn.protocols.grpc.services import services as all_services
-from longconn.protocols.grpc.slices import Slices
 
 #: Bytes of a message that is received: the default of gRPC's own libraries.
 MAX_RECEIVE = 4 * 1024 * 1024

@@ -11,11 +11,11 @@ from typing import Any
 from h2 import events
 
 from longconn.core.hub import Hub, log
+from longconn.protocols.connection.slices import Slices
 from longconn.protocols.grpc.call import CallContext, GrpcCall, Services
 from longconn.protocols.grpc.limits import MAX_STREAMS, FrameLimits
 from longconn.protocols.grpc.receiving import ConnectionWindow
 from longconn.protocols.grpc.sending import Sender
-from longconn.protocols.grpc.slices import Slices
 from longconn.wire.grpc import response_headers, trailers
 from longconn.wire.grpc_request import NotGRPC, read_request
 from longconn.wire.grpc_status import StatusCode, StatusError

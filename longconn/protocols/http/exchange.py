@@ -151,25 +151,42 @@ class HTTPExchange:
 
         self.request.notifyFinish().addErrback(lost).addErrback(_log_failure)
 
+    def notice_end(self) -> None:
+        """For an answer that takes long: notice it, too, if the client closes the connection.
+
+        The client may have closed one direction only (`HTTPConnection.ask_at_end`). Other sites do not allow that.
+        """
+        ask_at_end = getattr(self.request.channel, "ask_at_end", None)
+        if ask_at_end is not None:
+            ask_at_end()
+
     def answer(self, status: int, body: bytes, content_type: str, headers: Headers = ()) -> None:
         """Answer with `body`; with 503 if it is large, and too much waits to be sent already."""
         if self.lost:
             return
-        request = self.request
-        large = len(body) > SMALL_ANSWER and request.method != b"HEAD"
-        if large and not self._large_answers.fit(self.host, len(body)):
-            self.fail(HTTPError(503, "too much waits to be sent; try again"))
+        if not self.has_room(len(body)):
             return
+        request = self.request
         request.setResponseCode(status, HTTPStatus(status).phrase.encode())
         request.setHeader("Content-Type", content_type)
         request.setHeader("Content-Length", str(len(body)))
         for name, value in headers:
             request.setHeader(name, value)
-        if large:
+        if self._is_large(len(body)):
             self._large_answers.send(request, self.host, body)
         else:
             request.write(body)
             request.finish()
+
+    def has_room(self, size: int) -> bool:
+        """Whether an answer with a body of `size` bytes may wait for its reader; else 503 is answered."""
+        if not self._is_large(size) or self._large_answers.fit(self.host, size):
+            return True
+        self.fail(HTTPError(503, "too much waits to be sent; try again"))
+        return False
+
+    def _is_large(self, size: int) -> bool:
+        return size > SMALL_ANSWER and self.request.method != b"HEAD"
 
     def text(self, status: int, text: str, headers: Headers = ()) -> None:
         """Answer with text."""

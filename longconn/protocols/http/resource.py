@@ -30,7 +30,7 @@ from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.history import ChannelHistory
 from longconn.protocols.http.large_answer import LargeAnswers
 from longconn.protocols.http.page import page, page_file, redirect_below
-from longconn.protocols.http.publish import publish
+from longconn.protocols.http.publish import BulkRequests, publish
 from longconn.protocols.http.routes import Route, Routes
 from longconn.protocols.http.streams import open_stream
 from longconn.wire.origin import OriginRefusal, OriginRules
@@ -73,6 +73,7 @@ class HTTPResource(Resource):
         self._history = ChannelHistory()
         self._large_answers = LargeAnswers(hub)
         self._on_missing = on_missing
+        bulk_requests = BulkRequests(hub.turn)
         #: all that is served here, by paths
         self.routes = Routes(
             {
@@ -84,7 +85,7 @@ class HTTPResource(Resource):
                 "/openapi.json": Route(self._describe, harmless=True),
                 "/channels/{channel}": Route(
                     lambda exchange, name: self._history.answer(exchange, check_channel(name)),
-                    lambda exchange, name: publish(exchange, check_channel(name)),
+                    lambda exchange, name: publish(exchange, check_channel(name), bulk_requests),
                 ),
                 "/channels/{channel}/events": Route(
                     lambda exchange, name: open_stream("sse", exchange, check_channel(name))

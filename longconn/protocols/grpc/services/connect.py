@@ -12,6 +12,7 @@ from longconn.core.commands import Command, Push, Result, SubscribeResult
 from longconn.core.disconnects import IDLE
 from longconn.core.errors import BAD_REQUEST, UNAUTHORIZED, CommandError
 from longconn.core.session import Session
+from longconn.protocols.connection.slices import cost_of_bytes
 from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.callers import bearer
 from longconn.protocols.grpc.services.messages import (
@@ -21,7 +22,6 @@ from longconn.protocols.grpc.services.messages import (
     since_of,
     subscribed_message,
 )
-from longconn.protocols.grpc.slices import cost_of_bytes
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import Compressed, frame
 from longconn.wire.grpc_messages import (

@@ -1,4 +1,4 @@
-"""Shares out the turns of the reactor among long work of calls: inflating messages, encoding long answers."""
+"""Shares out the turns of the reactor among long work of many connections: inflating, encoding, checking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from longconn.core.turn import Turn
 
-#: Microseconds of work in one turn, of all calls. Other clients are served between two turns.
+#: Microseconds of work in one turn, of all connections. Other clients are served between two turns.
 _SLICE = 4_000
 #: Bytes that are inflated and parsed in a microsecond, at least.
 _BYTES_PER_MICROSECOND = 200
@@ -54,7 +54,7 @@ class Slices:
             cost, work = works.popleft()
             if works:
                 self._waiting[host] = works
-            if not work.called:  # a call that has ended cancelled it
+            if not work.called:  # one that has ended cancelled it
                 self._count(cost)
                 work.callback(None)
         if self._waiting:
