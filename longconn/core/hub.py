@@ -25,8 +25,10 @@ from longconn.core.turn import Turn
 
 log = logging.getLogger("longconn")
 
-#: Connections beyond `max_connections` that are accepted, so that their protocol can tell them that there are too many.
+#: Connections beyond `max_connections`, and beyond `max_connections_per_ip`, that are accepted: their protocol can tell
+#: them that there are too many, and a short request can be answered.
 _SPARE_CONNECTIONS = 50
+_SPARE_OF_ADDRESS = 2
 
 
 class Hub:
@@ -69,7 +71,9 @@ class Hub:
         self.on_send: Callable[[Client, Any], None] | None = None
         #: connections that are no client: undecided ones, kept ones of HTTP
         self.pending_connections = 0
-        self._hosts: Counter[str] = Counter()
+        # By host, while `max_connections_per_ip` is set: clients, and connections that are no client.
+        self._clients_of: Counter[str] = Counter()
+        self._pending_of: Counter[str] = Counter()
         self._names: dict[str, Client] = {}
         self._assigned_names = 0
         #: for peers without an address of their own: unix:N
@@ -139,7 +143,7 @@ class Hub:
         self.clients[client.id] = client
         self.total_clients += 1
         if self.settings.max_connections_per_ip:
-            self._hosts[host] += 1
+            self._clients_of[host] += 1
         log.info("%s client %s from %s came", client.protocol, client.name, client.address)
         return client
 
@@ -158,14 +162,34 @@ class Hub:
         if settings.max_connections and len(self.clients) >= settings.max_connections:
             raise CommandError(LIMIT_EXCEEDED, what="connections")
         per_ip = settings.max_connections_per_ip
-        if per_ip and host and self._hosts[host] >= per_ip:
+        if per_ip and host and self._clients_of[host] >= per_ip:
             raise CommandError(LIMIT_EXCEEDED, what="connections of one address")
 
-    @property
-    def full(self) -> bool:
-        """Whether a further connection is closed at once: neither a client nor one more refusal has room."""
-        limit = self.settings.max_connections
-        return bool(limit) and len(self.clients) + self.pending_connections >= limit + _SPARE_CONNECTIONS
+    def add_pending(self, host: str) -> None:
+        """A connection of `host` is open that is no client. To be taken back by `remove_pending`."""
+        self.pending_connections += 1
+        if self.settings.max_connections_per_ip:
+            self._pending_of[host] += 1
+
+    def remove_pending(self, host: str) -> None:
+        """A connection of `host` became a client, or is lost."""
+        self.pending_connections -= 1
+        _take_one(self._pending_of, host)
+
+    def is_full(self, host: str) -> bool:
+        """Whether a further connection of `host` is closed at once: not even a refusal has room."""
+        return self._is_over(host, _SPARE_CONNECTIONS, _SPARE_OF_ADDRESS)
+
+    def is_crowded(self, host: str) -> bool:
+        """Whether connections are open that are spare, so that those of `host` should end when they were answered."""
+        return self._is_over(host, 1, 1)
+
+    def _is_over(self, host: str, spare: int, spare_of_address: int) -> bool:
+        limit, per_ip = self.settings.max_connections, self.settings.max_connections_per_ip
+        if limit and len(self.clients) + self.pending_connections >= limit + spare:
+            return True
+        # A peer without a host is not limited by address.
+        return bool(per_ip and host) and self._clients_of[host] + self._pending_of[host] >= per_ip + spare_of_address
 
     def assigned_name(self, address: str) -> str:
         """The name of a caller at `address` that has none of its own: HOST:PORT, or guest-N."""
@@ -225,10 +249,7 @@ class Hub:
         key = fold(client.name)
         if self._names.get(key) is client:
             del self._names[key]
-        if client.host in self._hosts:
-            self._hosts[client.host] -= 1
-            if self._hosts[client.host] <= 0:
-                del self._hosts[client.host]
+        _take_one(self._clients_of, client.host)
         log.info("%s client %s from %s left", client.protocol, client.name, client.address)
 
     def _on_broken(self, client: Client) -> None:
@@ -272,6 +293,11 @@ class Hub:
 
     # The bytes that wait to be sent, of all clients.
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be sent, in all outlets."""
+        return self._queued
+
     def on_queued(self, outlet: Outlet, amount: int) -> None:
         """`amount` bytes more (or fewer, if negative) wait in `outlet`; over the total the largest queue is closed."""
         self._queued += amount
@@ -281,3 +307,10 @@ class Hub:
             if not largest.queued:
                 break
             largest.close(SLOW)
+
+
+def _take_one(counter: Counter[str], key: str) -> None:
+    if key in counter:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from longconn.core.broker import Done
 from longconn.core.errors import INTERNAL, CommandError
@@ -26,7 +26,8 @@ class PacedBatch(Generic[_T]):
 
     Each call waits for the answer to the one before; with `parallel` it does not wait. A call that returns a number
     other than 0 had no effect, and is made again after that many seconds. `on_result` gets the index and the result of
-    each call: a CommandError if the call was refused or failed. `on_end` is called after the last result.
+    each call: a CommandError if the call was refused or failed. `on_end` is called after the last result. Batches with
+    the same set `under_way` share what one turn may do; they are in it until their end.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class PacedBatch(Generic[_T]):
         on_end: Callable[[], None],
         *,
         parallel: bool = False,
+        under_way: set[PacedBatch[Any]] | None = None,
     ) -> None:
         self._clock = clock
         self._calls = iter(calls)
@@ -44,6 +46,8 @@ class PacedBatch(Generic[_T]):
         self._on_result = on_result
         self._on_end = on_end
         self._parallel = parallel
+        self._under_way = set() if under_way is None else under_way
+        self._under_way.add(self)
         self._made = self._answered = 0
         self._going = False
         self._over = False
@@ -54,9 +58,11 @@ class PacedBatch(Generic[_T]):
         self._delayed = None
         self._going = True
         count = size = 0
+        share = len(self._under_way) or 1
+        most_calls, most_bytes = max(1, TURN_CALLS // share), TURN_BYTES // share
         while self._next is not None and (self._parallel or self._answered == self._made):
             weight, call = self._next
-            full = count == TURN_CALLS or (size and size + weight > TURN_BYTES)
+            full = count == most_calls or (size and size + weight > most_bytes)
             delay = PAUSE if full else self._make(call)
             if delay:
                 if not self._over:
@@ -69,11 +75,13 @@ class PacedBatch(Generic[_T]):
         self._going = False
         if self._next is None and self._answered == self._made and not self._over:
             self._over = True
+            self._under_way.discard(self)
             self._on_end()
 
     def stop(self) -> None:
         """Make no more calls, and report no more results."""
         self._over = True
+        self._under_way.discard(self)
         self._next = None
         if self._delayed is not None:
             self._delayed.cancel()

@@ -61,7 +61,7 @@ class Settings:
     max_connections: int = option(
         20_000, "clients in all; lowered to what the open-file limit leaves room for", "clients"
     )
-    max_connections_per_ip: int = option(0, "clients of one address", "clients")
+    max_connections_per_ip: int = option(0, "connections of one address, or of one IPv6 /64", "connections")
     max_message: int = option(64 * KIB, "one message or chat line", "bytes", low=1)
     publish_rate: float = option(100, "publications a second of one client", "a second")
     publish_burst: int = option(1_000, "publications at once before the rate applies", "publications", low=1)
@@ -82,7 +82,7 @@ class Settings:
     idle_timeout: float = option(3_600, "a chat or WebSocket connection without a byte either way", "seconds")
     ping_interval: float = option(25, "between two pings to a WebSocket client, two heartbeats of a stream", "seconds")
     pong_timeout: float = option(10, "until a ping must be answered", "seconds")
-    handshake_timeout: float = option(10, "a TLS or WebSocket handshake", "seconds")
+    handshake_timeout: float = option(10, "a TLS or WebSocket handshake, the first line of a connection", "seconds")
     write_timeout: float = option(30, "without progress while something waits to be sent", "seconds")
 
     # Queues and history.

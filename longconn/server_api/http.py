@@ -16,6 +16,7 @@ from longconn.core.hub import log
 from longconn.core.json_text import JSONError
 from longconn.protocols.http.errors import STATUSES, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
+from longconn.protocols.http.request import api_key
 from longconn.protocols.http.routes import Route
 from longconn.server_api.messages import error_json, reason_of, response
 from longconn.server_api.methods import METHODS, read
@@ -67,11 +68,8 @@ class APIRoutes:
             answer(error)
 
     def _authorize(self, exchange: HTTPExchange) -> None:
-        given = exchange.header("x-api-key")
-        if not given:
-            scheme, _, rest = exchange.header("authorization").strip().partition(" ")
-            given = rest.strip() if scheme.lower() == "apikey" else ""
-        if not compare_digest(given.encode(), self._key):
+        given = api_key(exchange.header("x-api-key"), exchange.header("authorization"))
+        if not compare_digest(given, self._key):
             log.info("%s asked for the server API with a wrong key, or none", exchange.address)
             raise HTTPError(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv6Address as IPv6
+from ipaddress import IPv6Network
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -15,16 +17,37 @@ def address_of(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def host_of(peer: object) -> str:
+    """The host that limits are counted by: an IPv4 address, or the /64 network of an IPv6 address.
+
+    One user commonly has all addresses of such a network (RFC 6177). Examples are `192.0.2.1` and `2001:db8::/64`.
+    `::1` stands for itself, and an IPv4 address in IPv6 (`::ffff:192.0.2.1`) for the IPv4 address. A peer that has
+    neither has an empty host.
+    """
+    if not isinstance(peer, IPv4Address | IPv6Address):
+        return ""
+    host: str = peer.host
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6(host)
+    except ValueError:  # as a proxy may name it
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return host if address.is_loopback else str(IPv6Network((int(address), 64), strict=False))
+
+
 def peer_of(transport: Any, numbers: Iterator[int]) -> tuple[str, str]:
     """The host that limits are counted by, and the address of the peer.
 
-    They are `("192.0.2.1", "192.0.2.1:50000")`, or for IPv6 `("::1", "[::1]:50000")`. The peer of a UNIX socket
-    has no host (an empty string), and its address is `unix:N` with the next of `numbers`. The address of any
-    other kind of peer is `other:N`. Call this once for a connection. `transport` is anything that has `getPeer`.
+    They are `("192.0.2.1", "192.0.2.1:50000")`, or for IPv6 `("2001:db8::/64", "[2001:db8::1]:50000")`. The peer of a
+    UNIX socket has no host (an empty string), and its address is `unix:N` with the next of `numbers`. The address of
+    any other kind of peer is `other:N`. Call this once for a connection. `transport` is anything that has `getPeer`.
     """
     peer = transport.getPeer()
     if isinstance(peer, IPv4Address | IPv6Address):
-        return peer.host, address_of(peer.host, peer.port)
+        return host_of(peer), address_of(peer.host, peer.port)
     if isinstance(peer, UNIXAddress):
         return "", f"unix:{next(numbers)}"
     return "", f"other:{next(numbers)}"

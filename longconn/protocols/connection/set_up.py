@@ -14,7 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub, log
 from longconn.core.settings import Settings
-from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.connection.peer import host_of, peer_of
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ USER_TIMEOUT_GRACE = 3
 
 
 def is_full(hub: Hub, addr: IAddress | None) -> bool:
-    """Whether a new connection is to be refused, because there are too many; the log says so."""
-    if hub.full:
+    """Whether a new connection from `addr` is to be refused, because there are too many; the log says so."""
+    full = hub.is_full(host_of(addr))
+    if full:
         log.info("connection from %s closed: too many connections", addr)
-    return hub.full
+    return full
 
 
 def set_up(hub: Hub, transport: Any, on_close: Callable[[Disconnect], None]) -> tuple[SocketOutlet, str, str]:

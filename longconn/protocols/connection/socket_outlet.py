@@ -115,6 +115,15 @@ class SocketOutlet:
             self._need_queue().add_backlog(source)
             self._flush()
 
+    def send_all(self, data: bytes, sent: Callable[[], None]) -> None:
+        """Send `data`, which may be larger than the bound of a client, and call `sent` when all of it is out."""
+        self._ended = sent
+        queue = self._need_queue()
+        # In slices, because the queue keeps a part until all of the part is out.
+        for start in range(0, len(data), _SEND):
+            queue.add(data[start : start + _SEND], bounded=False)
+        self._flush()
+
     def _need_queue(self) -> SendQueue:
         if self._queue is None:
             self._queue = SendQueue(self.hub, self)

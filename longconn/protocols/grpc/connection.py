@@ -79,8 +79,9 @@ class GrpcConnection(Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         hub, settings = self._hub, self._hub.settings
-        hub.pending_connections += 1
-        self._outlet, host, self._address = set_up(hub, transport, self._on_close)
+        self._outlet, self._host, self._address = set_up(hub, transport, self._on_close)
+        host = self._host
+        hub.add_pending(host)
         self._connections.add(self)
         self._heard_at = self._unused_since = hub.clock.seconds()
         self._frames = FrameReader(settings.max_head)
@@ -108,15 +109,18 @@ class GrpcConnection(Protocol):
         self._outlet.stop()
         self._connections.discard(self)
         if not self._clients:
-            self._hub.pending_connections -= 1
+            self._hub.remove_pending(self._host)
 
     def _count_clients(self, change: int) -> None:
         before, self._clients = self._clients, self._clients + change
-        self._hub.pending_connections += (not self._clients) - (not before)
+        if not before:
+            self._hub.remove_pending(self._host)
+        elif not self._clients:
+            self._hub.add_pending(self._host)
 
     def _on_no_calls(self) -> None:
         self._unused_since = self._hub.clock.seconds()
-        if self._streams.last_stream is not None:
+        if self._streams.last_stream is not None or self._hub.is_crowded(self._host):
             self._hub.turn.soon(self._close_if_unused)
 
     # Reading.
@@ -210,7 +214,10 @@ class GrpcConnection(Protocol):
         ):
             log.info("grpc connection from %s closed: no answer to a ping", self._address)
             self._abort()
-        elif not self._streams.calls and settings.idle_timeout and now - self._unused_since >= settings.idle_timeout:
+        elif not self._streams.calls and (
+            (settings.idle_timeout and now - self._unused_since >= settings.idle_timeout)
+            or self._hub.is_crowded(self._host)
+        ):
             self._close_if_unused()
         else:
             self._set_keepalive()

@@ -12,7 +12,9 @@ answer on its way (RFC 9112, section 9.6).
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from dataclasses import dataclass, field
+from hmac import compare_digest
 from typing import Any
 
 from twisted.internet import tcp
@@ -25,10 +27,11 @@ from zope.interface import implementer
 from longconn.core.command_queue import InputMeter
 from longconn.core.hub import Hub
 from longconn.core.slices import CHUNK_LINE, REQUEST
+from longconn.protocols.connection.peer import host_of
 from longconn.protocols.connection.set_up import notice_dead_peer
 from longconn.protocols.http.chunks import ChunkedBody
 from longconn.protocols.http.errors import HTTPError, answer_of
-from longconn.protocols.http.request import MAX_HEADERS, body_limit, check_lines, find_head
+from longconn.protocols.http.request import MAX_HEADERS, api_key, body_limit, check_lines, find_head
 
 #: Seconds without a byte of a body; and the lowest rate of a body in bytes a second, after a grace in seconds.
 BODY_IDLE = 30.0
@@ -40,6 +43,14 @@ LINGER = 10.0
 LINGER_BYTES = 32 * 1024 * 1024
 #: Seconds for an answer to a client that sends no more: a little longer than the longest poll.
 LAST_ANSWER = 65.0
+#: Seconds after the end of the input until the client is asked whether it is there, and between two such questions.
+ASK_AFTER = 1.0
+_QUESTIONS = 2
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: The bodies of one address may have this part of `max_body_total` (1 / _SHARE). Another part of it is for those of the
+#: server API alone (1 / _API_FLOOR).
+_SHARE = 4
+_API_FLOOR = 8
 #: Bytes of further requests that are read while one is under way.
 READ_AHEAD = 16 * 1024
 #: Bytes of a chunked body that are decoded at a time: they may hold a thousand chunks.
@@ -63,8 +74,9 @@ class SiteState:
     hub: Hub
     #: connections on which no request is under way
     idle: set[HTTPConnection] = field(default_factory=set)
-    #: bytes of the bodies of requests that are under way
+    #: bytes of the bodies of requests that are under way: of all, and of those by the host of the peer
     bodies: int = 0
+    bodies_of: Counter[str] = field(default_factory=Counter)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -89,6 +101,8 @@ class HTTPConnection(HTTPChannel):
         self._ignoring_input = False
         self._output_paused = False
         self._input_ended = False
+        self._questions = 0
+        self._is_api = False
         self._body = self._limit = self._discarded = 0
         self._body_began_at = self._last_byte_at = 0.0
         self._counted = False
@@ -96,8 +110,8 @@ class HTTPConnection(HTTPChannel):
         self._meter: InputMeter | None = None
 
     def connectionMade(self) -> None:
-        self._hub.pending_connections += 1
-        self._counted = True
+        self._host = host_of(self.transport.getPeer())
+        self.count()
         self.totalHeadersSize = self._hub.settings.max_head
         notice_dead_peer(self.transport, self._hub.settings)
         self.maxHeaders = MAX_HEADERS
@@ -109,13 +123,19 @@ class HTTPConnection(HTTPChannel):
         self._end()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
+    def count(self) -> None:
+        """Count the connection among those that are no client."""
+        if not self._counted:
+            self._counted = True
+            self._hub.add_pending(self._host)
+
     def leave(self) -> None:
-        """Stop counting the connection: it is lost, or another protocol took it over."""
+        """Stop counting the connection: it is lost, another protocol took it over, or a client streams on it."""
         if self._meter is not None:
             self._meter.stop()
         if self._counted:
             self._counted = False
-            self._hub.pending_connections -= 1
+            self._hub.remove_pending(self._host)
 
     # Phases and their timers.
 
@@ -148,6 +168,11 @@ class HTTPConnection(HTTPChannel):
                 self.refuse(HTTPError(408, "the body came too slowly"))
             else:
                 self._enter(Phase.BODY, _BODY_CHECK)
+        elif self.phase is Phase.BUSY and self._questions:
+            self._questions -= 1
+            if not self.requests[0].startedWriting:
+                self.transport.write(_CONTINUE)
+            self._await_last_answer()
         else:
             self.transport.abortConnection()
 
@@ -169,9 +194,24 @@ class HTTPConnection(HTTPChannel):
         if self._ignoring_input:  # a stream ends when its client ends its side
             self._close()
         elif self.phase is Phase.BUSY:
-            self._enter(Phase.BUSY, LAST_ANSWER)
+            self._await_last_answer()
         else:
             self._close_if_all_is_answered()
+
+    def _await_last_answer(self) -> None:
+        self._enter(Phase.BUSY, ASK_AFTER if self._questions else LAST_ANSWER)
+
+    def ask_at_end(self) -> None:
+        """If the client sends no more before the answer to its request, send it 100 twice (RFC 9110, section 15.2.1).
+
+        A client that has closed the connection looks like one that has closed one direction of it. The kernel of the
+        former answers the first bytes with a reset. The reactor, which does not read any more, notices that when it
+        writes the second ones. The latter ignores the status.
+        """
+        if self.requests[0].clientproto == b"HTTP/1.1" and self.phase is Phase.BUSY:
+            self._questions = _QUESTIONS
+            if self._input_ended:
+                self._await_last_answer()
 
     def _close_if_all_is_answered(self) -> None:
         """After the end of the input: close, unless a request is under way or waits for earlier answers to go out."""
@@ -327,7 +367,11 @@ class HTTPConnection(HTTPChannel):
         if codings and (self._version != b"HTTP/1.1" or [each.lower() for each in codings] != [b"chunked"]):
             # RFC 9112, section 6.1: anything else could be read differently by a proxy before us.
             self.refuse(HTTPError(400, "Transfer-Encoding is `chunked` or absent"))
-        elif self._admit(self.length or 0, self._state.bodies + (self.length or 0)):
+            return
+        key = settings.api_key.encode("utf-8", "surrogateescape")
+        path: Any = self._path  # the target of the request line
+        self._is_api = bool(key) and path.startswith(b"/api/") and compare_digest(key, _api_key(request))
+        if self._admit(self.length or 0, self.length or 0):
             if codings:
                 self._transferDecoder = ChunkedBody(request.handleContentChunk, self._finishRequestBody)
             super().allHeadersReceived()  # type: ignore[no-untyped-call]
@@ -336,12 +380,13 @@ class HTTPConnection(HTTPChannel):
                 self._enter(Phase.BODY, _BODY_CHECK)
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
-        """Whether the connection stays open after the answer (RFC 9112, section 9.3)."""
+        """Whether the connection stays open after the answer (RFC 9112, section 9.3): not where it is one too many."""
         values = request.requestHeaders.getRawHeaders(b"connection") or []
         options = {each.strip().lower() for value in values for each in value.split(b",")}
-        if version == b"HTTP/1.1" and b"close" in options:
+        closes = b"close" in options or self._hub.is_crowded(self._host)
+        if version == b"HTTP/1.1" and closes:
             request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
-        return version == b"HTTP/1.1" and b"close" not in options
+        return version == b"HTTP/1.1" and not closes
 
     # The body.
 
@@ -351,21 +396,37 @@ class HTTPConnection(HTTPChannel):
             return False
         self._body += size
         self._state.bodies += size
-        return self._admit(self._body, self._state.bodies)
+        self._state.bodies_of[self._host] += size
+        return self._admit(self._body)
 
-    def _admit(self, size: int, total: int) -> bool:
-        """Whether the limits allow a body of `size` bytes, and bodies of `total` in all; else refuse."""
+    def _admit(self, size: int, further: int = 0) -> bool:
+        """Whether the limits allow a body of `size` bytes, of which `further` are not counted yet; else refuse."""
         if size > self._limit:
             self.refuse(HTTPError(413, f"the body is larger than {self._limit} bytes"))
-        elif total > self._hub.settings.max_body_total:
+        elif size and not self._has_room(size, further):
             self.refuse(HTTPError(503, "too many large requests at once; try again"))
         else:
             return True
         return False
 
+    def _has_room(self, size: int, further: int) -> bool:
+        """Whether `max_body_total` has room. An address may have one body that is larger than its share."""
+        settings, state = self._hub.settings, self._state
+        total, of_address = state.bodies + further, state.bodies_of[self._host] + further
+        room = settings.max_body_total
+        if self._is_api:
+            return total <= room
+        if settings.api_key:
+            room -= room // _API_FLOOR
+        return total <= room and (not self._host or of_address == size or of_address <= room // _SHARE)
+
     def _forget_body(self) -> None:
-        self._state.bodies -= self._body
-        self._body = 0
+        if self._body:
+            self._state.bodies -= self._body
+            self._state.bodies_of[self._host] -= self._body
+            if not self._state.bodies_of[self._host]:
+                del self._state.bodies_of[self._host]
+            self._body = 0
 
     def _finishRequestBody(self, data: bytes) -> None:
         self._received[:0] = data
@@ -376,6 +437,7 @@ class HTTPConnection(HTTPChannel):
     def allContentReceived(self) -> None:
         if self.phase is not Phase.ENDING:
             self._enter(Phase.BUSY, LAST_ANSWER if self._input_ended else 0)
+            self._questions = 0
             super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Any) -> None:
@@ -404,3 +466,8 @@ class HTTPConnection(HTTPChannel):
         else:  # TLS goes on reading until the peer has sent its close_notify
             self.transport.loseConnection()
         self._enter(Phase.ENDING, LINGER)
+
+
+def _api_key(request: Any) -> bytes:
+    own, authorization = (request.getHeader(each) or b"" for each in (b"x-api-key", b"authorization"))
+    return api_key(own.decode("utf-8", "replace"), authorization.decode("utf-8", "replace"))

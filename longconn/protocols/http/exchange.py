@@ -13,11 +13,12 @@ from twisted.python.failure import Failure
 
 from longconn.core.client import Caller
 from longconn.core.errors import BAD_REQUEST, CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import log
 from longconn.core.namespaces import Action
 from longconn.core.publication import Position
 from longconn.protocols.connection.peer import is_local
 from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of
+from longconn.protocols.http.large_answer import SMALL_ANSWER, LargeAnswers
 from longconn.protocols.http.request import body_limit
 from longconn.wire.origin import RequestOrigin
 from longconn.wire.sse import read_position
@@ -35,8 +36,9 @@ class HTTPExchange:
     The answer is given once, at once or turns later. It is dropped if the client has gone.
     """
 
-    def __init__(self, hub: Hub, request: Any, host: str, address: str) -> None:
-        self.hub = hub
+    def __init__(self, large_answers: LargeAnswers, request: Any, host: str, address: str) -> None:
+        self.hub = large_answers.hub
+        self._large_answers = large_answers
         self.request = request
         self.host = host
         self.address = address
@@ -149,8 +151,20 @@ class HTTPExchange:
 
         self.request.notifyFinish().addErrback(lost).addErrback(_log_failure)
 
+    def notice_end(self) -> None:
+        """For an answer that takes long: notice it, too, if the client closes the connection.
+
+        The client may have closed one direction only (`HTTPConnection.ask_at_end`). Other sites do not allow that.
+        """
+        ask_at_end = getattr(self.request.channel, "ask_at_end", None)
+        if ask_at_end is not None:
+            ask_at_end()
+
     def answer(self, status: int, body: bytes, content_type: str, headers: Headers = ()) -> None:
+        """Answer with `body`; with 503 if it is large, and too much waits to be sent already."""
         if self.lost:
+            return
+        if not self.has_room(len(body)):
             return
         request = self.request
         request.setResponseCode(status, HTTPStatus(status).phrase.encode())
@@ -158,8 +172,21 @@ class HTTPExchange:
         request.setHeader("Content-Length", str(len(body)))
         for name, value in headers:
             request.setHeader(name, value)
-        request.write(body)
-        request.finish()
+        if self._is_large(len(body)):
+            self._large_answers.send(request, self.host, body)
+        else:
+            request.write(body)
+            request.finish()
+
+    def has_room(self, size: int) -> bool:
+        """Whether an answer with a body of `size` bytes may wait for its reader; else 503 is answered."""
+        if not self._is_large(size) or self._large_answers.fit(self.host, size):
+            return True
+        self.fail(HTTPError(503, "too much waits to be sent; try again"))
+        return False
+
+    def _is_large(self, size: int) -> bool:
+        return size > SMALL_ANSWER and self.request.method != b"HEAD"
 
     def text(self, status: int, text: str, headers: Headers = ()) -> None:
         """Answer with text."""

@@ -73,6 +73,9 @@ class ChannelHistory:
             exchange.fail(result)
             return
         kept = result.publications
+        # Before the answer is encoded, which takes long.
+        if exchange.lost or not exchange.has_room(sum(each.data.size for each in kept)):
+            return
         key = (channel, since, result.position, result.recovered, len(kept), kept[0].offset if kept else 0)
         if self._last[0] != key:
             self._last = key, _encode(channel, result)

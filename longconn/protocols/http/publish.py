@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from longconn.core.broker import Done
 from longconn.core.client import Caller
@@ -12,19 +12,26 @@ from longconn.core.errors import BAD_DATA, TOO_LARGE, CommandError
 from longconn.core.namespaces import Action
 from longconn.core.paced_batch import PacedBatch
 from longconn.core.publication import Data, Position
-from longconn.core.timers import Call
+from longconn.core.slices import WaitingWork
 from longconn.protocols.http.errors import HTTPError, as_http_error
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
 
-#: Publications of one request: all are checked and kept in memory before the first is published.
+#: Publications of one request: all are checked before the first is published.
 MAX_LINES = 100_000
-#: Bytes that are checked in one turn of the reactor.
-_CHECKED = 256 * 1024
+#: Bytes that are checked in one step, and the microseconds that a step takes.
+_CHECKED = 64 * 1024
+_STEP_COST = 1_000
+#: What a line may have that counts as empty.
+_BLANK = b" \t\r"
 
 
-def publish(exchange: HTTPExchange, channel: str) -> None:
-    """Publish the body of a request, and answer when the broker has answered. Raises CommandError or HTTPError."""
+def publish(exchange: HTTPExchange, channel: str, batches: set[PacedBatch[Any]]) -> None:
+    """Publish the body of a request, and answer when the broker has answered.
+
+    `batches` are those of all requests with many lines: they share the time to publish in one turn. Raises CommandError
+    or HTTPError.
+    """
     hub = exchange.hub
     kind = exchange.header("content-type")
     bulk = media_type(kind) == "application/x-ndjson"
@@ -41,7 +48,7 @@ def publish(exchange: HTTPExchange, channel: str) -> None:
             if isinstance(result, CommandError):
                 exchange.fail(result)
             else:
-                BulkPublish(exchange, channel, caller, body).start()
+                BulkPublish(exchange, channel, caller, body, batches).start()
 
         hub.door.check(caller, Action.PUBLISH, channel, checked)
         return
@@ -74,74 +81,77 @@ class BulkPublish:
 
     They are published in order, at the rate of the client's address. A refusal ends it, and is answered with the
     number of lines that were published. It ends, too, when the client goes: the client could not be told how far
-    it came.
+    it came. A line is read again when it is published: objects for all lines would take many times the body's memory.
     """
 
-    def __init__(self, exchange: HTTPExchange, channel: str, caller: Caller, body: bytes) -> None:
+    def __init__(
+        self, exchange: HTTPExchange, channel: str, caller: Caller, body: bytes, batches: set[PacedBatch[Any]]
+    ) -> None:
         self._exchange = exchange
         self._channel = channel
         self._caller = caller
-        self._checks = self._check(body)
-        self._lines: deque[Data] = deque()
-        self._delayed: Call | None = None
+        self._body = body
+        self._batches = batches
+        self._checks = self._check()
+        self._waiting: WaitingWork | None = None
         self._batch: PacedBatch[Position] | None = None
         self._published = 0
         self._position: Position | None = None
 
     def start(self) -> None:
         self._exchange.watch(self._stop)
+        self._exchange.notice_end()
         self._check_some()
 
     def _stop(self) -> None:
-        if self._delayed is not None:
-            self._delayed.cancel()
-            self._delayed = None
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         if self._batch is not None:
             self._batch.stop()
 
     # Checking.
 
-    def _check(self, body: bytes) -> Iterator[None]:
-        """Read the lines; each step is a turn's share. Raises HTTPError for the first that cannot be published."""
+    def _check(self) -> Iterator[None]:
+        """Read the lines, in steps. Raises HTTPError for the first that cannot be published."""
         limit = self._exchange.hub.settings.max_message
-        start = number = unchecked = 0
-        while start < len(body):
-            end = body.find(b"\n", start)
-            line = body[start:] if end < 0 else body[start:end]
-            start += len(line) + 1
-            number += 1
-            if line.strip(b" \t\r"):
-                if len(self._lines) == MAX_LINES:
+        count = unchecked = 0
+        for number, line in enumerate(_split(self._body), 1):
+            if line.strip(_BLANK):
+                if count == MAX_LINES:
                     raise HTTPError(413, f"more than {MAX_LINES} lines in one request", line=number)
-                self._lines.append(_line(line, number, limit))
+                count += 1
+                _check_line(line, number, limit)
             unchecked += len(line) + 100  # an empty line costs something too
             if unchecked > _CHECKED:
                 unchecked = 0
                 yield
+        if not count:
+            raise HTTPError(400, "the body has no line")
 
     def _check_some(self) -> None:
-        self._delayed = None
+        self._waiting = None
         exchange = self._exchange
         hub = exchange.hub
         try:
             for _ in self._checks:
-                self._delayed = hub.clock.callLater(0, self._check_some)
-                return
-            if not self._lines:
-                raise HTTPError(400, "the body has no line")
+                if not hub.slices.take(_STEP_COST):
+                    self._waiting = hub.slices.wait(exchange.host, _STEP_COST, self._check_some)
+                    return
         except HTTPError as error:
             exchange.fail(error)
             return
-        self._batch = PacedBatch(hub.clock, self._calls(), self._on_result, self._on_end)
+        self._batch = PacedBatch(hub.clock, self._calls(), self._on_result, self._on_end, under_way=self._batches)
         self._batch.go()
 
     # Publishing.
 
     def _calls(self) -> Iterator[tuple[int, Callable[[Done[Position]], float]]]:
-        publish, caller, channel, lines = self._exchange.hub.door.publish, self._caller, self._channel, self._lines
-        while lines:
-            data = lines.popleft()
-            yield data.size, partial(publish, caller, channel, data)
+        publish, caller, channel = self._exchange.hub.door.publish, self._caller, self._channel
+        for line in _split(self._body):
+            if line.strip(_BLANK):
+                data = Data.of_json(line)
+                yield data.size, partial(publish, caller, channel, data)
 
     def _on_result(self, index: int, result: Position | CommandError) -> None:
         if isinstance(result, CommandError):
@@ -157,11 +167,22 @@ class BulkPublish:
             self._exchange.json(200, {"epoch": last.epoch, "offset": last.offset, "count": self._published})
 
 
-def _line(line: bytes, number: int, limit: int) -> Data:
+def _split(body: bytes) -> Iterator[bytes]:
+    """The lines of a body, one after the other, the empty ones too."""
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start)
+        line = body[start:] if end < 0 else body[start:end]
+        yield line
+        start += len(line) + 1
+
+
+def _check_line(line: bytes, number: int, limit: int) -> None:
+    """Check a line. Raises HTTPError if it cannot be published."""
     try:
         if len(line) > limit:
             raise CommandError(TOO_LARGE, limit=limit)
-        return Data.of_json(line)
+        Data.of_json(line)
     except CommandError as error:
         text = f"line {number} is not valid JSON" if error.reason is BAD_DATA else f"line {number}: {error}"
         answer = as_http_error(error)

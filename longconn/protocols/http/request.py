@@ -66,6 +66,14 @@ def body_limit(settings: Settings, content_type: str) -> int:
     return settings.max_bulk_body if media_type(content_type) == "application/x-ndjson" else settings.max_body
 
 
+def api_key(own: str, authorization: str) -> bytes:
+    """The key of a request to the server API, by its headers X-API-Key and Authorization (`apikey KEY`)."""
+    if not own:
+        scheme, _, rest = authorization.strip().partition(" ")
+        own = rest.strip() if scheme.lower() == "apikey" else ""
+    return own.encode()
+
+
 def media_type(content_type: str) -> str:
     """A Content-Type without its parameters (RFC 9110, section 8.3.1), in lower case."""
     return content_type.partition(";")[0].strip().lower()

@@ -6,7 +6,7 @@ exchange    one request and its answer          streams   /channels/NAME/events 
 errors      reasons as statuses                 response  a response that does not end
 routes      paths and their resources           upgrade   requests for WebSocket
 site        a site with these connections       page      the chat page's files
-openapi     a description of all paths
+openapi     a description of all paths          large_answer  answers that wait for their reader
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from twisted.web.server import NOT_DONE_YET
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.names import check_channel
+from longconn.core.paced_batch import PacedBatch
 from longconn.protocols.connection.peer import peer_of
 from longconn.protocols.http import openapi
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.history import ChannelHistory
+from longconn.protocols.http.large_answer import LargeAnswers
 from longconn.protocols.http.page import page, page_file, redirect_below
 from longconn.protocols.http.publish import publish
 from longconn.protocols.http.routes import Route, Routes
@@ -70,7 +72,9 @@ class HTTPResource(Resource):
         self.hub = hub
         self._rules = OriginRules(hub.settings)
         self._history = ChannelHistory()
+        self._large_answers = LargeAnswers(hub)
         self._on_missing = on_missing
+        batches: set[PacedBatch[Any]] = set()
         #: all that is served here, by paths
         self.routes = Routes(
             {
@@ -82,7 +86,7 @@ class HTTPResource(Resource):
                 "/openapi.json": Route(self._describe, harmless=True),
                 "/channels/{channel}": Route(
                     lambda exchange, name: self._history.answer(exchange, check_channel(name)),
-                    lambda exchange, name: publish(exchange, check_channel(name)),
+                    lambda exchange, name: publish(exchange, check_channel(name), batches),
                 ),
                 "/channels/{channel}/events": Route(
                     lambda exchange, name: open_stream("sse", exchange, check_channel(name))
@@ -120,7 +124,7 @@ class HTTPResource(Resource):
             connection = _ConnectionRecord(*peer_of(request.channel, self.hub.numbers))
             self._connections[request.channel] = connection
         connection.requests += 1
-        return HTTPExchange(self.hub, request, connection.host, connection.address)
+        return HTTPExchange(self._large_answers, request, connection.host, connection.address)
 
     def _serve(self, exchange: HTTPExchange) -> None:
         """Check where the request comes from, find its route, and call it."""

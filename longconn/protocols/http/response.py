@@ -7,30 +7,16 @@ here a chunk is made once for all clients of a channel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from longconn.core.disconnects import Disconnect
 from longconn.protocols.connection.set_up import notice_dead_peer
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.http.errors import Headers, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
+from longconn.protocols.http.large_answer import MultiplexedTransport
 
 #: nginx would collect the events before it passes them on.
 NO_BUFFERING = ("X-Accel-Buffering", "no")
-
-
-class _MultiplexedTransport:
-    """A response's body as a transport, where its connection carries other responses too (HTTP/2)."""
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-        self.write = request.write
-        self.registerProducer = request.registerProducer
-        self.unregisterProducer = request.unregisterProducer
-        self.abortConnection = request.channel.abortConnection
-
-    def loseConnection(self) -> None:
-        self._request.finish()
 
 
 class StreamingResponse:
@@ -52,8 +38,11 @@ class StreamingResponse:
         self.started = False
         #: whether the body is chunked: HTTP/1.0 and HTTP/2 have no chunks
         self.chunked = self._request.clientproto == b"HTTP/1.1"
-        transport = self._request.channel.transport or _MultiplexedTransport(self._request)
+        transport = self._request.channel.transport or MultiplexedTransport(self._request)
         notice_dead_peer(transport, exchange.hub.settings)  # of a connection of another program's site
+        leave = getattr(self._request.channel, "leave", None)  # the connection counts as the client's, and once
+        if leave is not None:
+            leave()
         self.outlet = SocketOutlet(exchange.hub, transport, self._close)
 
     def watch(self) -> None:
@@ -89,6 +78,9 @@ class StreamingResponse:
         if channel is not None and channel.transport is not None:
             # The outlet was the transport's producer instead of the channel.
             channel.transport.registerProducer(channel, True)
+            count = getattr(channel, "count", None)
+            if count is not None:
+                count()
 
     def _close(self, disconnect: Disconnect) -> None:
         if self.started:

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.web.server import Site
 
 from longconn.core.hub import Hub, log
+from longconn.protocols.connection.set_up import is_full
 from longconn.protocols.http.connection import HTTPConnection, SiteState
 from longconn.protocols.http.request import BufferedRequest
 from longconn.protocols.http.resource import HTTPResource
@@ -28,8 +29,7 @@ class HTTPSite(Site):
         super().__init__(resource, reactor=hub.clock, timeout=None)  # type: ignore[no-untyped-call]
 
     def buildProtocol(self, addr: Any) -> Any:
-        if self.state.hub.full:
-            log.info("connection from %s closed: too many connections", addr)
+        if is_full(self.state.hub, addr):
             return None
         return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
 

@@ -20,6 +20,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
+from longconn.protocols.connection.set_up import is_full
 
 #: Bytes of the longest header of version 1, its line end included.
 _V1_MOST = 107
@@ -48,7 +49,7 @@ class ProxiedConnection(ProtocolWrapper):
         self.connected = 1
         self.factory.registerProtocol(self)  # type: ignore[no-untyped-call]
         hub = self.factory.hub
-        hub.pending_connections += 1
+        hub.add_pending("")  # the peer is the proxy, which brings many clients
         if hub.settings.handshake_timeout:
             self._deadline = hub.clock.callLater(hub.settings.handshake_timeout, self._give_up)
 
@@ -67,6 +68,9 @@ class ProxiedConnection(ProtocolWrapper):
             return
         rest = bytes(self._received[size:])
         self._leave()
+        if is_full(self.factory.hub, self.getPeer()):
+            self.transport.abortConnection()
+            return
         self.wrappedProtocol.makeConnection(self)
         if rest:
             self.wrappedProtocol.dataReceived(rest)
@@ -75,7 +79,7 @@ class ProxiedConnection(ProtocolWrapper):
         """The header is read, or the connection is lost before."""
         if self._received is not None:
             self._received = None
-            self.factory.hub.pending_connections -= 1
+            self.factory.hub.remove_pending("")
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

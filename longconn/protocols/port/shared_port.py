@@ -35,6 +35,7 @@ class SharedPortProtocol(UndecidedProtocol):
         self._table = table
         self._build_listener = build_listener
         self._data = bytearray()
+        self._line_due = 0.0
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -54,8 +55,17 @@ class SharedPortProtocol(UndecidedProtocol):
         elif PINGS.fullmatch(self._data):
             # Programs send `ping` without a line end, and wait for the answer.
             self.start_timer(PING_PAUSE, self._listen)
-        elif self._hub.settings.idle_timeout:
-            self.start_timer(self._hub.settings.idle_timeout, self._drop)
+        else:
+            self._wait_for_line(before)
+
+    def _wait_for_line(self, before: int) -> None:
+        """Give the first line its time, which begins with its first byte: `before` is the number of earlier ones."""
+        timeout = self._hub.settings.handshake_timeout or self._hub.settings.idle_timeout
+        now = self._hub.clock.seconds()
+        if not before:
+            self._line_due = now + timeout
+        if timeout:
+            self.start_timer(max(0.0, self._line_due - now), self._drop)
 
     def _on_silence(self) -> None:
         """Nothing came, but the reactor may have been busy since then: listen after it has looked at the socket again.

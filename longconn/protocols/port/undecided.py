@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from longconn.core.hub import Hub
 from longconn.core.timers import Call
+from longconn.protocols.connection.peer import host_of
 
 
 class UndecidedProtocol(Protocol):
@@ -21,7 +22,9 @@ class UndecidedProtocol(Protocol):
         self._timer: Call | None = None
 
     def connectionMade(self) -> None:
-        self._hub.pending_connections += 1
+        transport: Any = self.transport
+        self._host = host_of(transport.getPeer())
+        self._hub.add_pending(self._host)
         self._is_guest = True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -32,7 +35,7 @@ class UndecidedProtocol(Protocol):
         self.stop_timer()
         if self._is_guest:
             self._is_guest = False
-            self._hub.pending_connections -= 1
+            self._hub.remove_pending(self._host)
 
     def start_timer(self, delay: float, action: Callable[[], None]) -> None:
         """Call `action` in `delay` seconds; there is one timer at a time."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTransport
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,8 +27,8 @@ from longconn.core.names import check_channel
 from longconn.core.namespaces import Action
 from longconn.core.slices import FRAME_STEP
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.peer import is_local, peer_of
-from longconn.protocols.connection.set_up import PausableReading, set_up
+from longconn.protocols.connection.peer import host_of, is_local, peer_of
+from longconn.protocols.connection.set_up import PausableReading, is_full, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.centrifugo import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from longconn.wire.chat import safe
@@ -103,6 +103,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     #: whether further frames wait in `data` until `_meter` is free
     _frames_wait = False
     _is_open = False
+    #: the host for which the hub counts a handshake that is under way
+    _counted_host: str | None = None
     #: whether a ping was sent and nothing has come since
     _pinged = False
 
@@ -111,6 +113,9 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     def connectionMade(self) -> None:
         super().connectionMade()
         self.hub = hub = self.factory.hub
+        if not self.admitted:
+            self._counted_host = host_of(self.transport.getPeer())
+            hub.add_pending(self._counted_host)
         if not self.admitted and hub.settings.handshake_timeout:
             # Autobahn's own timer is the global reactor's, whatever clock the hub has.
             hub.wheel.set(self, hub.settings.handshake_timeout)
@@ -143,6 +148,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
         self.heard = hub.clock.seconds()
         self.outlet, self.host, self.address = set_up(hub, self.transport, self._on_close)
         self._is_open = True
+        self._leave()
         hub.wheel.clear(self)
         try:
             self._spoken = self.factory.spoken[self.mode](self)
@@ -248,7 +254,14 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
         else:
             self.outlet.finish(b"", self.outlet.lose)
 
+    def _leave(self) -> None:
+        """The handshake is over, or the connection is lost."""
+        if self._counted_host is not None:
+            self.hub.remove_pending(self._counted_host)
+            self._counted_host = None
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._leave()
         self.hub.wheel.clear(self)
         if self._is_open:
             self.outlet.stop()
@@ -318,6 +331,10 @@ class WebSocketServer(WebSocketServerFactory):
             allowedOrigins=["*"],
             allowNullOrigin=True,
         )
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """For an endpoint of its own."""
+        return None if is_full(self.hub, addr) else super().buildProtocol(addr)
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS with ALPN (RFC 7301)."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from longconn.protocols.http.connection import LAST_ANSWER, LINGER, LINGER_BYTES, READ_AHEAD
+from longconn.protocols.http.connection import ASK_AFTER, LAST_ANSWER, LINGER, LINGER_BYTES, READ_AHEAD
 from longconn.protocols.http.history import LONGEST_WAIT
 from longconn.protocols.http.request import MAX_HEADERS
 from longconn.service.embedding import LiveSite
@@ -366,6 +366,49 @@ class BodyTests(HTTPTestCase):
         self.assertEqual(one.answer().status, 200)
         self.assertEqual(self.site.state.bodies, 0)
 
+    def half_sent(self, peer: str, size: int, path: str = "/channels/lobby", *headers: str) -> Any:
+        """A request of which `size` bytes have come and one has not."""
+        connection = self.connect(peer=IPv4Address("TCP", peer, 50000))
+        lines = [f"POST {path} HTTP/1.1", "Host: a", f"Content-Length: {size + 1}", *headers]
+        connection.send("\r\n".join(lines).encode() + b"\r\n\r\n" + b"x" * size)
+        return connection
+
+    def test_one_address_has_a_quarter_of_all_bodies(self) -> None:
+        self.start(max_body_total=4000)
+        opened = [self.half_sent("192.0.2.1", 300) for _ in range(10)]
+        self.assertEqual([bytes(each.take()[:12]) for each in opened], [b""] * 3 + [b"HTTP/1.1 503"] * 7)
+        other = self.half_sent("192.0.2.2", 1500)
+        other.send(b"x")
+        self.assertEqual(other.answer().status, 200, "one body may be larger than a share")
+        opened[0].send(b"x")
+        self.assertEqual(opened[0].answer().status, 200)
+        opened[1].lose()
+        opened[2].lose()
+        self.assertEqual(self.site.state.bodies_of, {})
+
+    def test_peers_without_an_address_have_no_share(self) -> None:
+        self.start(max_body_total=4000)
+        opened = []
+        for _ in range(10):
+            connection = self.connect(peer=UNIXAddress(None))
+            connection.send(b"POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 301\r\n\r\n" + b"x" * 300)
+            opened.append(connection.take())
+        self.assertEqual(opened, [b""] * 10)
+
+    def test_the_server_api_has_a_part_of_its_own(self) -> None:
+        self.start(max_body_total=8000, api_key="k")
+        for number in range(7):
+            self.assertEqual(self.half_sent(f"192.0.2.{number}", 999).take(), b"")
+        for path, headers, status in (
+            ("/channels/lobby", ["X-API-Key: k"], b"503"),
+            ("/api/info", [], b"503"),
+            ("/api/info", ["X-API-Key: x"], b"503"),
+            ("/api/info", ["X-API-Key: k"], b""),
+            ("/api/info", ["Authorization: apikey k"], b""),
+        ):
+            connection = self.half_sent("192.0.2.1", 400, path, *headers)
+            self.assertEqual(connection.take()[9:12], status, (path, headers))
+
     def test_lost_in_the_middle(self) -> None:
         for data in (b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"):
             connection = self.connect()
@@ -392,11 +435,12 @@ class BodyTests(HTTPTestCase):
         connection.send(line * 300)
         self.assertEqual(connection.transport.producerState, "paused")
         answered = 0
+        data = b""
         while answered < 400:
-            data = connection.take()
-            self.assertLess(len(data), 100_000)
-            while data:
-                answer = Answer(data)
+            taken = connection.take()
+            self.assertLess(len(taken), 100_000)
+            data += taken
+            while data and len((answer := Answer(data)).body) == int(answer.headers["content-length"]):
                 self.assertEqual(answer.status, 200)
                 data = answer.rest
                 answered += 1
@@ -450,6 +494,31 @@ class HalfCloseTests(SynchronousTestCase):
         client, _ = self.ask("/", "/")
         self.server.advance(LAST_ANSWER + 2)
         self.assertTrue(client.connection.aborted)
+
+    def test_a_client_that_publishes_many_lines_is_asked_whether_it_is_there(self) -> None:
+        head = "POST /channels/lobby HTTP/%s\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+        for version, asked in (("1.1", b"HTTP/1.1 100 Continue\r\n\r\n" * 2), ("1.0", b"")):
+            connection = self.server.connect(self.site)
+            connection.send((head % version).encode() + b"Content-Length: 10000\r\n\r\n" + b"1\n" * 5000)
+            self.server.settle()
+            connection.half_close()
+            self.server.advance(0.5)
+            self.assertEqual(connection.received, b"")
+            self.server.advance(10)
+            self.assertEqual(connection.received, asked)
+            connection.reset()
+
+    def test_lines_of_a_client_that_has_closed_the_connection_are_not_published(self) -> None:
+        connection = self.server.connect(self.site)
+        head = "POST /channels/lobby HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+        connection.send(head.encode() + b"Content-Length: 10000\r\n\r\n" + b"1\n" * 5000)
+        self.server.settle()
+        connection.close()
+        self.server.advance(ASK_AFTER + 2)
+        before = self.server.hub.total_publications
+        self.assertGreater(before, 0)
+        self.server.advance(10)
+        self.assertEqual(self.server.hub.total_publications, before)
 
     def test_a_stream_ends_with_its_clients_input(self) -> None:
         for path in ("events", "stream"):

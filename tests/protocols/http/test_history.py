@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
+
 from longconn.core.publication import Data, Info
-from tests.protocols.http.kit import Connection, HTTPTestCase
+from tests.protocols.http.kit import Answer, Connection, HTTPTestCase
 
 
 def said(answer: Any) -> list[Any]:
@@ -53,6 +55,71 @@ class HistoryTests(HTTPTestCase):
     def test_head(self) -> None:
         answer = self.request(f"HEAD /channels/lobby?since={self.position()}&wait=25")
         self.assertEqual((answer.status, answer.rest), (200, b""))
+
+
+class LargeAnswerTests(HTTPTestCase):
+    """An answer that its reader does not take counts in `send_queue_total`."""
+
+    SIZE = 200_000
+
+    def start(self, **settings: Any) -> None:
+        super().start(max_message=self.SIZE, **settings)
+
+    def unread(self, peer: str = "192.0.2.1") -> Connection:
+        connection = self.connect(peer=IPv4Address("TCP", peer, 50000))
+        connection.transport.full = True
+        connection.ask("GET /channels/lobby?since=gone:1")
+        return connection
+
+    def test_what_is_not_read_counts_until_it_is_read(self) -> None:
+        self.publish("x" * self.SIZE)
+        connection = self.unread()
+        data = connection.take()
+        self.assertLess(len(data), 10_000)
+        self.assertGreater(self.hub.queued, self.SIZE - 10_000)
+        connection.transport.drain()
+        answer = Answer(data + connection.take())
+        self.assertEqual(said(answer.json), ["x" * self.SIZE])
+        self.assertEqual(self.hub.queued, 0)
+        self.assertEqual(connection.request("GET /PrintHello").status, 200, "the connection is kept")
+
+    def test_the_total_holds(self) -> None:
+        self.start(send_queue_total=4 * self.SIZE)
+        self.publish("x" * self.SIZE)
+        connections = [self.unread(f"192.0.2.{number}") for number in range(10)]
+        self.assertLessEqual(self.hub.queued, 4 * self.SIZE)
+        refused = [each.answer() for each in connections[4:]]
+        self.assertEqual({(each.status, each.headers.get("retry-after")) for each in refused}, {(503, "1")})
+        for each in connections[:4]:
+            each.lose()
+        self.assertEqual(self.hub.queued, 0)
+        self.assertEqual(self.request("GET /channels/lobby?since=gone:1").status, 200)
+
+    def test_one_address_has_a_quarter_of_the_total(self) -> None:
+        self.start(send_queue_total=10 * self.SIZE)
+        self.publish("x" * self.SIZE)
+        statuses = [self.unread().answer().status for _ in range(5)]
+        self.assertEqual(statuses, [200, 200, 503, 503, 503])
+        self.assertEqual(self.unread("192.0.2.2").answer().status, 200)
+
+    def test_a_reader_that_takes_nothing_is_cut_off(self) -> None:
+        self.publish("x" * self.SIZE)
+        connection = self.unread()
+        with self.assertLogs("longconn", "WARNING"):
+            self.clock.pump([1] * 40)
+        self.assertTrue(connection.transport.disconnected)
+        self.assertEqual(self.hub.queued, 0)
+
+    def test_nothing_is_left_when_the_client_goes(self) -> None:
+        self.publish("x" * self.SIZE)
+        connection = self.unread()
+        connection.lose()
+        self.assertEqual((self.hub.queued, self.hub.waiting), (0, set()))
+
+    def test_head_is_not_refused(self) -> None:
+        self.start(send_queue_total=1)
+        self.publish("x" * self.SIZE)
+        self.assertEqual(self.request("HEAD /channels/lobby?since=gone:1").status, 200)
 
 
 class PollCase(HTTPTestCase):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import Any
 
-from longconn.core.publication import Publication
+from longconn.core.publication import Data, Publication
 from longconn.protocols.http.publish import MAX_LINES
 from tests.protocols.http.kit import HTTPTestCase
 
@@ -176,6 +178,51 @@ class BulkTests(PublishCase):
         connection.lose()
         self.turns()
         self.assertEqual(self.said(), [])
+
+    def test_lines_that_wait_take_no_memory_of_their_own(self) -> None:
+        self.start(publish_rate=1, publish_burst=1)
+        body = b"1\n" * 50_000
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before = tracemalloc.get_traced_memory()[0]
+        connection = self.connect()
+        connection.ask("POST /channels/lobby", BULK, body=body)
+        self.clock.pump([0.01] * 100)
+        gc.collect()
+        self.assertEqual(len(self.kept()), 1)
+        self.assertLess(tracemalloc.get_traced_memory()[0] - before, 5 * len(body))
+
+    def test_many_requests_share_a_turn(self) -> None:
+        self.start(publish_rate=0, publish_bytes=0, history_size=0, publish_burst=1_000_000)
+        checked = self.patch_data()
+        for _ in range(20):
+            self.connect().ask("POST /channels/lobby", BULK, body=b"1\n" * 2_000)
+        most_checked = most_published = 0
+        published = 0
+        for _ in range(400):
+            self.clock.rightNow += 0.01
+            going = True
+            while going:
+                checked.clear()
+                going = self.clock.turn()
+                most_checked = max(most_checked, len(checked))
+                most_published = max(most_published, self.hub.total_publications - published)
+                published = self.hub.total_publications
+        self.assertEqual(published, 40_000)
+        self.assertLess(most_checked, 5_000)
+        self.assertLessEqual(most_published, 500)
+
+    def patch_data(self) -> list[bytes]:
+        """What is read as JSON from now on."""
+        read: list[bytes] = []
+        of_json = Data.of_json
+
+        def counted(written: bytes) -> Data:
+            read.append(written)
+            return of_json(written)
+
+        self.patch(Data, "of_json", counted)
+        return read
 
 
 class LateTests(PublishCase):

@@ -371,20 +371,23 @@ class PartTests(Case):
         for part in (b"h", b"GET /", b"\x16", b"PRI *"):
             connection = self.connect()
             connection.send(part)
-            self.server.advance(600)
+            self.server.advance(9)
             self.assertEqual((connection.received, connection.closed), (b"", False))
             connection.close()
 
-    def test_after_the_idle_time_it_is_closed_and_logged(self) -> None:
-        self.serve(idle_timeout=100)
-        connection = self.connect()
-        connection.send(b"unfinished")
-        self.server.advance(99)
-        self.assertFalse(connection.closed)
-        with self.assertLogs("longconn", logging.INFO) as logs:
-            self.server.advance(2)
-        self.assertTrue(connection.aborted)
-        self.assertIn("began a line and did not end it", str(logs.output))
+    def test_a_first_line_that_does_not_end_in_time_is_closed_and_logged(self) -> None:
+        for settings in ({"handshake_timeout": 100}, {"handshake_timeout": 0, "idle_timeout": 100}):
+            self.serve(**settings)
+            connection = self.connect()
+            # Further bytes do not prolong its time.
+            for _ in range(11):
+                connection.send(b"unfinished")
+                self.server.advance(9)
+            self.assertFalse(connection.closed)
+            with self.assertLogs("longconn", logging.INFO) as logs:
+                self.server.advance(2)
+            self.assertTrue(connection.aborted)
+            self.assertIn("began a line and did not end it", str(logs.output))
 
     def test_a_bare_ping_first_is_answered_and_makes_a_listener(self) -> None:
         witness = self.witness()
