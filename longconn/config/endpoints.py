@@ -146,7 +146,8 @@ class _SystemdEndpoint:
         os.set_blocking(descriptor, False)
         port = unix.Port._fromListeningDescriptor(self._reactor, descriptor, factory)
         # A path that begins with NUL is none of the file system (unix(7), abstract sockets): Twisted leaves it alone.
-        port._bindPath = b"\0" + port._bindPath.lstrip(b"\0")
+        name = "_bindPath" if hasattr(port, "_bindPath") else "port"  # the latter in Twisted 24.11
+        setattr(port, name, b"\0" + getattr(port, name).lstrip(b"\0"))
         # A shutdown would end the listening of every process that has the socket; tcp.Port knows this already.
         port._shouldShutdown = False
         port.startListening()

@@ -167,6 +167,7 @@ class SignalTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
         self.reactor.callFromThread = lambda function, *arguments: function(*arguments)
+        self.reactor.hasStopped = False  # it begins as true in Twisted 24.11
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             self.addCleanup(signal.signal, number, signal.signal(number, signal.SIG_DFL))
         self.rotated: list[str] = []
