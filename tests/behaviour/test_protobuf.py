@@ -4,6 +4,7 @@ from typing import Any
 
 from centrifuge.protocol import client_pb2 as sdk
 
+from longconn.protocols.centrifugo import client_pb2 as pb
 from longconn.protocols.centrifugo.protobuf import delimited, split
 from tests.behaviour.centrifugo_suite import FramedBehaviour, OwnEndpointBehaviour
 from tests.behaviour.protobuf import ProtobufMember
@@ -46,6 +47,21 @@ class ProtobufTests(FramedBehaviour, OwnEndpointBehaviour):
         ):
             with self.subTest(method=method, body=body):
                 self.assertEqual(member.refusal(method, **body), code)
+
+    def test_kinds_of_subscriptions_that_are_not_offered_are_refused(self) -> None:
+        member = self.join()
+        for fields in (
+            {"subscribe": pb.SubscribeRequest(channel="den", type=1)},
+            {"subscribe": pb.SubscribeRequest(channel="den", phase=1)},
+            {"publish": pb.PublishRequest(channel="den", data=b"1", key="a")},
+            {"publish": pb.PublishRequest(channel="den", data=b"1", removed=True)},
+            {"sub_refresh": pb.SubRefreshRequest(channel="lobby", type=1)},
+        ):
+            number = next(member._numbers)
+            member.client.say(delimited(pb.Command(id=number, **fields).SerializeToString()))
+            self.server.advance(1)
+            member.hear()
+            self.assertEqual(member.replies[number]["error"]["code"], 108)
 
     def test_data_that_are_no_json_are_refused(self) -> None:
         member, witness = self.join(), self.witness()

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from longconn.core import commands
 from longconn.core.commands import Command, MalformedCommandError, Push, RefusedCommand, Result, SubscribeResult
-from longconn.core.errors import BAD_REQUEST, TOO_LARGE, CommandError
+from longconn.core.errors import BAD_REQUEST, NOT_AVAILABLE, TOO_LARGE, CommandError
 from longconn.core.publication import Data, Event, Info, Join, Leave, Position, Publication, Rename
 from longconn.protocols.centrifugo import client_pb2 as pb
 from longconn.wire.centrifugo import Frame, conn_info_of
@@ -192,13 +192,15 @@ def _subscribe(id: int, channel: str, request: pb.SubscribeRequest) -> commands.
         Position(request.epoch, request.offset) if request.recover else None,
         request.join_leave,
         bool(request.flag & REFUSES_LOSS),
-        "tf" if request.tf else "",
+        next((name for name in ("tf", "type", "phase", "cursor") if getattr(request, name)), ""),
     )
 
 
 def _read_publish(id: int, request: pb.PublishRequest) -> Command:
     if not request.data:
         raise CommandError(BAD_REQUEST, what="publish without data")
+    if request.type or request.key or request.removed:
+        raise CommandError(NOT_AVAILABLE, what="map publish")
     return commands.Publish(id, request.channel, Data.of_json(request.data))
 
 
@@ -207,6 +209,12 @@ def _read_history(id: int, request: pb.HistoryRequest) -> Command:
     if request.limit < -1:
         raise CommandError(BAD_REQUEST, what="limit is no number from -1")
     return commands.ReadHistory(id, request.channel, since, request.limit, request.reverse)
+
+
+def _read_sub_refresh(id: int, request: pb.SubRefreshRequest) -> Command:
+    if request.type:
+        raise CommandError(NOT_AVAILABLE, what="shared poll")
+    return commands.SubRefresh(id, request.channel, request.token)
 
 
 def _json(data: bytes) -> bytes:
@@ -227,7 +235,7 @@ _READERS: dict[str, Callable[[int, Any], Command]] = {
     "send": lambda id, request: commands.Send(_json(request.data)),
     "rpc": lambda id, request: commands.RPC(id, request.method, _json(request.data)),
     "refresh": lambda id, request: commands.Refresh(id, request.token),
-    "sub_refresh": lambda id, request: commands.SubRefresh(id, request.channel, request.token),
+    "sub_refresh": _read_sub_refresh,
 }
 
 # Results.

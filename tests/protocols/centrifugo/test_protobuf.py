@@ -24,6 +24,10 @@ def replies(data: bytes) -> list[Any]:
     return [sdk.Reply.FromString(each) for each in split(data)]
 
 
+#: Fields that the SDK for Python does not know yet. centrifuge-js 5.8.0 has them (its build/protobuf).
+NEWER = ("type", "phase", "cursor", "key", "removed")
+
+
 def is_repeated(field: Any) -> bool:
     # Protobuf 6.30 has only the label, which later versions deprecate.
     return bool(field.is_repeated) if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED
@@ -34,6 +38,8 @@ class DefinitionTests(SynchronousTestCase):
         for name, ours in client_pb2.DESCRIPTOR.message_types_by_name.items():
             theirs = sdk.DESCRIPTOR.message_types_by_name[name]
             for field in ours.fields:
+                if field.name in NEWER and field.name not in theirs.fields_by_name:
+                    continue
                 other = theirs.fields_by_name[field.name]
                 self.assertEqual(field.number, other.number, field.full_name)
                 self.assertEqual(is_repeated(field), is_repeated(other), field.full_name)
