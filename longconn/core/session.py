@@ -49,7 +49,7 @@ class Session:
 
     `protocol` is how the client is connected. `on_refused` is called, and the client not answered, if its connect is
     refused; without it the refusal is a reply, and the client may connect again. `on_answered` is called when a
-    command was answered later than within its call.
+    command was answered later than within its call. Without `pings` the session sends none: its carrier does.
     """
 
     __slots__ = (
@@ -69,6 +69,7 @@ class Session:
         address: str,
         on_refused: Callable[[CommandError], None] | None = None,
         on_answered: Callable[[], None] | None = None,
+        pings: bool = True,
     ) -> None:
         """Raises CommandError(LIMIT_EXCEEDED) where there are too many clients."""
         self.hub = hub
@@ -93,7 +94,7 @@ class Session:
         self._unanswered = 0
         self._large = 0
         # Pings: seconds between them, until the pong must come (0: none is awaited), since when nothing came.
-        self._ping_interval = hub.settings.ping_interval
+        self._ping_interval = hub.settings.ping_interval if pings else 0.0
         self._pong_timeout = hub.settings.pong_timeout
         self._pinged = False
         self._quiet_since = hub.clock.seconds()
@@ -291,7 +292,7 @@ class Session:
         return ConnectionToken("")
 
     def _connected(self, command: commands.Connect, subs: list[SubscribeResult]) -> None:
-        settings, client = self.hub.settings, self.client
+        client = self.client
         self.connecting = False
         self.connected = True
         self.hub.door.announce_client(client)
@@ -305,8 +306,8 @@ class Session:
                 version=VERSION,
                 ttl=self._subscriptions.ttl(self.expires_at),
                 subs=subs,
-                ping=int(settings.ping_interval),
-                pong=bool(settings.ping_interval and settings.pong_timeout),
+                ping=int(self._ping_interval),
+                pong=bool(self._ping_interval and self._pong_timeout),
                 session=self.id,
                 node=self.hub.node,
             ),

@@ -39,11 +39,9 @@ class CentrifugoJSON:
     expiry_grace = 25.0
     closes_on_mismatch = True
 
-    def __init__(self, frame: Frame, max_message: int, pings: bool = True) -> None:
-        """`pings`: whether the session sends pings; else its carrier does."""
+    def __init__(self, frame: Frame, max_message: int) -> None:
         self._frame = frame
         self._max_message = max_message
-        self._pings = pings
 
     def split(self, frame: bytes) -> list[bytes]:
         """The lines of a frame."""
@@ -51,18 +49,13 @@ class CentrifugoJSON:
 
     def read(self, line: bytes) -> Command | None:
         """A command, or None for a pong or an empty line. Raises MalformedCommandError."""
-        command = read_command(line, self._max_message) if line else None
-        if not self._pings and isinstance(command, commands.Connect):
-            command.heartbeat = 0.0
-        return command
+        return read_command(line, self._max_message) if line else None
 
     def reply(self, id: int, result: Result) -> bytes:
         """The reply to a command."""
         kind = type(result)
         if kind is commands.PublishResult:
             return b'{"id":%d,"publish":{}}' % id
-        if not self._pings and isinstance(result, commands.ConnectResult):
-            result = replace(result, ping=0, pong=False)
         method, write = _RESULTS[kind]
         return b'{"id":%d,"%b":%b}' % (id, method, write(result))
 

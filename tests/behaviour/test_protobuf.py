@@ -81,6 +81,19 @@ class ProtobufTests(FramedBehaviour, OwnEndpointBehaviour):
             self.server.advance(1)
             self.assertEqual(member.farewell, 3501)
 
+    def test_with_pings_of_websocket_the_reply_promises_no_others(self) -> None:
+        """An SDK that is promised pings closes the connection if they do not come."""
+        path = "/connection/websocket?cf_protocol=protobuf&cf_ws_frame_ping_pong=true"
+        client = self.server.websocket_client(path, self.factories["shared"])
+        client.say(delimited(sdk.Command(id=1, connect=sdk.ConnectRequest()).SerializeToString()))
+        self.server.advance(1)
+        (message,) = client.read()
+        assert isinstance(message, bytes)
+        connect = sdk.Reply.FromString(split(message)[0]).connect
+        self.assertEqual((connect.ping, connect.pong), (0, False))
+        self.server.advance(27)
+        self.assertEqual((client.read(), client.pings), ([], 1))
+
     def test_the_subprotocol_asks_for_it_too(self) -> None:
         offer = [("Sec-WebSocket-Protocol", "centrifuge-protobuf")]
         client = self.server.websocket_client("/connection/websocket", self.factories["shared"], headers=offer)

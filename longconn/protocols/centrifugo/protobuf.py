@@ -81,11 +81,9 @@ class CentrifugoProtobuf:
     expiry_grace = 25.0
     closes_on_mismatch = True
 
-    def __init__(self, frame: Frame, max_message: int, pings: bool = True) -> None:
-        """`pings`: whether the session sends pings; else its carrier does."""
+    def __init__(self, frame: Frame, max_message: int) -> None:
         self._frame = frame
         self._max_message = max_message
-        self._pings = pings
 
     def split(self, frame: bytes) -> list[bytes]:
         """The messages of a frame. The last one is MALFORMED if the frame is malformed there."""
@@ -108,12 +106,9 @@ class CentrifugoProtobuf:
         try:
             if len(item) > self._max_message:
                 raise CommandError(TOO_LARGE, limit=self._max_message)
-            read = _READERS[method](id, getattr(command, method))
+            return _READERS[method](id, getattr(command, method))
         except CommandError as error:
             return RefusedCommand(id, error, method)
-        if not self._pings and isinstance(read, commands.Connect):
-            read.heartbeat = 0.0
-        return read
 
     def reply(self, id: int, result: Result) -> bytes:
         """The reply to a command."""

@@ -13,19 +13,18 @@ from longconn.protocols.websocket.connection import WebSocketConnection
 class CentrifugoWebSocket:
     """What is spoken over an open WebSocket (`longconn.protocols.websocket.connection.Spoken`)."""
 
-    def __init__(self, make_codec: Callable[[int, bool], Codec], socket: WebSocketConnection) -> None:
-        """`make_codec` gets the most bytes of a command, and whether the session sends pings.
-
-        Raises CommandError where there are too many clients.
-        """
+    def __init__(self, make_codec: Callable[[int], Codec], socket: WebSocketConnection) -> None:
+        """`make_codec` gets the most bytes of a command. Raises CommandError where there are too many clients."""
         hub = socket.hub
         # A command that is too large is refused by its own reply; so there must be room for what is around the data.
         socket.limit_messages(2 * hub.settings.max_message)
         #: the session's own pings need an answer by the client's program, those of WebSocket do not
         self.pinged = socket.wants_pings
-        codec = make_codec(hub.settings.max_message, not self.pinged)
+        codec = make_codec(hub.settings.max_message)
         self._split = codec.split
-        self._session = Session(hub, socket.outlet, codec, socket, "websocket", socket.host, socket.address)
+        self._session = Session(
+            hub, socket.outlet, codec, socket, "websocket", socket.host, socket.address, pings=not self.pinged
+        )
 
     @property
     def held_back(self) -> bool:

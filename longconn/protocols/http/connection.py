@@ -280,8 +280,8 @@ class HTTPConnection(HTTPChannel):
     def _count(self, cost: int) -> None:
         """Count what was read. Over the connection's share of a turn, nothing is processed until the next one."""
         if self._meter is None:
-            hub, host = self._hub, getattr(self.transport.getPeer(), "host", "")
-            self._meter = InputMeter(hub.clock, hub.settings, hub.slices, host, self, self._go_on, rated=False)
+            hub = self._hub
+            self._meter = InputMeter(hub.clock, hub.settings, hub.slices, self._host, self, self._go_on, rated=False)
         self._meter.count(cost)
 
     def pause_reading(self) -> None:
