@@ -404,6 +404,15 @@ class FloodTests(Case):
         self.server.advance(120)
         self.assertEqual((len(client.pongs), client.closed), (2_000, False))
 
+    def test_while_frames_wait_no_pong_is_awaited(self) -> None:
+        self.serve(publish_rate=1, publish_burst=1, ping_interval=2, pong_timeout=2)
+        client = self.client()
+        client.answers_pings = False
+        client.connection.send(client_frame(b"", PING) * 100)
+        self.server.advance(15)  # frames wait for six seconds at a time
+        self.assertTrue(0 < len(client.pongs) < 100)
+        self.assertFalse(client.closed)
+
     def test_what_comes_while_frames_wait_keeps_its_order(self) -> None:
         self.serve(publish_rate=0)
         client = self.client()
