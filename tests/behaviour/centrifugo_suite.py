@@ -8,10 +8,10 @@ from longconn.core.disconnects import BAD_REQUEST, NO_PONG
 from longconn.core.errors import INTERNAL, PERMISSION_DENIED, CommandError
 from longconn.core.publication import Data, Publication
 from tests.behaviour.members import TCPMember
-from tests.behaviour.suite import POSTER, ResumingBehaviour, StayingBehaviour
+from tests.behaviour.suite import POSTER, RatedBehaviour, ResumingBehaviour
 
 
-class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
+class StructuredBehaviour(RatedBehaviour, ResumingBehaviour):
     """For programs."""
 
     def setUp(self) -> None:
@@ -388,24 +388,6 @@ class StructuredBehaviour(StayingBehaviour, ResumingBehaviour):
 
     # Rates and limits.
 
-    def test_over_its_rate_it_is_slowed_and_nothing_is_lost(self) -> None:
-        self.serve(publish_rate=10, publish_burst=5)
-        witness, member = self.witness(), self.join()
-        texts = [str(number) for number in range(35)]
-        member.say(*texts)
-        first = len(witness.says())
-        self.assertTrue(first <= 5, first)
-        self.server.advance(1)
-        second = len(witness.says())
-        self.assertTrue(5 <= second <= 11, second)
-        self.server.advance(10)
-        self.clear(witness)
-        refused = len(member.hears("error"))
-        heard = [each[2] for each in witness.history if each[0] == "said"]
-        self.assertEqual(heard, sorted(set(heard), key=int))
-        self.assertEqual(len(heard) + refused, 35)
-        self.assertFalse(member.closed)
-
     def test_commands_have_a_rate_of_their_own(self) -> None:
         self.serve(publish_rate=10, publish_burst=5)
         member = self.join()
@@ -622,7 +604,18 @@ class OwnEndpointBehaviour(StructuredBehaviour):
 
     def begin_with(self, frame: str) -> Any:
         """A member whose first frame this is."""
-        raise NotImplementedError
+        member = self.silent()
+        member.send_raw(frame)
+        return member
+
+    def silent(self) -> Any:
+        """A member that sends nothing by itself."""
+
+        class Silent(self.member):  # type: ignore[misc,name-defined]
+            def open(self, commands: list[Any]) -> None:
+                super().open([])
+
+        return Silent(self.server, self.factories)
 
 
 class FramedBehaviour(StructuredBehaviour):

@@ -421,7 +421,29 @@ class ResumingBehaviour(ReadingBehaviour):
         self.assertEqual(member.says(), [*texts, "live"])
 
 
-class SpeakingBehaviour(StayingBehaviour):
+class RatedBehaviour(StayingBehaviour):
+    """For members that publish over their connection."""
+
+    def test_over_its_rate_it_is_slowed_and_nothing_is_lost(self) -> None:
+        self.serve(publish_rate=10, publish_burst=5)
+        witness, member = self.witness(), self.join()
+        texts = [str(number) for number in range(35)]
+        member.say(*texts)
+        first = len(witness.says())
+        self.assertTrue(first <= 5, first)
+        self.server.advance(1)
+        second = len(witness.says())
+        self.assertTrue(5 <= second <= 11, second)
+        self.server.advance(10)
+        self.clear(witness)
+        refused = len(member.hears("error"))
+        heard = [each[2] for each in witness.history if each[0] == "said"]
+        self.assertEqual(heard, sorted(set(heard), key=int))
+        self.assertEqual(len(heard) + refused, 35)
+        self.assertFalse(member.closed)
+
+
+class SpeakingBehaviour(RatedBehaviour):
     """For chat clients: TCP lines and /ws."""
 
     def was_told(self, member: Any, disconnect: Any) -> bool:
@@ -513,24 +535,6 @@ class SpeakingBehaviour(StayingBehaviour):
 
     def not_utf8(self, member: Any) -> bool:
         raise NotImplementedError
-
-    def test_over_its_rate_it_is_slowed_and_nothing_is_lost(self) -> None:
-        self.serve(publish_rate=10, publish_burst=5)
-        witness, member = self.witness(), self.join()
-        texts = [str(number) for number in range(35)]
-        member.say(*texts)
-        first = len(witness.says())
-        self.assertTrue(first <= 5, first)
-        self.server.advance(1)
-        second = len(witness.says())
-        self.assertTrue(5 <= second <= 11, second)
-        self.server.advance(10)
-        self.clear(witness)
-        refused = len(member.hears("error"))
-        heard = [each[2] for each in witness.history if each[0] == "said"]
-        self.assertEqual(heard, sorted(set(heard), key=int))
-        self.assertEqual(len(heard) + refused, 35)
-        self.assertFalse(member.closed)
 
     def test_while_it_is_slowed_nothing_more_is_read_from_it(self) -> None:
         self.serve(publish_rate=10, publish_burst=5)

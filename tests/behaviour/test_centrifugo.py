@@ -19,24 +19,14 @@ from tests.behaviour.suite import Late
 MOST_UNDER_WAY = 3_500_000
 
 
-class _Silent(StructuredWebSocketMember):
-    def open(self, commands: list[Any]) -> None:
-        super().open([])
-
-
 class StructuredWebSocketTests(FramedBehaviour, OwnEndpointBehaviour):
     member = StructuredWebSocketMember
 
     def refused(self, member: Any) -> bool:
         return bool(member.client.status == 503 or member.farewell == 3504)
 
-    def begin_with(self, frame: str) -> Any:
-        member = _Silent(self.server, self.factories)
-        member.send_raw(frame)
-        return member
-
     def test_who_does_not_connect_is_let_go(self) -> None:
-        member = _Silent(self.server, self.factories)
+        member = self.silent()
         self.server.advance(12)
         self.assertTrue(self.was_told(member, IDLE))
         self.assertEqual(self.server.hub.clients, {})

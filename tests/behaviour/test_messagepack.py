@@ -232,11 +232,6 @@ class MessagePackMember(StructuredMember):
         return self._bodies
 
 
-class _Silent(MessagePackMember):
-    def open(self, commands: list[Object]) -> None:
-        super().open([])
-
-
 class MessagePackTests(OwnEndpointBehaviour):
     member = MessagePackMember
 
@@ -248,13 +243,8 @@ class MessagePackTests(OwnEndpointBehaviour):
     def refused(self, member: Any) -> bool:
         return bool(member.closed and any("limit exceeded" in each for each in member.bodies()))
 
-    def begin_with(self, frame: str) -> Any:
-        member = _Silent(self.server, self.factories)
-        member.send_raw(frame)
-        return member
-
     def test_who_does_not_connect_is_let_go(self) -> None:
-        member = _Silent(self.server, self.factories)
+        member = self.silent()
         self.server.advance(12)
         self.assertTrue(self.was_told(member, IDLE))
         self.assertEqual(self.server.hub.clients, {})

@@ -12,21 +12,11 @@ from tests.behaviour.suite import Late
 from tests.behaviour.test_centrifugo import MOST_UNDER_WAY
 
 
-class _Silent(ProtobufMember):
-    def open(self, commands: list[Any]) -> None:
-        super().open([])
-
-
 class ProtobufTests(FramedBehaviour, OwnEndpointBehaviour):
     member = ProtobufMember
 
     def refused(self, member: Any) -> bool:
         return bool(member.client.status == 503 or member.farewell == 3504)
-
-    def begin_with(self, frame: str) -> Any:
-        member = _Silent(self.server, self.factories)
-        member.send_raw(frame)
-        return member
 
     def test_what_cannot_be_is_refused_by_number(self) -> None:
         """A member of a wrong type makes a message that is no command; so there are fewer cases than in JSON."""
@@ -76,7 +66,7 @@ class ProtobufTests(FramedBehaviour, OwnEndpointBehaviour):
 
     def test_a_message_that_is_no_frame_closes(self) -> None:
         for frame in (b"\xff\xff", b"\x05ab", delimited(b"\xff"), b'{"id":1,"connect":{}}'):
-            member = _Silent(self.server, self.factories)
+            member = self.silent()
             member.client.say(frame)
             self.server.advance(1)
             self.assertEqual(member.farewell, 3501)
