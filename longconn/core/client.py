@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from longconn.core.broker import Done
+from longconn.core.command_queue import CommandQueue
 from longconn.core.disconnects import Disconnect
 from longconn.core.publication import Event, History, Info, Position
 from longconn.core.timers import Bucket
@@ -116,7 +117,8 @@ class Client(Caller):
     """
 
     __slots__ = (
-        "_info", "_on_gone", "announced", "chat", "id", "live", "outlet", "protocol", "session", "subscriptions",
+        "_info", "_on_gone", "announced", "chat", "id", "live", "outlet", "protocol", "queue", "session",
+        "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +134,8 @@ class Client(Caller):
         #: whether it is a chat client: everyone may read its name (see `Info`)
         self.chat = True
         self.live = True
+        #: its commands, if it sends any; what it looks at and what it announces counts as further ones
+        self.queue: CommandQueue[Any] | None = None
         #: the session of a program (`longconn.core.session.Session`), by which the server can act on the client
         self.session: Any = None
         self.subscriptions: dict[str, Subscription] = {}

@@ -11,9 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from longconn.core.settings import Settings
 from longconn.core.slices import COMMAND, ITEM, PART, Slices, WaitingWork
-from longconn.core.timers import Bucket, Call, Clock
+from longconn.core.timers import Bucket, Call, ClientBuckets, Clock
 
 _T = TypeVar("_T")
 
@@ -32,6 +31,10 @@ _COMMANDS_AT_ONCE = PART // COMMAND
 class Reader(Protocol):
     """The side of a connection that reads."""
 
+    @property
+    def input_waits(self) -> bool:
+        """Whether input was read that has not become commands, because it waits for its share of a turn."""
+
     def pause_reading(self) -> None:
         """Read nothing more for now."""
 
@@ -49,21 +52,21 @@ class CommandQueue(Generic[_T]):
     """
 
     __slots__ = (
-        "_clock", "_delayed", "_execute", "_host", "_rate", "_reader", "_settings", "_slices", "_spent", "_trying",
-        "_waiting", "closed",
+        "_clock", "_delayed", "_execute", "_host", "_rate", "_rates", "_reader", "_slices", "_spent", "_trying",
+        "_waiting", "closed", "held_until",
     )  # fmt: skip
 
     def __init__(
         self,
         clock: Clock,
-        settings: Settings,
+        rates: ClientBuckets,
         slices: Slices,
         host: str,
         reader: Reader,
         execute: Callable[[_T], float],
     ) -> None:
         self._clock = clock
-        self._settings = settings
+        self._rates = rates
         self._slices = slices
         self._host = host
         self._reader = reader
@@ -77,11 +80,13 @@ class CommandQueue(Generic[_T]):
         # The rate of commands. The first command makes it, since most clients send none.
         self._rate: Bucket | None = None
         self.closed = False
+        #: when commands last waited
+        self.held_until = 0.0
 
     @property
     def held_back(self) -> bool:
-        """Whether commands wait, and nothing is read."""
-        return self._waiting is not None
+        """Whether commands wait, or input before them, and nothing is read."""
+        return self._waiting is not None or self._reader.input_waits
 
     @property
     def waiting(self) -> tuple[_T, ...]:
@@ -125,7 +130,7 @@ class CommandQueue(Generic[_T]):
         """
         now = self._clock.seconds()
         if self._rate is None:
-            self._rate = Bucket(self._settings.publish_rate, self._settings.publish_burst, now)
+            self._rate = self._rates.bucket(self._host, now)
         wait = self._rate.wait(now)
         if not wait:
             self._rate.spend(amount)
@@ -135,8 +140,12 @@ class CommandQueue(Generic[_T]):
         """Count a command as several, because it looked at this many items to be answered."""
         self._spent += looked_at * ITEM
         self._slices.count(looked_at * ITEM)
+        self.spend(looked_at / LOOKED_AT)
+
+    def spend(self, amount: float) -> None:
+        """Count further commands that were executed, whatever the rate."""
         if self._rate is not None:
-            self._rate.spend(looked_at / LOOKED_AT)
+            self._rate.spend(amount)
 
     def go_on(self) -> None:
         """Try the first waiting command again, in another turn of the reactor."""
@@ -153,13 +162,16 @@ class CommandQueue(Generic[_T]):
         self.closed = True
         self._execute = _nothing
         self._waiting = None
+        if self._rate is not None:
+            self._rates.close(self._host, self._rate, self._clock.seconds())
+            self._rate = None
         if self._delayed is not None:
             self._delayed.cancel()
             self._delayed = None
 
     def _try_again_in(self, wait: float) -> None:
         if wait != UNTIL_TOLD:
-            self._delayed = self._clock.callLater(wait, self._try_again)
+            self._delayed = self._clock.callLater(wait, self._execute_waiting, 0)
 
     def _try_again(self) -> None:
         self._execute_waiting(PART)
@@ -171,10 +183,10 @@ class CommandQueue(Generic[_T]):
         try:
             while self._waiting and not self.closed:
                 if left <= 0:
-                    if not self._slices.take(PART):
+                    if not self._slices.take(COMMAND):
                         self._delayed = self._slices.wait(self._host, PART, self._try_again)
                         return
-                    left = PART
+                    left = COMMAND
                 self._spent = COMMAND
                 wait = self._execute(self._waiting[0])
                 if wait:
@@ -187,34 +199,35 @@ class CommandQueue(Generic[_T]):
             self._trying = False
         if self._waiting is not None:
             self._waiting = None
+            self.held_until = self._clock.seconds()
             self._reader.resume_reading()
 
 
 class InputMeter:
     """Counts the cost of one connection's input that is not commands.
 
-    Over its share of a turn, or over its rate (with `rated`; the rate is that of commands), the reader is paused, and
+    Over its share of a turn, or over its rate (that of commands, if there are `rates`), the reader is paused, and
     `held` is true until `on_free` is called. The protocol keeps what it has read until then.
     """
 
-    __slots__ = ("_clock", "_delayed", "_host", "_on_free", "_rate", "_reader", "_slices", "_spent", "held")
+    __slots__ = ("_clock", "_delayed", "_host", "_on_free", "_rate", "_rates", "_reader", "_slices", "_spent", "held")
 
     def __init__(
         self,
         clock: Clock,
-        settings: Settings,
+        rates: ClientBuckets | None,
         slices: Slices,
         host: str,
         reader: Reader,
         on_free: Callable[[], None],
-        rated: bool,
     ) -> None:
         self._clock = clock
+        self._rates = rates
         self._slices = slices
         self._host = host
         self._reader = reader
         self._on_free: Callable[[], None] = on_free
-        self._rate = Bucket(settings.publish_rate if rated else 0, settings.publish_burst, clock.seconds())
+        self._rate = rates.bucket(host, clock.seconds()) if rates is not None else None
         self._spent = 0
         self._delayed: Call | WaitingWork | None = None
         self.held = False
@@ -225,9 +238,10 @@ class InputMeter:
         if self._spent < PART:
             return True
         spent, self._spent = self._spent, 0
-        now = self._clock.seconds()
-        self._rate.spend(spent / _INPUT_OF_ONE)
-        wait = self._rate.wait(now)
+        wait = 0.0
+        if self._rate is not None:
+            self._rate.spend(spent / _INPUT_OF_ONE)
+            wait = self._rate.wait(self._clock.seconds())
         if not wait and self._slices.take(spent):
             return True
         self.held = True
@@ -245,6 +259,9 @@ class InputMeter:
     def stop(self) -> None:
         """The connection is lost, or another protocol has it."""
         self._on_free = _done
+        if self._rates is not None and self._rate is not None:
+            self._rates.close(self._host, self._rate, self._clock.seconds())
+            self._rate = None
         if self._delayed is not None:
             self._delayed.cancel()
             self._delayed = None

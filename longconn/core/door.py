@@ -33,10 +33,12 @@ from longconn.core.names import check_channel
 from longconn.core.namespaces import Action, ChannelOptions, Namespaces, allowed, may_recover
 from longconn.core.publication import Announcement, Data, History, Info, Join, Leave, Position
 from longconn.core.settings import CHANNEL_BURST, Settings
-from longconn.core.timers import Bucket, Buckets, Clock, Wheel
+from longconn.core.timers import ADDRESS_SHARE, Bucket, Buckets, ClientBuckets, Clock, Wheel
 from longconn.core.tokens import Granted, SubscriptionToken
 from longconn.core.turn import Turn
 
+#: Bytes of history that cost as much as one item that is looked at.
+_BYTES_PER_ITEM = 1024
 #: Channels that are remembered where `max_channels` sets no limit.
 _KNOWN_CHANNELS = 100_000
 
@@ -74,11 +76,15 @@ class Door:
         self.total_publications = 0
         # Channels named lately. Any other channel is new to the address that names it.
         self._known: OrderedDict[str, None] = OrderedDict()
-        # Rates by address: of new channels, and of publications and other requests of callers without a connection.
+        # Rates by address: of new channels, and of publications and requests of callers without a connection.
+        rate, burst, size = settings.publish_rate, settings.publish_burst, settings.publish_bytes
         self._new_channels = Buckets(settings.channel_rate, CHANNEL_BURST)
-        self._publications = Buckets(settings.publish_rate, settings.publish_burst)
-        self._requests = Buckets(settings.publish_rate, settings.publish_burst)
-        self._published_bytes = Buckets(settings.publish_bytes, 2 * settings.publish_bytes)
+        self._publications = Buckets(rate, burst)
+        self._published_bytes = Buckets(size, 2 * size)
+        self._requests = Buckets(ADDRESS_SHARE * rate, ADDRESS_SHARE * burst)
+        # Those of clients.
+        self._client_publications = ClientBuckets(rate, burst)
+        self._client_bytes = ClientBuckets(size, 2 * size)
 
     # Requests of callers.
 
@@ -168,8 +174,9 @@ class Door:
                 if hidden is not None:
                     top = result.position
                     result.recovered = hidden.offset == top.offset and hidden.epoch in ("", top.epoch)
+                self._charge_history(client, result)
                 if client.announced:
-                    self.announce(channel, Join(subscription.info))
+                    self.announce(client, channel, Join(subscription.info))
             done(result)
 
         chan_info = granted.info if granted is not None else b""
@@ -191,6 +198,10 @@ class Door:
         client.subscriptions.clear()
         for each in subscriptions:
             self._leave(each, finish=False)
+        now = self._clock.seconds()
+        if client.publications is not None and client.published_bytes is not None and not client.trusted:
+            self._client_publications.close(client.host, client.publications, now)
+            self._client_bytes.close(client.host, client.published_bytes, now)
 
     def presence(self, caller: Caller, channel: str, done: Done[list[Info]]) -> None:
         """The subscribers of a channel now. NOT_AVAILABLE if the channel's presence is off."""
@@ -200,8 +211,10 @@ class Door:
         except CommandError as error:
             done(error)
             return
-        found = self.channels.get(channel)
-        done(found.infos() if found is not None else [])
+        channel_here = self.channels.get(channel)
+        found = channel_here.infos() if channel_here is not None else []
+        self._charge(caller, len(found))
+        done(found)
 
     def history(
         self,
@@ -225,7 +238,7 @@ class Door:
         except CommandError as error:
             done(error)
             return
-        self._broker.history(channel, since, limit, reverse, done)
+        self._broker.history(channel, since, limit, reverse, self._charging(caller, done))
 
     def wait_for_news(
         self, caller: Caller, channel: str, since: Position, timeout: float, done: Done[History]
@@ -237,7 +250,7 @@ class Door:
         except CommandError as error:
             done(error)
             return None
-        poll = LongPoll(self._channel(channel), self._broker, self._wheel, since, done)
+        poll = LongPoll(self._channel(channel), self._broker, self._wheel, since, self._charging(caller, done))
         poll.start(timeout)
         return None if poll.over else poll
 
@@ -273,9 +286,14 @@ class Door:
 
     # Joins, leaves and names.
 
-    def announce(self, channel: str, announcement: Announcement) -> None:
-        """Tell subscribers of a join, a leave or a new name, where the channel's options want that."""
+    def announce(self, client: Client, channel: str, announcement: Announcement) -> None:
+        """Tell subscribers of a client's join, leave or new name, where the channel's options want that.
+
+        It counts as a further command of the client.
+        """
         if self._namespaces.options(channel).join_leave:
+            if client.queue is not None:
+                client.queue.spend(1)
             self._broker.announce(channel, announcement)
 
     def announce_client(self, client: Client) -> None:
@@ -284,7 +302,7 @@ class Door:
             client.announced = True
             for channel, subscription in client.subscriptions.items():
                 if subscription.complete:
-                    self.announce(channel, Join(subscription.info))
+                    self.announce(client, channel, Join(subscription.info))
 
     def _leave(self, subscription: Subscription, finish: bool) -> None:
         completed = subscription.complete
@@ -292,8 +310,9 @@ class Door:
         channel = self.channels.get(subscription.channel)
         if channel is not None:
             channel.remove(subscription, finish=finish)
-        if completed and subscription.client.announced:
-            self.announce(subscription.channel, Leave(subscription.info))
+        client = subscription.client
+        if completed and client.announced:
+            self.announce(client, subscription.channel, Leave(subscription.info))
 
     # Channels.
 
@@ -370,26 +389,46 @@ class Door:
         return 0.0
 
     def count_request(self, caller: Caller) -> None:
-        """Count a request of a caller that is no client against the rate of its address, as large as that of commands.
+        """Count a request without a connection of its own against the rate of its address.
 
-        Raises CommandError(TOO_MANY_REQUESTS).
+        That rate is `ADDRESS_SHARE` times that of one client's commands. Each protocol calls this in one place, before
+        it looks what is asked for. A peer without a host is not limited. Raises CommandError(TOO_MANY_REQUESTS).
         """
         now = self._clock.seconds()
         bucket = self._requests.bucket(caller.host, now)
-        wait = 0.0 if caller.trusted else bucket.wait(now)
+        wait = bucket.wait(now) if caller.host else 0.0
         if wait:
             raise CommandError(TOO_MANY_REQUESTS, retry_after=wait)
         bucket.spend(1)
 
-    def charge_request(self, caller: Caller, looked_at: int) -> None:
-        """Count a request as several: its answer needed a look at this many items."""
-        self._requests.bucket(caller.host, self._clock.seconds()).spend(looked_at / LOOKED_AT)
+    def _charge(self, caller: Caller, looked_at: int) -> None:
+        """Count a command or a request as several: its answer needed a look at this many items."""
+        if caller.trusted:
+            return
+        if isinstance(caller, Client) and caller.queue is not None:
+            caller.queue.charge(looked_at)
+        else:
+            self._requests.bucket(caller.host, self._clock.seconds()).spend(looked_at / LOOKED_AT)
+
+    def _charge_history(self, caller: Caller, history: History) -> None:
+        kept = history.publications
+        if kept:
+            self._charge(caller, len(kept) + sum([each.data.size for each in kept]) // _BYTES_PER_ITEM)
+
+    def _charging(self, caller: Caller, done: Done[History]) -> Done[History]:
+        """Call `done` with a history after the caller was charged for it."""
+
+        def known(result: History | CommandError) -> None:
+            if not isinstance(result, CommandError):
+                self._charge_history(caller, result)
+            done(result)
+
+        return known
 
     def _rates(self, caller: Caller, now: float) -> tuple[Bucket, Bucket]:
-        settings = self._settings
         if isinstance(caller, Client):
-            caller.publications = Bucket(settings.publish_rate, settings.publish_burst, now)
-            caller.published_bytes = Bucket(settings.publish_bytes, 2 * settings.publish_bytes, now)
+            caller.publications = self._client_publications.bucket(caller.host, now)
+            caller.published_bytes = self._client_bytes.bucket(caller.host, now)
         else:
             caller.publications = self._publications.bucket(caller.host, now)
             caller.published_bytes = self._published_bytes.bucket(caller.host, now)

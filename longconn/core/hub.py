@@ -14,12 +14,13 @@ from longconn.core.client import PROGRAM, Caller, Client, Outlet
 from longconn.core.disconnects import SERVER_ERROR, SLOW
 from longconn.core.door import Door
 from longconn.core.errors import LIMIT_EXCEEDED, NAME_TAKEN, CommandError
+from longconn.core.guesses import Guesses
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
 from longconn.core.settings import Settings
 from longconn.core.slices import Slices
-from longconn.core.timers import Clock, Wheel, keep_steady, wall_time
+from longconn.core.timers import ClientBuckets, Clock, Wheel, keep_steady, wall_time
 from longconn.core.tokens import Verifier
 from longconn.core.turn import Turn
 
@@ -82,6 +83,10 @@ class Hub:
         self.turn = Turn(clock, self.wheel)
         #: shares out each turn among work that takes long
         self.slices = Slices(self.turn)
+        #: wrong keys of the server API, by address
+        self.guesses = Guesses(clock)
+        #: the rates of clients' commands
+        self.command_rates = ClientBuckets(settings.publish_rate, settings.publish_burst)
         #: the only way to the channels
         self.door = Door(
             clock, settings, self.namespaces, self.broker, self.turn, self.wheel, self.clients, self._on_broken
@@ -225,7 +230,7 @@ class Hub:
         if client.announced and name != old:
             for channel, subscription in client.subscriptions.items():
                 if subscription.complete:
-                    self.door.announce(channel, Rename(old, subscription.info))
+                    self.door.announce(client, channel, Rename(old, subscription.info))
 
     def identify(self, client: Client, user: str, conn_info: bytes = b"") -> None:
         """A client is one of `user` (empty: of none), and `conn_info` describes it to others."""

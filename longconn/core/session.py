@@ -84,7 +84,10 @@ class Session:
         self.connecting = False
         #: when the connection expires, in seconds since 1970; None for never
         self.expires_at: float | None = None
-        self.queue: CommandQueue[Any] = CommandQueue(hub.clock, hub.settings, hub.slices, host, reader, self._execute)
+        self.queue: CommandQueue[Any] = CommandQueue(
+            hub.clock, hub.command_rates, hub.slices, host, reader, self._execute
+        )
+        self.client.queue = self.queue
         self.codec = codec
         self._replies = Replies(hub.turn, outlet, codec.frame, self._go_on)
         self._on_refused = on_refused
@@ -119,7 +122,7 @@ class Session:
         self._replies.stop()
         self._on_refused = self._on_answered = None
         self.client.gone()
-        self.client.session = None  # the cycle would keep both in memory for a while
+        self.client.session = self.client.queue = None  # the cycle would keep both in memory for a while
         self._subscriptions.stop()
 
     def close(self, disconnect: Disconnect, why: str = "") -> None:
@@ -159,7 +162,8 @@ class Session:
         for channel, at in list(self._subscriptions.expiries.items()):
             if expired >= at:
                 self.unsubscribe(channel, UNSUBSCRIBE_EXPIRED, "subscription expired")
-        silent = now - self._quiet_since
+        # What the client sent while its commands waited, also a pong, is read only after that.
+        silent = now - max(self._quiet_since, self.queue.held_until)
         if self._pinged and not patient and silent >= self._pong_timeout:
             self.close(NO_PONG)
             return
@@ -403,15 +407,10 @@ class Session:
         return wait
 
     def _presence(self, command: commands.Presence) -> None:
-        def found(infos: list[Info]) -> Result:
-            self.queue.charge(len(infos))
-            return commands.PresenceResult(infos)
-
-        self.hub.door.presence(self.client, command.channel, self._answer(command.id, found))
+        self.hub.door.presence(self.client, command.channel, self._answer(command.id, commands.PresenceResult))
 
     def _presence_stats(self, command: commands.PresenceStats) -> None:
         def found(infos: list[Info]) -> Result:
-            self.queue.charge(len(infos))
             return commands.PresenceStatsResult(len(infos), len({each.user for each in infos}))
 
         self.hub.door.presence(self.client, command.channel, self._answer(command.id, found))

@@ -5,7 +5,11 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
+
+#: The rates of an address are those of this many clients.
+ADDRESS_SHARE = 10
 
 
 class Call(Protocol):
@@ -126,13 +130,15 @@ class Bucket:
     The bucket may be overdrawn, so that one large message passes. The next one waits until the debt is paid.
     """
 
-    __slots__ = ("_at", "_level", "burst", "rate")
+    __slots__ = ("_at", "_level", "_on_empty", "burst", "rate")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self.rate = rate
         self.burst = burst
         self._level = burst
         self._at = now
+        # Called once, when the bucket is empty for the first time.
+        self._on_empty: Callable[[Bucket, float], None] | None = None
 
     def wait(self, now: float) -> float:
         """Seconds until `spend` is allowed; 0 if it is allowed now."""
@@ -145,7 +151,17 @@ class Bucket:
         # A whole token, or (for bursts below one) whatever the bucket can hold.
         wait = (min(1.0, self.burst) - level) / rate
         # Seconds since 1970 have this precision in a float: adding a shorter wait might not change the time.
-        return wait if wait > 1e-6 else 0.0
+        if wait <= 1e-6:
+            return 0.0
+        on_empty, self._on_empty = self._on_empty, None
+        if on_empty is None:
+            return wait
+        on_empty(self, now)
+        return self.wait(now)
+
+    def level(self, now: float) -> float:
+        """What it holds now; less than 0 is a debt."""
+        return min(self._level + (now - self._at) * self.rate, self.burst)
 
     def spend(self, amount: float) -> None:
         """Take `amount` out."""
@@ -178,3 +194,45 @@ class Buckets:
         else:
             self._buckets.move_to_end(key)
         return bucket
+
+
+class ClientBuckets:
+    """The buckets of clients. What they may send at once, the clients of one address share.
+
+    A bucket begins with a tenth of a second's worth. When it is empty for the first time, it takes the rest of its
+    burst from the bucket of its address, as far as that has it. From then on it is a bucket like any other. So a client
+    that comes back does not have a whole burst again, and it finds the debt that it left: at most a second's worth of
+    it. A client without a host has a burst of its own.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._start = min(max(1.0, rate / 10), burst)
+        self._of_addresses = Buckets(ADDRESS_SHARE * rate, ADDRESS_SHARE * burst)
+
+    def bucket(self, host: str, now: float) -> Bucket:
+        """A bucket for a new client at `host`."""
+        if not (self._rate and host):
+            return Bucket(self._rate, self._burst, now)
+        made = Bucket(self._rate, self._start, now)
+        shared = self._of_addresses.bucket(host, now)
+        level = min(self._start, max(shared.level(now), -self._rate))
+        shared.spend(max(level, 0.0))
+        made.spend(self._start - level)
+        made._on_empty = partial(self._take_rest, host)
+        return made
+
+    def close(self, host: str, bucket: Bucket, now: float) -> None:
+        """A client at `host` is gone: its debt stays with the address."""
+        if self._rate and host:
+            bucket._on_empty = None
+            self._of_addresses.bucket(host, now).spend(max(0.0, -bucket.level(now)))
+
+    def _take_rest(self, host: str, bucket: Bucket, now: float) -> None:
+        """Give `bucket` the rest of its burst, as far as its address has it."""
+        shared = self._of_addresses.bucket(host, now)
+        rest = max(0.0, min(self._burst - self._start, shared.level(now)))
+        shared.spend(rest)
+        bucket.burst = self._burst
+        bucket.spend(-rest)

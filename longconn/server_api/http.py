@@ -39,7 +39,8 @@ class APIRoutes:
 
     def routes(self) -> dict[str, Route]:
         """The routes for a resource, by path."""
-        return {f"/api/{name}": Route(None, partial(self._call, name)) for name in NAMES} if self._key else {}
+        names = NAMES if self._key else ()
+        return {f"/api/{name}": Route(None, partial(self._call, name), free=True) for name in names}
 
     def on_missing(self, exchange: HTTPExchange, path: list[str]) -> None:
         """Warn once, when the API is asked for and is off."""
@@ -68,9 +69,16 @@ class APIRoutes:
             answer(error)
 
     def _authorize(self, exchange: HTTPExchange) -> None:
+        guesses = exchange.hub.guesses
         given = api_key(exchange.header("x-api-key"), exchange.header("authorization"))
+        wait = guesses.wait(exchange.host) if given else 0.0
+        if wait:
+            raise CommandError(errors.TOO_MANY_REQUESTS, retry_after=wait)
         if not compare_digest(given, self._key):
+            exchange.hub.door.count_request(exchange.caller)
             log.info("%s asked for the server API with a wrong key, or none", exchange.address)
+            if given:
+                guesses.failed(exchange.host)
             raise HTTPError(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
 
     def _answer(self, method: str, exchange: HTTPExchange, result: bytes | CommandError) -> None:

@@ -99,7 +99,7 @@ class ChatEdge(Edge):
             self.client.say(f"/join {channel}")
             self.client.read()
             self.channel = channel
-            self.server.advance(2)  # it was a command, and counted against the rate
+            self.server.advance(4)  # the command, the join and the leave counted against the rate
 
     def ask(self, command: str, channel: str, data: str) -> Any:
         if command != "/join":

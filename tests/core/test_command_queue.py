@@ -2,10 +2,9 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from longconn import Settings
 from longconn.core.command_queue import EMPTY, UNTIL_TOLD, CommandQueue, InputMeter
 from longconn.core.slices import FRAME_STEP, PART, Slices
-from longconn.core.timers import Wheel
+from longconn.core.timers import ClientBuckets, Wheel
 from longconn.core.turn import Turn
 from longconn.testing import FakeClock
 
@@ -14,6 +13,7 @@ class Reading:
     """Notes whether the connection reads."""
 
     reads = True
+    input_waits = False
 
     def pause_reading(self) -> None:
         self.reads = False
@@ -28,10 +28,9 @@ class QueueTests(SynchronousTestCase):
         self.done: list[str] = []
         #: seconds for which a command waits before it is executed, once
         self.waits: dict[str, float] = {}
-        settings = Settings(publish_rate=1, publish_burst=2)
         self.slices = Slices(Turn(self.clock, Wheel(self.clock)))
         self.queue: CommandQueue[str] = CommandQueue(
-            self.clock, settings, self.slices, "10.0.0.1", self.reader, self.execute
+            self.clock, ClientBuckets(1, 2), self.slices, "10.0.0.1", self.reader, self.execute
         )
 
     def execute(self, command: str) -> float:
@@ -111,10 +110,10 @@ class QueueTests(SynchronousTestCase):
             done.append(name)
             return 0.0
 
-        settings = Settings()
+        rates = ClientBuckets(100, 1_000)
         for number in range(50):
             host = f"10.0.1.{number % 2}"
-            queue: CommandQueue[str] = CommandQueue(self.clock, settings, self.slices, host, Reading(), execute)
+            queue: CommandQueue[str] = CommandQueue(self.clock, rates, self.slices, host, Reading(), execute)
             queue.feed([host] * 200)
         while len(done) < 50 * 200:
             before = len(done)
@@ -129,8 +128,7 @@ class QueueTests(SynchronousTestCase):
             self.done.append(command)
             return 0.0
 
-        settings = Settings(publish_rate=0)
-        self.queue = CommandQueue(self.clock, settings, self.slices, "", self.reader, execute)
+        self.queue = CommandQueue(self.clock, ClientBuckets(0, 1), self.slices, "", self.reader, execute)
         self.queue.feed(["a", "b", "c"])
         self.assertEqual((self.done, self.reader.reads), (["a"], False))
         self.clock.turn()
@@ -153,8 +151,8 @@ class MeterTests(SynchronousTestCase):
         self.freed = 0
 
     def meter(self, rate: float, rated: bool = True) -> InputMeter:
-        settings = Settings(publish_rate=rate, publish_burst=100)
-        return InputMeter(self.clock, settings, self.slices, "10.0.0.1", self.reader, self.on_free, rated)
+        rates = ClientBuckets(rate, 100) if rated else None
+        return InputMeter(self.clock, rates, self.slices, "10.0.0.1", self.reader, self.on_free)
 
     def on_free(self) -> None:
         self.freed += 1

@@ -9,7 +9,7 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 
 from longconn.core.hub import Hub
-from longconn.core.timers import Bucket, Buckets, Wheel, keep_steady, until, wall_time
+from longconn.core.timers import Bucket, Buckets, ClientBuckets, Wheel, keep_steady, until, wall_time
 from longconn.testing import FakeClock
 from tests.core.common import Case
 
@@ -247,3 +247,58 @@ class BucketsTests(Case):
     def test_without_a_rate_nothing_is_kept(self) -> None:
         buckets = Buckets(rate=0, burst=1)
         self.assertEqual([take(buckets, "a", 0) for _ in range(5)], [0] * 5)
+
+
+class ClientBucketsTests(Case):
+    """A rate of 10 and a burst of 50: an address has ten times that, and a client begins with one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.buckets = ClientBuckets(rate=10, burst=50)
+
+    def at_once(self, bucket: Bucket, now: float) -> int:
+        for count in range(10_000):
+            if bucket.wait(now):
+                return count
+            bucket.spend(1)
+        return 10_000
+
+    def new(self, now: float = 0, host: str = "a") -> Bucket:
+        return self.buckets.bucket(host, now)
+
+    def test_each_client_has_its_burst_and_its_rate(self) -> None:
+        for bucket in [self.new() for _ in range(5)]:
+            self.assertEqual((self.at_once(bucket, 0), self.at_once(bucket, 2)), (50, 20))
+
+    def test_time_that_passes_before_the_first_command_adds_nothing_to_the_burst(self) -> None:
+        bucket = self.new()
+        self.assertEqual(self.at_once(bucket, 1_000), 50)
+        self.assertEqual(self.at_once(bucket, 2_000), 50)
+
+    def test_an_address_has_ten_bursts_and_each_further_client_only_its_rate(self) -> None:
+        self.assertEqual(sum(self.at_once(self.new(), 0) for _ in range(1_000)), 500)
+        last = self.new()
+        self.assertEqual(self.at_once(last, 0.1), 11)  # ten of them are of the address
+        self.assertEqual(self.at_once(last, 3), 29)
+        self.assertEqual(self.at_once(self.new(0, "b"), 0), 50)
+
+    def test_who_comes_back_does_not_gain(self) -> None:
+        total = 0
+        for _ in range(1_000):
+            bucket = self.new()
+            total += self.at_once(bucket, 0)
+            self.buckets.close("a", bucket, 0)
+        self.assertEqual(total, 500)
+
+    def test_a_debt_stays_at_most_a_second_of_it(self) -> None:
+        for debt, wait in ((100, 0), (499, 0), (502, 0.3), (100_000, 1.1)):
+            self.setUp()
+            bucket = self.new()
+            bucket.spend(debt)
+            self.buckets.close("a", bucket, 0)
+            self.assertAlmostEqual(self.new().wait(0), wait, msg=str(debt))
+
+    def test_without_a_host_or_a_rate_nothing_is_shared(self) -> None:
+        self.assertEqual([self.at_once(self.new(host=""), 0) for _ in range(20)], [50] * 20)
+        self.buckets = ClientBuckets(0, 1)
+        self.assertEqual([self.at_once(self.new(), 0) for _ in range(3)], [10_000] * 3)

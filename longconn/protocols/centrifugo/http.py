@@ -84,6 +84,11 @@ class DownStream:
         items = self._codec.split(commands)
         self._session.receive([URLCommand(each) for each in items] if in_url else items)
 
+    @property
+    def input_waits(self) -> bool:
+        """Bodies become commands at once."""
+        return False
+
     def pause_reading(self) -> None:
         """Nothing: `/emulation` asks whether commands wait."""
 

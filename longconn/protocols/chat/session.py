@@ -36,7 +36,7 @@ class ChatSession:
         self.format = format
         self.max_line = hub.settings.max_message
         self.queue: CommandQueue[bytes] = CommandQueue(
-            hub.clock, hub.settings, hub.slices, client.host, reader, self._execute
+            hub.clock, hub.command_rates, hub.slices, client.host, reader, self._execute
         )
         #: when something last came in
         self.heard = hub.clock.seconds()
@@ -48,6 +48,7 @@ class ChatSession:
         # effect, so that the client asks for the next only when it has read this one.
         self._busy = False
         outlet.client = client
+        client.queue = self.queue
         if hub.settings.idle_timeout:
             hub.wheel.set(self, hub.settings.idle_timeout)
 
@@ -90,6 +91,7 @@ class ChatSession:
         self.hub.wheel.clear(self)
         self.queue.stop()
         self.client.gone()
+        self.client.queue = None
 
     def on_due(self, now: float) -> None:
         """The timer ended: close a client that was idle for too long."""
@@ -237,7 +239,6 @@ class ChatSession:
             if isinstance(infos, CommandError):
                 self._refuse(infos)
                 return
-            self.queue.charge(len(infos))
             names = ", ".join(safe(each.name) for each in infos[:_LISTED])
             if len(infos) > _LISTED:
                 names += texts.who_more.format(n=len(infos) - _LISTED)

@@ -80,6 +80,11 @@ class PausableReading:
 
     transport: Any
 
+    @property
+    def input_waits(self) -> bool:
+        """What is read becomes commands at once, unless a protocol says otherwise."""
+        return False
+
     def pause_reading(self) -> None:
         """Read nothing more for now."""
         self.transport.pauseProducing()

@@ -10,6 +10,8 @@ from typing import Any
 
 from h2 import events
 
+from longconn.core.client import Caller
+from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.protocols.grpc.call import CallContext, GrpcCall, Services
 from longconn.protocols.grpc.limits import MAX_STREAMS, FrameLimits
@@ -17,7 +19,7 @@ from longconn.protocols.grpc.receiving import ConnectionWindow
 from longconn.protocols.grpc.sending import Sender
 from longconn.wire.grpc import response_headers, trailers
 from longconn.wire.grpc_request import NotGRPC, read_request
-from longconn.wire.grpc_status import StatusCode, StatusError
+from longconn.wire.grpc_status import StatusCode, StatusError, status_of_error
 from longconn.wire.http2 import ErrorCode
 from longconn.wire.http2_fields import HeaderError, check_body_left, check_request, check_trailers, content_length
 
@@ -104,6 +106,7 @@ class GrpcStreams:
             request = read_request(event.headers)
             handler = self._services.get(request.path)
             if handler is None:
+                self._context.hub.door.count_request(Caller(self._context.host, self._address, ""))
                 raise StatusError(StatusCode.UNIMPLEMENTED, f"there is no method {request.path[:_MAX_PATH]}")
             head_size = sum([len(name) + len(value) for name, value in event.headers])
             if self._heads + head_size > _MAX_HEADS:
@@ -113,8 +116,10 @@ class GrpcStreams:
         except NotGRPC as error:
             headers = [(b":status", b"%d" % error.status), *error.headers, (b"content-type", b"text/plain")]
             self._refuse(stream_id, headers, ended)
-        except StatusError as error:
-            self._refuse(stream_id, response_headers() + trailers(error.code, error.message), ended)
+        except (StatusError, CommandError) as error:
+            status = status_of_error(error) if isinstance(error, CommandError) else error
+            headers = response_headers() + trailers(status.code, status.message, status.metadata)
+            self._refuse(stream_id, headers, ended)
         else:
             self._heads += head_size
             call = GrpcCall(self._context, request, self._h2.streams[stream_id], ended, head_size, body_left)

@@ -281,8 +281,13 @@ class HTTPConnection(HTTPChannel):
         """Count what was read. Over the connection's share of a turn, nothing is processed until the next one."""
         if self._meter is None:
             hub = self._hub
-            self._meter = InputMeter(hub.clock, hub.settings, hub.slices, self._host, self, self._go_on, rated=False)
+            self._meter = InputMeter(hub.clock, None, hub.slices, self._host, self, self._go_on)
         self._meter.count(cost)
+
+    @property
+    def input_waits(self) -> bool:
+        """For the meter."""
+        return self._held
 
     def pause_reading(self) -> None:
         """For the meter."""

@@ -78,12 +78,12 @@ class HTTPResource(Resource):
         #: all that is served here, by paths
         self.routes = Routes(
             {
-                "/": Route(page, harmless=True),
-                "/page/{file}": Route(page_file),
-                "/PrintHello": Route(self._hello, harmless=True),
-                "/health/live": Route(lambda exchange: exchange.text(200, "live\n"), harmless=True),
-                "/health/ready": Route(self._ready, harmless=True),
-                "/openapi.json": Route(self._describe, harmless=True),
+                "/": Route(page, harmless=True, free=True),
+                "/page/{file}": Route(page_file, free=True),
+                "/PrintHello": Route(self._hello, harmless=True, free=True),
+                "/health/live": Route(lambda exchange: exchange.text(200, "live\n"), harmless=True, free=True),
+                "/health/ready": Route(self._ready, harmless=True, free=True),
+                "/openapi.json": Route(self._describe, harmless=True, free=True),
                 "/channels/{channel}": Route(
                     lambda exchange, name: self._history.answer(exchange, check_channel(name)),
                     lambda exchange, name: publish(exchange, check_channel(name), batches),
@@ -127,18 +127,21 @@ class HTTPResource(Resource):
         return HTTPExchange(self._large_answers, request, connection.host, connection.address)
 
     def _serve(self, exchange: HTTPExchange) -> None:
-        """Check where the request comes from, find its route, and call it."""
+        """Check where the request comes from, find its route, count it, and call the route."""
         request = exchange.request
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
         request.setHeader("Vary", "Origin")
         origin = exchange.origin()
-        _raise(self._rules.check(origin, harmless=True))
-        if exchange.header("origin"):
+        refusal = self._rules.check(origin, harmless=True)
+        if refusal is None and exchange.header("origin"):
             request.setHeader("Access-Control-Allow-Origin", exchange.header("origin"))
             request.setHeader("Access-Control-Expose-Headers", "Retry-After, X-Connection")
             if self._rules.names(exchange.header("origin")):
                 request.setHeader("Access-Control-Allow-Credentials", "true")
+        if not self._is_free(request):
+            self.hub.door.count_request(exchange.caller)
+        _raise(refusal)
         path = exchange.path()
         if path:
             route, parameters = self.routes.find(path) or (None, [])
@@ -158,6 +161,11 @@ class HTTPResource(Resource):
             _answer_options(exchange, route)
         else:
             raise HTTPError(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
+
+    def _is_free(self, request: Any) -> bool:
+        """Whether the request does not count against the rate of its address. All others do, malformed ones too."""
+        found = self.routes.find([each.decode("latin-1") for each in request.postpath])
+        return found is not None and found[0].free
 
     # Paths.
 

@@ -11,11 +11,16 @@ Responder = Callable[..., None]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The functions of a path, by method; links to `harmless` paths are followed from pages of any site."""
+    """The functions of a path, by method.
+
+    Links to `harmless` paths are followed from pages of any site. Requests of `free` paths do not count against the
+    rate of their address: they look at nothing, or their caller is checked by a key.
+    """
 
     get: Responder | None
     post: Responder | None = None
     harmless: bool = False
+    free: bool = False
 
     @property
     def allow(self) -> str:

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from longconn.core.client import Caller
 from longconn.core.command_queue import InputMeter
 from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, Disconnect
-from longconn.core.errors import NAME_TAKEN, PERMISSION_DENIED, UNKNOWN_CHANNEL, CommandError
+from longconn.core.errors import NAME_TAKEN, PERMISSION_DENIED, TOO_MANY_REQUESTS, UNKNOWN_CHANNEL, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action
@@ -38,7 +38,7 @@ from longconn.wire.websocket import PING, take_texts
 #: The close code for messages of a kind that is not understood (RFC 6455, section 7.4.1).
 UNSUPPORTED_DATA = 1003
 #: The statuses of handshakes that are refused; 400 where none stands here.
-_STATUSES = {NAME_TAKEN: 409, PERMISSION_DENIED: 403, UNKNOWN_CHANNEL: 404}
+_STATUSES = {NAME_TAKEN: 409, PERMISSION_DENIED: 403, TOO_MANY_REQUESTS: 429, UNKNOWN_CHANNEL: 404}
 _HEAD_TOO_LARGE = 431  # RFC 6585, section 5
 #: Characters of the reason for which a handshake is refused.
 _LONGEST_REASON = 200
@@ -164,6 +164,17 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
 
     # Reading.
 
+    @property
+    def input_waits(self) -> bool:
+        """Whether frames wait."""
+        return self._frames_wait
+
+    def resume_reading(self) -> None:
+        # What the peer has sent meanwhile, also a pong, is read only now.
+        self.heard = self.hub.wheel.now
+        self._pinged = False
+        super().resume_reading()
+
     def dataReceived(self, data: bytes) -> None:
         if self._frames_wait:
             self.data += data
@@ -198,9 +209,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
         meter = self._meter
         if meter is None:
             hub = self.hub
-            meter = self._meter = InputMeter(
-                hub.clock, hub.settings, hub.slices, self.host, self, self._go_on, rated=True
-            )
+            meter = self._meter = InputMeter(hub.clock, hub.command_rates, hub.slices, self.host, self, self._go_on)
         while self.processData() and self.state != self.STATE_CLOSED:
             if not meter.count(FRAME_STEP):
                 self._frames_wait = True
@@ -209,8 +218,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     def _go_on(self) -> None:
         """For the meter: the frames that wait may be read."""
         self._frames_wait = False
-        self.heard = self.hub.wheel.now
-        self._pinged = False
+        if self._spoken is not None:
+            self._spoken.receive([], False)  # the client was heard, though only frames without a message may follow
         self.consumeData()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -282,7 +291,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
         if self.outlet.closing or self._spoken is None:
             return
         settings = self.hub.settings
-        patient = self._spoken.held_back or self._frames_wait or self.outlet.queued
+        patient = self._spoken.held_back or self.outlet.queued
         if self._pinged and not patient and settings.pong_timeout:
             self.outlet.close(NO_PONG)
             return
@@ -358,7 +367,10 @@ class WebSocketServer(WebSocketServerFactory):
         protocol.mode = "echo" if request.path.rpartition("/")[2] in ("echo", "websocket") else "chat"
         protocol.channel = request.params.get("channel", [None])[0]
         protocol.name = request.params.get("name", [None])[0]
+        host, address = peer_of(transport, self.hub.numbers)
+        asking = Caller(host, address, address)
         try:
+            self.hub.door.count_request(asking)
             if protocol.channel is not None:
                 check_channel(protocol.channel)
             if protocol.name is not None:
@@ -375,9 +387,8 @@ class WebSocketServer(WebSocketServerFactory):
             else:
                 admitted.callback(None)
 
-        host, address = peer_of(transport, self.hub.numbers)
         channel = protocol.channel or self.hub.settings.default_channel
-        self.hub.door.check(Caller(host, address, address), Action.SUBSCRIBE, channel, checked)
+        self.hub.door.check(asking, Action.SUBSCRIBE, channel, checked)
         return admitted
 
     def take_over(self, request: Any, mode: str, channel: str | None, name: str | None) -> None:

@@ -20,7 +20,7 @@ class EchoWebSocket:
         self._outlet = socket.outlet
         self._client = self._outlet.client = hub.connect(self._outlet, "echo", socket.host, socket.address)
         self._queue: CommandQueue[tuple[bytes, bool]] = CommandQueue(
-            hub.clock, hub.settings, hub.slices, socket.host, socket, self._execute
+            hub.clock, hub.command_rates, hub.slices, socket.host, socket, self._execute
         )
         #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import FileDescriptor
 
 from longconn.core.hub import Hub
 from longconn.protocols.grpc.call import Services
+from longconn.protocols.grpc.services.callers import counted
 from longconn.protocols.grpc.services.channels import history, presence, publish
 from longconn.protocols.grpc.services.connect import connect
 from longconn.protocols.grpc.services.greeter import say_hello
@@ -25,7 +26,8 @@ from longconn.protocols.grpc.services.subscribe import subscribe
 def services(hub: Hub, files: Sequence[FileDescriptor] = ()) -> Services:
     """Return all of longconn's methods. Health and reflection also cover methods that are added to the result.
 
-    `files` describe these, for reflection.
+    Methods that are added have no rate; the others have that of the caller's address. `files` describe the added ones,
+    for reflection.
     """
     found = Services(
         {
@@ -46,4 +48,6 @@ def services(hub: Hub, files: Sequence[FileDescriptor] = ()) -> Services:
     for version in ("v1", "v1alpha"):
         reflection = Reflection(version, found, pool)
         found[f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"] = reflection.info
+    for path, handler in found.items():
+        found[path] = counted(handler)
     return found

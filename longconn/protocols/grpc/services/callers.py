@@ -7,7 +7,7 @@ from longconn.core.disconnects import INVALID_TOKEN
 from longconn.core.errors import UNAUTHORIZED, CommandError
 from longconn.core.hub import log
 from longconn.core.tokens import ConnectionToken, TokenError
-from longconn.protocols.grpc.call import GrpcCall
+from longconn.protocols.grpc.call import GrpcCall, Handler
 from longconn.wire.grpc_status import StatusError, status_of_disconnect
 
 
@@ -40,8 +40,18 @@ def caller(call: GrpcCall, name: str = "") -> Caller:
 
 
 def admit(call: GrpcCall) -> None:
-    """Count a call that has no caller. Raises CommandError(TOO_MANY_REQUESTS)."""
+    """Count a call, or a further request of one that has many. Raises CommandError(TOO_MANY_REQUESTS)."""
     call.hub.door.count_request(Caller(call.host, call.address, ""))
+
+
+def counted(handler: Handler) -> Handler:
+    """Count each call of a method against the rate of its address, before its message is read."""
+
+    async def handle(call: GrpcCall) -> None:
+        admit(call)
+        await handler(call)
+
+    return handle
 
 
 def refused(call: GrpcCall, error: TokenError) -> StatusError:

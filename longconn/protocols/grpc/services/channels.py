@@ -19,8 +19,6 @@ from longconn.wire.grpc_messages import history_parts, presence_parts
 
 #: Microseconds that encoding a part of an answer takes.
 _PART = 500
-#: Bytes of an answer that cost as much as one item that is looked at.
-_BYTES_PER_ITEM = 1024
 
 
 async def publish(call: GrpcCall) -> None:
@@ -36,10 +34,8 @@ async def presence(call: GrpcCall) -> None:
     """The subscribers of a channel now."""
     request = parse(pb.PresenceRequest, await call.read_one())
     asking, door = caller(call), call.hub.door
-    door.count_request(asking)
     await call.slice(_PART)
     infos: list[Info] = await answered(lambda done: door.presence(asking, request.channel, done))
-    door.charge_request(asking, len(infos))
     await _write(call, presence_parts(infos))
 
 
@@ -48,11 +44,8 @@ async def history(call: GrpcCall) -> None:
     request = parse(pb.HistoryRequest, await call.read_one())
     asking, door, since, limit = caller(call), call.hub.door, since_of(request), request.limit or -1
     newest = since is None and limit > 0
-    door.count_request(asking)
     await call.slice(_PART)
     found: History = await answered(lambda done: door.history(asking, request.channel, done, since, limit, newest))
-    size = sum([len(each.data.json) for each in found.publications])
-    door.charge_request(asking, len(found.publications) + size // _BYTES_PER_ITEM)
     if newest:
         found.publications.reverse()
     await _write(call, history_parts(found))

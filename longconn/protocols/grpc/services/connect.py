@@ -84,6 +84,8 @@ class _Carrier:
         self._call = call
         self._error: CommandError | StatusError | None = None
         self._changed: Deferred[None] | None = None
+        #: whether a message waits for a slice of a turn
+        self.input_waits = False
         hub = call.hub
         codec = ConnectCodec(hub.settings.max_message, self._on_error)
         self._session = Session(
@@ -98,7 +100,9 @@ class _Carrier:
             while (message := await call.read_encoded()) is not None:
                 size = message.size if isinstance(message, Compressed) else len(message)
                 if size >= _LARGE:
+                    self.input_waits = True
                     await call.slice(cost_of_bytes(size))
+                    self.input_waits = False
                     session.queue.charge(size // _BYTES_PER_ITEM)
                 self.receive(message)
                 del message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from longconn.protocols.grpc.call import GrpcCall
-from longconn.protocols.grpc.services.callers import admit
 from longconn.protocols.grpc.services.messages import parse
 from longconn.protocols.grpc.services.standard import message
 
@@ -13,6 +12,5 @@ _Reply = message("helloworld.HelloReply")
 
 async def say_hello(call: GrpcCall) -> None:
     """Answer `Hello NAME!`."""
-    admit(call)
     request = parse(_HelloRequest, await call.read_one())
     call.write(_Reply(message=f"Hello {request.name}!").SerializeToString())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from longconn.core.hub import Hub
 from longconn.protocols.grpc.call import GrpcCall, Services
-from longconn.protocols.grpc.services.callers import admit
 from longconn.protocols.grpc.services.messages import parse
 from longconn.protocols.grpc.services.standard import message
 from longconn.wire.grpc_status import StatusCode, StatusError
@@ -22,7 +21,6 @@ class Health:
 
     async def check(self, call: GrpcCall) -> None:
         """Answer with the state now. Raises StatusError(NOT_FOUND) for an unknown service."""
-        admit(call)
         service = parse(_CheckRequest, await call.read_one()).service
         if not self._known(service):
             raise StatusError(StatusCode.NOT_FOUND, "unknown service")
