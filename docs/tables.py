@@ -46,6 +46,9 @@ _TEXTS = {
     "unknown_command": "an unknown command",
     "usage": "a command that lacks something",
     "not_utf8": "a line that is not UTF-8",
+    "login_first": "a line before the login that is needed",
+    "password": "`/login NAME`",
+    "logged_in": "a login",
 }
 
 
@@ -109,10 +112,10 @@ def _example(catalogue: Texts, key: str) -> str:
         return catalogue.counts.format(parts=", ".join(parts))
     values = {
         "name": "NAME", "old": "OLD", "n": 2, "channel": "lobby", "names": "NAME, NAME", "command": "/x",
-        "usage": COMMANDS["nick"], "channels": catalogue.channel.format(channel="lobby", n=2),
+        "user": "NAME", "usage": COMMANDS["nick"], "channels": catalogue.channel.format(channel="lobby", n=2),
     }  # fmt: skip
     text: str = getattr(catalogue, key).format(**values)
-    return "! " + text if key in ("unknown_command", "usage", "not_utf8") else text
+    return "! " + text if key in ("unknown_command", "usage", "not_utf8", "login_first") else text
 
 
 def reasons() -> list[errors.Reason]:

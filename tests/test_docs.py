@@ -174,7 +174,7 @@ class PageTests(SynchronousTestCase):
                 self.assertIn(f"docs/{folder}/{page.name}", readme)
 
     def test_flags_exist(self) -> None:
-        known = {flag(name) for name in NAMES} | {"--config", "--help", "--version"}
+        known = {flag(name) for name in NAMES} | {"--config", "--help", "--help-auth", "--version"}
         for command in COMMANDS_OF_CLIENTS:
             actions = import_module(f"longconn.commands.{command}").parser()._actions
             known |= {option for action in actions for option in action.option_strings}

@@ -23,13 +23,15 @@ import json
 import logging
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from longconn.auth.keys import Keys, load_keys
 from longconn.core.errors import TOKEN_EXPIRED, CommandError, ConfigError, shown
+from longconn.core.identity import Granted, Identity
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
-from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError
+from longconn.core.tokens import SubscriptionToken, TokenError
 
 log = logging.getLogger("longconn")
 
@@ -71,13 +73,24 @@ class JWTVerifier:
         if self._short:
             log.warning("token_hmac_secret_key is shorter than %d bytes: it can be guessed", _SECRET_BYTES)
 
-    def connection(self, token: str, now: float) -> ConnectionToken:
+    def prepare(self, token: str, ready: Callable[[], None]) -> None:
+        """The keys are those of the settings: they are there."""
+        ready()
+
+    def connection(self, token: str, now: float) -> Identity:
         """Verify a connection token. Raises CommandError(TOKEN_EXPIRED) or TokenError."""
         claims = _Claims("connection", self._payload("connection", token))
         self._check(claims, now)
         if claims.text("channel"):
             raise claims.bad("it is for a channel, and not for a connection")
-        return ConnectionToken(claims.text("sub"), claims.expires_at(), claims.info(), claims.subs())
+        return Identity(
+            claims.text("sub"),
+            claims.expires_at(),
+            claims.info(),
+            claims.subs(),
+            claims.text("jti"),
+            claims.time("iat"),
+        )
 
     def subscription(self, token: str, channel: str, user: str, now: float, client: str = "") -> SubscriptionToken:
         """Verify a token for the subscription to a channel. Raises CommandError(TOKEN_EXPIRED) or TokenError."""

@@ -12,6 +12,8 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.strcred import AuthOptionMixin
 from twisted.python import usage
 
 import longconn
@@ -29,7 +31,8 @@ PORT_HELP = {
 #: Headings of the help, by the first option under each.
 _TITLES = {
     "default_channel": "What people see",
-    "allowed_origin": "Who may come",
+    "allowed_origin": "Which sites may come",
+    "anonymous": "Who may come",
     "token_hmac_secret_key": "By which token",
     "api_key": "Who may use the server API",
     "max_connections": "How many and how much (0 is no limit, unless a least value is named)",
@@ -54,13 +57,15 @@ def _repeatable(name: str) -> Callable[[Any, str], None]:
     return append
 
 
-class CommandLineOptions(usage.Options):
+class CommandLineOptions(AuthOptionMixin, usage.Options):
     """Parses the command line. After `parseOptions`, `config` is the configuration of all sources.
 
     `parseOptions` raises `twisted.python.usage.UsageError`, of one line.
     """
 
     synopsis = "[options]"
+    #: what `--help-auth` lists
+    supportedInterfaces = (IUsernamePassword,)
     optParameters = [["config", "c", None, "a TOML file of options"]] + [
         [name.replace("_", "-"), None, None, option.metadata["help"]]
         for name, option in OPTIONS.items()
@@ -119,6 +124,8 @@ def _help(width: int) -> Iterator[str]:
     yield _line("-c, --config=FILE", "a TOML file of options", width)
     yield _line("--help", "this text", width)
     yield _line("--version", "the version", width)
+    yield _line("--help-auth", "what may check passwords", width)
+    yield _line("--help-auth-type=KIND", "how one of these is written", width)
     for name, option in OPTIONS.items():
         if name in _TITLES:
             yield f"\n{_TITLES[name]}"

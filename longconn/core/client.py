@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from longconn.core.broker import Done
 from longconn.core.command_queue import CommandQueue
 from longconn.core.disconnects import Disconnect
+from longconn.core.identity import ANONYMOUS, Granted, Identity
 from longconn.core.publication import Event, History, Info, Position
 from longconn.core.timers import Bucket
-from longconn.core.tokens import Granted
 
 
 class Outlet(Protocol):
@@ -58,7 +58,8 @@ class Caller:
     """
 
     __slots__ = (
-        "address", "conn_info", "grants", "host", "name", "publications", "published_bytes", "user", "waits",
+        "address", "conn_info", "grants", "host", "identity", "name", "publications", "published_bytes", "user",
+        "waits",
     )  # fmt: skip
 
     #: whether it may do everything, as the program that embeds the hub and the server API may
@@ -73,17 +74,24 @@ class Caller:
         self.address = address
         #: the name that others read
         self.name = name
-        #: the user of its token; empty if it is anonymous
+        #: who it is; the next three are of this
+        self.identity = ANONYMOUS
+        #: empty if it is anonymous
         self.user = ""
-        #: the claim of its token that others may read, as JSON
+        #: what others may read about it, as JSON
         self.conn_info = b""
         #: the channels that its token grants, by name
-        self.grants: Mapping[str, Granted] = {}
+        self.grants: Mapping[str, Granted] = ANONYMOUS.subs
         #: over its rate: True if it waits, False if it is refused
         self.waits = waits
         #: rates; the door makes them at the first publication, since most clients only read
         self.publications: Bucket | None = None
         self.published_bytes: Bucket | None = None
+
+    def identify(self, identity: Identity) -> None:
+        """It is this user. For clients `Hub.identify` is the caller, which keeps the clients of each user."""
+        self.identity = identity
+        self.user, self.conn_info, self.grants = identity.user, identity.info, identity.subs
 
     def info_in(self, channel: str) -> Info:
         """How others see it in `channel`."""
@@ -152,14 +160,16 @@ class Client(Caller):
         subscription = self.subscriptions.get(channel)
         return self.info if subscription is None else subscription.info
 
-    def describe(self, name: str | None = None, user: str | None = None, conn_info: bytes | None = None) -> None:
-        """Change how others see it. `Hub.rename` and `Hub.identify` are the callers: they keep names and users."""
-        self.name = self.name if name is None else name
-        self.user = self.user if user is None else user
-        self.conn_info = self.conn_info if conn_info is None else conn_info
+    def identify(self, identity: Identity) -> None:
+        super().identify(identity)
         self._info = None
         for each in self.subscriptions.values():
             each.may_publish = None
+
+    def rename(self, name: str) -> None:
+        """Change the name that others read. `Hub.rename` is the caller, which keeps the names."""
+        self.name = name
+        self._info = None
 
     def close(self, disconnect: Disconnect) -> None:
         """Close the connection for a numbered reason."""

@@ -28,13 +28,14 @@ from longconn.core.errors import (
     TOO_MANY_REQUESTS,
     CommandError,
 )
+from longconn.core.identity import Granted
 from longconn.core.long_poll import LongPoll
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action, ChannelOptions, Namespaces, allowed, may_recover
 from longconn.core.publication import Announcement, Data, History, Info, Join, Leave, Position
 from longconn.core.settings import CHANNEL_BURST, Settings
 from longconn.core.timers import ADDRESS_SHARE, Bucket, Buckets, ClientBuckets, Clock, Wheel
-from longconn.core.tokens import Granted, SubscriptionToken
+from longconn.core.tokens import SubscriptionToken
 from longconn.core.turn import Turn
 
 #: Bytes of history that cost as much as one item that is looked at.

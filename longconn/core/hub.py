@@ -14,14 +14,16 @@ from longconn.core.client import PROGRAM, Caller, Client, Outlet
 from longconn.core.disconnects import SERVER_ERROR, SLOW
 from longconn.core.door import Door
 from longconn.core.errors import LIMIT_EXCEEDED, NAME_TAKEN, CommandError
+from longconn.core.expiry import Expiry
+from longconn.core.gate import Gate
 from longconn.core.guesses import Guesses
+from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
 from longconn.core.settings import Settings
 from longconn.core.slices import Slices
 from longconn.core.timers import ClientBuckets, Clock, Wheel, keep_steady, wall_time
-from longconn.core.tokens import Verifier
 from longconn.core.turn import Turn
 
 log = logging.getLogger("longconn")
@@ -48,8 +50,8 @@ class Hub:
         self.settings = settings = settings or Settings()
         #: the options of channels
         self.namespaces = settings.effective_namespaces()
-        #: reads tokens (`longconn.auth.jwt.JWTVerifier`); without one, every token is refused
-        self.verifier: Verifier | None = None
+        #: decides who a peer is
+        self.gate = Gate(clock, self.wall_time, settings)
         self.wheel = Wheel(clock)
         self.broker: Broker = broker or MemoryBroker(clock, settings)
         self.broker.attach(self)
@@ -152,14 +154,18 @@ class Hub:
         log.info("%s client %s from %s came", client.protocol, client.name, client.address)
         return client
 
-    def request(self, host: str, address: str, name: str | None = None, waits: bool = False) -> Caller:
+    def request(
+        self, host: str, address: str, name: str | None = None, waits: bool = False, identity: Identity = ANONYMOUS
+    ) -> Caller:
         """A caller without a connection, that speaks as `name` (HOST:PORT or guest-N without one).
 
         `waits` says that it waits over its rate, and is not refused. Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
         if name is not None:
             self.claim(name)
-        return Caller(host, address, name if name is not None else self.assigned_name(address), waits)
+        caller = Caller(host, address, name if name is not None else self.assigned_name(address), waits)
+        caller.identify(identity)
+        return caller
 
     def check_room(self, host: str) -> None:
         """Raises CommandError(LIMIT_EXCEEDED) if there are too many clients, or too many of `host`."""
@@ -218,6 +224,10 @@ class Hub:
                 del self._names[old]
             self._names[key] = client
 
+    def has_taken_name(self, client: Client) -> bool:
+        """Whether the client has a name of its own, and not an assigned one."""
+        return self._names.get(fold(client.name)) is client
+
     def rename(self, client: Client, name: str) -> None:
         """Give a client another name, and tell its channels. It is a chat client from then on.
 
@@ -226,18 +236,20 @@ class Hub:
         old = client.name
         self.claim(name, client)
         client.chat = True
-        client.describe(name=name)
+        client.rename(name)
         if client.announced and name != old:
             for channel, subscription in client.subscriptions.items():
                 if subscription.complete:
                     self.door.announce(client, channel, Rename(old, subscription.info))
 
-    def identify(self, client: Client, user: str, conn_info: bytes = b"") -> None:
-        """A client is one of `user` (empty: of none), and `conn_info` describes it to others."""
+    def identify(self, client: Client, identity: Identity) -> None:
+        """A client is this user. Unless it has a session, which sees to that, it is closed when `identity` expires."""
         self._forget_user(client)
-        if user and client.live:
-            self.users.setdefault(user, set()).add(client)
-        client.describe(user=user, conn_info=conn_info)
+        if identity.user and client.live:
+            self.users.setdefault(identity.user, set()).add(client)
+        client.identify(identity)
+        if identity.expires_at is not None and client.session is None:
+            Expiry(self.wheel, self.wall_time, client, identity.expires_at)
 
     def _forget_user(self, client: Client) -> None:
         clients = self.users.get(client.user)

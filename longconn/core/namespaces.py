@@ -12,7 +12,7 @@ configuration it is a chat.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -70,7 +70,7 @@ class ChannelOptions:
     allow_history_for_subscriber: bool = option(True, "subscribed users may read the history")
     allow_history_for_anonymous: bool = option(True, "anonymous clients may too, if users may")
     allow_user_limited_channels: bool | None = option(
-        None, "a channel NAME#ID,ID is only for the users with these ids; not set: yes if there is a key for tokens"
+        None, "a channel NAME#ID,ID is only for the users with these ids; not set: yes where clients may have users"
     )
 
     @property
@@ -114,7 +114,14 @@ class Namespaces:
         def fill(options: ChannelOptions) -> ChannelOptions:
             return replace(options, **{name: each for name, each in defaults.items() if getattr(options, name) is None})
 
-        return Namespaces(fill(self.plain), {name: fill(each) for name, each in self.named.items()})
+        return self._each(fill)
+
+    def changed(self, **values: Any) -> Namespaces:
+        """The same namespaces, with `values` in place of the options, whatever these are."""
+        return self._each(lambda options: replace(options, **values))
+
+    def _each(self, change: Callable[[ChannelOptions], ChannelOptions]) -> Namespaces:
+        return Namespaces(change(self.plain), {name: change(each) for name, each in self.named.items()})
 
 
 def limited_to(channel: str, options: ChannelOptions) -> Collection[str] | None:

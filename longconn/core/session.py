@@ -26,13 +26,14 @@ from longconn.core.errors import (
     CommandError,
 )
 from longconn.core.hub import Hub, log
+from longconn.core.identity import Admission, AdmissionError, Credentials, Granted, Identity
 from longconn.core.namespaces import personal_channel
 from longconn.core.program_calls import call_program, send_to_program
 from longconn.core.publication import History, Info
 from longconn.core.replies import Replies
 from longconn.core.session_subscriptions import SessionSubscriptions
 from longconn.core.timers import until
-from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError, Verifier
+from longconn.core.tokens import SubscriptionToken, TokenError
 
 _T = TypeVar("_T")
 
@@ -50,12 +51,13 @@ class Session:
     `protocol` is how the client is connected. `on_refused` is called, and the client not answered, if its connect is
     refused; without it the refusal is a reply, and the client may connect again. `on_answered` is called when a
     command was answered later than within its call. Without `pings` the session sends none: its carrier does.
+    `identity` is the one that the carrier's own opening has proved, if it has; a token in the connect goes first.
     """
 
     __slots__ = (
-        "_large", "_on_answered", "_on_refused", "_ping_interval", "_pinged", "_pong_timeout", "_quiet_since",
-        "_replies", "_subscriptions", "_unanswered", "client", "codec", "connected", "connecting", "due", "expires_at",
-        "hub", "id", "outlet", "queue",
+        "_identity", "_large", "_on_answered", "_on_refused", "_ping_interval", "_pinged", "_pong_timeout",
+        "_quiet_since", "_replies", "_subscriptions", "_unanswered", "client", "codec", "connected", "connecting",
+        "due", "expires_at", "hub", "id", "outlet", "queue",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +72,7 @@ class Session:
         on_refused: Callable[[CommandError], None] | None = None,
         on_answered: Callable[[], None] | None = None,
         pings: bool = True,
+        identity: Identity | None = None,
     ) -> None:
         """Raises CommandError(LIMIT_EXCEEDED) where there are too many clients."""
         self.hub = hub
@@ -80,8 +83,9 @@ class Session:
         #: names the session to `/emulation`; the client's id would not do, because others see it
         self.id = secrets.token_urlsafe(18)
         self.connected = False
-        #: whether the connect waits for the subscriptions that the server makes
+        #: whether the connect is under way: whoever decides is asked, and the server's subscriptions are made
         self.connecting = False
+        self._identity = identity
         #: when the connection expires, in seconds since 1970; None for never
         self.expires_at: float | None = None
         self.queue: CommandQueue[Any] = CommandQueue(
@@ -153,7 +157,7 @@ class Session:
         patient = self.queue.held_back or self.outlet.queued
         # Tokens expire by the wall clock, which may be set. `now` is the time of another clock.
         expired = self.hub.wall_time() - self.codec.expiry_grace
-        if not self.connected and not patient:
+        if not (self.connected or self.connecting or patient):
             self.close(IDLE)
             return
         if self.expires_at is not None and expired >= self.expires_at:
@@ -264,36 +268,45 @@ class Session:
     # Connecting.
 
     def _connect(self, command: commands.Connect) -> None:
+        self.connecting = True
+        admitted = partial(self._admitted, command)
+        if self._identity is not None and not command.token:
+            admitted(self._identity)
+        else:
+            self.hub.gate.admit(self._admission(command.token), admitted)
+
+    def _admission(self, token: str) -> Admission:
+        client = self.client
+        return Admission(client.protocol, client.host, client.address, Credentials(token))
+
+    def _admitted(self, command: commands.Connect, identity: Identity | CommandError) -> None:
+        if self.client.live:
+            try:
+                if isinstance(identity, CommandError):
+                    raise identity
+                self._become(identity, command)
+            except AdmissionError as error:
+                self.close(error.disconnect)
+            except CommandError as error:
+                self.connecting = False
+                self._refuse(command.id, error)
+                self._go_on()
+
+    def _become(self, identity: Identity, command: commands.Connect) -> None:
+        """Be this user, and subscribe to its channels. Raises CommandError(BAD_NAME) or (NAME_TAKEN)."""
         hub, client = self.hub, self.client
-        try:
-            token = self._identify(command.token)
-        except TokenError as error:
-            self.close(INVALID_TOKEN, str(error))
-            return
-        hub.identify(client, token.user, token.info)
+        hub.identify(client, identity)
         if command.name is not None:
             hub.rename(client, command.name)
-        client.grants = token.subs
-        self.expires_at = token.expires_at
+        self.expires_at = identity.expires_at
         if command.heartbeat is not None:
             self._ping_interval, self._pong_timeout = command.heartbeat, 0.0
-        granted = dict(token.subs) if command.subs is not None else {}
+        granted = dict(identity.subs) if command.subs is not None else {}
         if command.subs is not None and hub.settings.user_personal_channel:
-            personal = personal_channel(token.user, hub.settings.user_personal_channel_namespace)
+            personal = personal_channel(identity.user, hub.settings.user_personal_channel_namespace)
             if personal is not None:
                 granted.setdefault(personal, Granted())
-        self.connecting = True
         self._subscriptions.subscribe_granted(granted, command.subs or {}, partial(self._connected, command))
-
-    def _identify(self, token: str) -> ConnectionToken:
-        """The token's claims. Raises TokenError, or CommandError(TOKEN_EXPIRED): then the client brings another."""
-        if token:
-            if self.hub.verifier is None:
-                raise TokenError("connection", "there is no key here to check it")
-            return self.hub.verifier.connection(token, self.hub.wall_time())
-        if not self.hub.settings.anonymous_connect:
-            raise TokenError("connection", "there is none")
-        return ConnectionToken("")
 
     def _connected(self, command: commands.Connect, subs: list[SubscribeResult]) -> None:
         client = self.client
@@ -320,67 +333,73 @@ class Session:
             self.hub.turn.answer_first(self._subscriptions.release)
         self._go_on()
 
-    def _verifier(self) -> Verifier:
-        if self.hub.verifier is None:
-            raise CommandError(NOT_AVAILABLE, what="tokens")
-        return self.hub.verifier
-
     def _refresh(self, command: commands.Refresh) -> None:
-        try:
-            token = self._verifier().connection(command.token, self.hub.wall_time())
-            if token.user != self.client.user:
-                raise TokenError("connection", "it is for another user")
-        except TokenError as error:
-            self.close(INVALID_TOKEN, str(error))
-            return
-        self.expires_at = token.expires_at
-        self._wait()
-        self._reply(
-            command.id, commands.RefreshResult(self.client.id, VERSION, self._subscriptions.ttl(token.expires_at))
-        )
+        def refreshed(identity: Identity) -> Result:
+            self.client.identity = identity
+            self.expires_at = identity.expires_at
+            self._wait()
+            return commands.RefreshResult(self.client.id, VERSION, self._subscriptions.ttl(identity.expires_at))
+
+        done = self._answer(command.id, refreshed)
+        self.hub.gate.refresh(self._admission(command.token), self.client.user, self._unless_invalid(done))
+
+    def _unless_invalid(self, done: Done[_T]) -> Done[_T]:
+        """`done` for what a token proves: a token that is refused closes the client."""
+
+        def proved(result: _T | CommandError) -> None:
+            if isinstance(result, AdmissionError):
+                self.close(result.disconnect)
+            else:
+                done(result)
+
+        return proved
 
     # Subscriptions.
 
     def _subscribe(self, command: commands.Subscribe) -> None:
         if command.unsupported:
             raise CommandError(NOT_AVAILABLE, what=command.unsupported)
-        granted = None
-        if command.token:
-            try:
-                granted = self._subscription_token(command.channel, command.token)
-            except TokenError as error:
-                if error.mismatch and self.codec.closes_on_mismatch:
-                    self.close(INVALID_TOKEN, str(error))
-                    return
-                client = self.client
-                log.info("%s client from %s refused: %s", client.protocol, client.address, error)
-                raise CommandError(PERMISSION_DENIED, what="subscribe to", channel=command.channel) from None
-        self._subscriptions.subscribe(command, self._answer(command.id, _itself, large=True), granted)
+        done = self._answer(command.id, _itself, large=True)
+        if not command.token:
+            self._subscriptions.subscribe(command, done, None)
+            return
 
-    def _subscription_token(self, channel: str, token: str) -> SubscriptionToken:
+        def granted(token: SubscriptionToken | CommandError) -> None:
+            if not isinstance(token, CommandError):
+                self._subscriptions.subscribe(command, done, token)
+            elif isinstance(token, TokenError) and token.mismatch and self.codec.closes_on_mismatch:
+                self.close(INVALID_TOKEN)
+            elif isinstance(token, AdmissionError):
+                done(CommandError(PERMISSION_DENIED, what="subscribe to", channel=command.channel))
+            else:
+                done(token)
+
+        self._read_subscription_token(command.channel, command.token, granted)
+
+    def _read_subscription_token(self, channel: str, token: str, done: Done[SubscriptionToken]) -> None:
         client = self.client
-        return self._verifier().subscription(token, channel, client.user, self.hub.wall_time(), client.id)
+        self.hub.gate.subscription(self._admission(token), channel, client.user, client.id, done)
 
     def _sub_refresh(self, command: commands.SubRefresh) -> None:
         channel = command.channel
-        self._verifier()  # without one, a refresh is refused whatever the channel is
+        if self.hub.gate.verifier is None:  # a refresh is refused whatever the channel is
+            raise CommandError(NOT_AVAILABLE, what="tokens")
         subscription: Subscription | None = self.client.subscriptions.get(channel)
         if subscription is None:
             raise CommandError(PERMISSION_DENIED, what="refresh", channel=channel)
-        try:
-            token = self._subscription_token(channel, command.token)
-        except TokenError as error:
-            self.close(INVALID_TOKEN, str(error))
-            return
-        except CommandError as error:
-            if error.reason is not TOKEN_EXPIRED:
-                raise
-            # The subscription stays as it is, and the client asks for a newer token before it expires.
-        else:
-            self._subscriptions.set_expiry(channel, token.expires_at)
-            subscription.chan_info = token.info
-        expires_at = self._subscriptions.expiries.get(channel)
-        self._reply(command.id, commands.SubRefreshResult(self._subscriptions.ttl(expires_at)))
+        done = self._answer(command.id, commands.SubRefreshResult)
+
+        def refreshed(token: SubscriptionToken | CommandError) -> None:
+            if not isinstance(token, CommandError):
+                self._subscriptions.set_expiry(channel, token.expires_at)
+                subscription.chan_info = token.info
+            elif token.reason is not TOKEN_EXPIRED:
+                done(token)
+                return
+            # With an expired one the subscription stays as it is, and the client asks for a newer one before it ends.
+            done(self._subscriptions.ttl(self._subscriptions.expiries.get(channel)))
+
+        self._read_subscription_token(channel, command.token, self._unless_invalid(refreshed))
 
     def _unsubscribe(self, command: commands.Unsubscribe) -> None:
         self._subscriptions.unsubscribe(command.channel)

@@ -11,10 +11,11 @@ from longconn.core.client import Client, Format
 from longconn.core.commands import SubscribeResult
 from longconn.core.errors import INTERNAL, UNRECOVERABLE, CommandError
 from longconn.core.hub import Hub, log
+from longconn.core.identity import Granted
 from longconn.core.names import check_channel
 from longconn.core.namespaces import may_recover
 from longconn.core.publication import History
-from longconn.core.tokens import Granted, SubscriptionToken
+from longconn.core.tokens import SubscriptionToken
 
 
 class SessionSubscriptions:

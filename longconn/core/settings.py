@@ -34,6 +34,19 @@ class Settings:
     )
     allowed_host: tuple[str, ...] = option((), "a Host that is served on loopback beside localhost and IP addresses")
 
+    # Users.
+    anonymous: str = option(
+        "auto",
+        "what a client without credentials may do: everything, only read, or nothing; auto: nothing where credentials "
+        "can be checked, else everything",
+        choices=("auto", "yes", "read", "no"),
+    )
+    auth: tuple[str, ...] = option(
+        (),
+        "checks passwords: a checker of Twisted, as file:PATH or memory:NAME:PASSWORD; see --help-auth",
+        form="secret",
+    )
+
     # Tokens (RFC 7519). The keys pin the algorithms.
     token_hmac_secret_key: str = option("", "the secret of tokens signed by HS256, HS384, HS512", form="secret")
     token_rsa_public_key: str = option(
@@ -42,11 +55,9 @@ class Settings:
     token_ecdsa_public_key: str = option(
         "", "the key of tokens signed by ES256, ES384, ES512: PEM, or the name of its file", form="text"
     )
+    token_cookie: str = option("", "the cookie in which a browser sends its token", form="text")
     token_audience: str = option("", "what a token's `aud` must contain", form="text")
     token_issuer: str = option("", "what a token's `iss` must be", form="text")
-    allow_anonymous_connect_without_token: bool | None = option(
-        None, "whether Centrifugo clients may come without a token; not set: only if there is no key for tokens"
-    )
     user_personal_channel: bool = option(
         False, "subscribe a Centrifugo client with a user to that user's own channel, #USER"
     )
@@ -107,19 +118,19 @@ class Settings:
         """Whether there is a key that verifies tokens."""
         return bool(self.token_hmac_secret_key or self.token_rsa_public_key or self.token_ecdsa_public_key)
 
+    @property
+    def has_users(self) -> bool:
+        """Whether a client may have a user."""
+        return self.has_token_keys or bool(self.auth)
+
     def effective_namespaces(self) -> Namespaces:
         """`namespaces`, with the values of these settings in place of the options that they leave open."""
-        return self.namespaces.filled(
+        filled = self.namespaces.filled(
             history_size=self.history_size,
             history_ttl=self.history_ttl,
-            allow_user_limited_channels=self.has_token_keys,
+            allow_user_limited_channels=self.has_users,
         )
-
-    @property
-    def anonymous_connect(self) -> bool:
-        """Whether Centrifugo clients may connect without a token."""
-        allowed = self.allow_anonymous_connect_without_token
-        return not self.has_token_keys if allowed is None else allowed
+        return filled.changed(allow_publish_for_anonymous=False) if self.anonymous == "read" else filled
 
 
 #: The fields that are options, by name, in order.

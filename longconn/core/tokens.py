@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
-from longconn.core.errors import LongConnError
+from longconn.core.identity import AdmissionError, Identity
 
 
-class TokenError(LongConnError):
-    """A token is refused. The text says which one and why, and does not contain the token.
+class TokenError(AdmissionError):
+    """A token is refused. `why` says which one and why, and does not contain the token.
 
     `mismatch` says that the token is valid, but for another channel, user or client.
     """
@@ -21,31 +21,8 @@ class TokenError(LongConnError):
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
-    """A token's right to one channel: JSON for presence and publications (`info`), and for the subscriber (`data`)."""
-
-    info: bytes = b""
-    data: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionToken:
-    """The identity of a client. `expires_at` is in seconds since 1970 (None: never), `info` is JSON (empty: none)."""
-
-    user: str
-    expires_at: float | None = None
-    info: bytes = b""
-    #: the channels to which the server subscribes the client
-    subs: Mapping[str, Granted] = field(default_factory=dict)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        return tuple(self.subs)
-
-
-@dataclass(frozen=True, slots=True)
 class SubscriptionToken:
-    """The right to subscribe to one channel; members as in `ConnectionToken` and `Granted`."""
+    """The right to subscribe to one channel; members as in `Identity` and `Granted`."""
 
     channel: str
     user: str
@@ -60,7 +37,14 @@ class Verifier(Protocol):
     Raises CommandError(TOKEN_EXPIRED) for a valid token that has expired, TokenError for any other it refuses.
     """
 
-    def connection(self, token: str, now: float) -> ConnectionToken: ...
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The accepted algorithms, for the log."""
+
+    def prepare(self, token: str, ready: Callable[[], None]) -> None:
+        """Call `ready` when the key of `token` is there, or cannot be had: at once, or when it was fetched."""
+
+    def connection(self, token: str, now: float) -> Identity: ...
 
     def subscription(self, token: str, channel: str, user: str, now: float, client: str = "") -> SubscriptionToken:
         """The right of `user` to subscribe to `channel`; `client` is the id of the client that asks."""

@@ -17,7 +17,7 @@ from longconn.core.json_text import JSONError
 from longconn.protocols.http.errors import STATUSES, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import api_key
-from longconn.protocols.http.routes import Route
+from longconn.protocols.http.routes import Access, Route
 from longconn.server_api.messages import error_json, reason_of, response
 from longconn.server_api.methods import METHODS, read
 from longconn.server_api.operations import ServerAPI
@@ -39,8 +39,8 @@ class APIRoutes:
 
     def routes(self) -> dict[str, Route]:
         """The routes for a resource, by path."""
-        names = NAMES if self._key else ()
-        return {f"/api/{name}": Route(None, partial(self._call, name), free=True) for name in names}
+        names, call = NAMES if self._key else (), self._call
+        return {f"/api/{name}": Route(None, partial(call, name), free=True, access=Access.PUBLIC) for name in names}
 
     def on_missing(self, exchange: HTTPExchange, path: list[str]) -> None:
         """Warn once, when the API is asked for and is off."""

@@ -11,7 +11,7 @@ import fnmatch
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import longconn
@@ -196,7 +196,7 @@ class ServerAPI:
             session: ProgramSession | None = client.session
             if session is not None and session.connected:
                 if info:
-                    self.hub.identify(client, client.user, info)
+                    self.hub.identify(client, replace(client.identity, info=info))
                 session.refresh_for_server(expires_at)
 
     def _clients(self, target: Target) -> Iterator[Client]:

@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from longconn.core.hub import Hub
+
 #: The protocols of a port, by the option that opened it.
 _SERVES = {
     "port": "chat lines, WebSocket, SSE, HTTP and gRPC",
@@ -20,6 +22,9 @@ _SERVES = {
 }
 #: Endpoints for which the greeting shows an example: a client only has to connect.
 _WITH_EXAMPLE = ("tcp", "tcp6", "unix", "systemd", "ssl")
+
+#: What a client without credentials may do, by the option `anonymous`.
+_UNPROVED = {"auto": "", "yes": "everything", "read": "reading", "no": "nothing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +52,23 @@ class OpenPort:
         return not ip_address(self.address.host).is_loopback
 
 
-def warning(ports: Sequence[OpenPort]) -> str | None:
-    """The line that comes first if another machine can reach a port."""
+def warning(ports: Sequence[OpenPort], hub: Hub) -> str | None:
+    """The line that comes first if peers without credentials can reach a port from another machine."""
     public = [str(each) for each in ports if each.is_public]
-    if not public:
+    if not public or not hub.gate.is_open:
         return None
-    return f"anyone who can reach {_and(public)} can read and write every channel: there is no authentication"
+    may = "read" if hub.settings.anonymous == "read" else "read and write"
+    return f"anyone who can reach {_and(public)} can {may} every channel: no credentials are needed"
+
+
+def access(hub: Hub) -> str:
+    """Who may do what."""
+    gate = hub.gate
+    anonymous = _UNPROVED[hub.settings.anonymous] or ("everything" if gate.is_open else "nothing")
+    ways = [f"JWT ({', '.join(gate.verifier.algorithms)})"] if gate.verifier is not None else []
+    ways += ["passwords"] if gate.passwords is not None else []
+    ways += ["client certificates"] if gate.certificates else []
+    return f"anonymous: {anonymous}; users: {', '.join(ways) or 'none'}"
 
 
 def lines(ports: Sequence[OpenPort], channel: str) -> list[str]:

@@ -11,6 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from longconn.auth.jwt import JWTVerifier
+from longconn.auth.passwords import check_passwords
 from longconn.core.hub import Hub
 from longconn.core.settings import Settings
 from longconn.protocols.grpc.call import Handler
@@ -55,9 +56,12 @@ class LongConnService(Service):
         self._ports = Ports(reactor, {"port": port, "tcp": tcp, "http": http, "grpc": grpc})
         #: the channels and clients; an embedding program may publish through it
         self.hub = hub if hub is not None else Hub(reactor, _within_open_files(settings or Settings()))
-        if self.hub.verifier is None:
+        gate = self.hub.gate
+        if gate.verifier is None:
             verifier = JWTVerifier(self.hub.settings)
-            self.hub.verifier = verifier if verifier.algorithms else None
+            gate.verifier = verifier if verifier.algorithms else None
+        if gate.passwords is None and self.hub.settings.auth:
+            gate.passwords = check_passwords(self.hub.settings.auth)
         self._configured_limit = (settings or self.hub.settings).max_connections
         self._site = LiveSite(self.hub)
         chat = ChatFactory(self.hub)
@@ -105,13 +109,14 @@ class LongConnService(Service):
 
     def _greet(self) -> None:
         ports = self._ports.open_ports
-        warning = greeting.warning(ports)
+        warning = greeting.warning(ports, self.hub)
         if warning is not None:
             log.warn("{line}", line=warning)
+        log.info("{line}", line=greeting.access(self.hub))
         for line in greeting.lines(ports, self.hub.settings.default_channel):
             log.info("{line}", line=line)
-        if isinstance(self.hub.verifier, JWTVerifier):
-            self.hub.verifier.warn()
+        if isinstance(self.hub.gate.verifier, JWTVerifier):
+            self.hub.gate.verifier.warn()
         limit = self._open_files_limit
         if limit is not None and (self._configured_limit == 0 or self._configured_limit > limit):
             log.info(

@@ -16,6 +16,7 @@ from longconn.wire.chat_texts import Texts
 
 #: Commands by their verb, and how they are used.
 COMMANDS = {
+    "login": "/login NAME",
     "nick": "/nick NAME",
     "join": "/join CHANNEL",
     "who": "/who",

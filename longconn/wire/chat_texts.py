@@ -35,6 +35,9 @@ class Texts:
     not_utf8: str
     usage: str
     goodbye: str
+    login_first: str
+    password: str
+    logged_in: str
     errors: dict[str, str]
     disconnects: dict[str, str]
     #: translations of `{what}` in an error, where the language is not the core's
@@ -69,13 +72,16 @@ EN = Texts(
     no_history="* nothing was said in {channel} lately",
     help=(
         "* a line of text is said to all in your channel; //text says /text",
-        "* /nick NAME  /join CHANNEL  /who  /channels  /history [N]  /json VALUE  /help  /quit",
+        "* /nick NAME  /join CHANNEL  /who  /channels  /history [N]  /json VALUE  /login NAME  /help  /quit",
         "* ping is answered by pong; an empty line leaves",
     ),
     unknown_command="unknown command {command}; /help lists them",
     not_utf8="that was not UTF-8",
     usage="usage: {usage}",
     goodbye="disconnected: {reason}",
+    login_first="log in first: /login NAME, or /login token TOKEN",
+    password="* the next line is the password:",
+    logged_in="* logged in as {user}",
     errors={},
     disconnects={
         "shutdown": "the server is shutting down; come back soon",
@@ -101,13 +107,16 @@ ZH = Texts(
     no_history="* {channel}里最近没有人说话",
     help=(
         "* 输入一行文字,频道里的所有人都会看到;//text 会说出 /text",
-        "* /nick 名字  /join 频道  /who  /channels  /history [条数]  /json 值  /help  /quit",
+        "* /nick 名字  /join 频道  /who  /channels  /history [条数]  /json 值  /login 名字  /help  /quit",
         "* ping 会得到 pong;空行表示离开",
     ),
     unknown_command="未知命令 {command};/help 列出所有命令",
     not_utf8="这不是UTF-8文字",
     usage="用法:{usage}",
     goodbye="连接已断开:{reason}",
+    login_first="请先登录:/login 名字,或 /login token 令牌",
+    password="* 下一行请输入密码:",
+    logged_in="* 已登录为{user}",
     errors={
         "internal": "内部错误,请重试",
         "unauthorized": "未认证",

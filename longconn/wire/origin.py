@@ -80,6 +80,15 @@ class OriginRules:
         canonical = _canonical(origin)
         return canonical in self._origins and canonical not in ("*", "null")
 
+    def may_send_cookies(self, request: RequestOrigin) -> bool:
+        """Whether a cookie of this request counts: a page of this site sent it, or one of an origin that is named.
+
+        A browser adds cookies to the requests of any page, and `*` lets any page send requests.
+        """
+        if request.origins:
+            return all(self._admits_by_name(each, request) for each in request.origins)
+        return request.fetch_site.lower() != "cross-site"
+
     def _check_host(self, request: RequestOrigin) -> OriginRefusal | None:
         if len(request.hosts) > 1 or (request.must_name_host and not request.hosts):
             return OriginRefusal(400, "a request has one Host header")
@@ -113,8 +122,13 @@ class OriginRules:
         )
 
     def _admits(self, origin: str, request: RequestOrigin) -> bool:
-        if self._any or _canonical(origin) in self._origins:
-            return True
+        return self._any or _canonical(origin) in self._origins or self._is_own(origin, request)
+
+    def _admits_by_name(self, origin: str, request: RequestOrigin) -> bool:
+        return self.names(origin) or self._is_own(origin, request)
+
+    def _is_own(self, origin: str, request: RequestOrigin) -> bool:
+        """Whether an origin is this server's own."""
         match = _ORIGIN.fullmatch(origin.lower())
         if match is None:
             return False

@@ -281,7 +281,7 @@ OF_SERVER = NotHere("it is about the server, not about a channel")
 CARRIER = NotHere("it carries commands, which the edges of its protocol give")
 LEAVES = NotHere("leaving a channel needs no right, and is never refused")
 
-CHAT = {"nick": OF_CLIENT, "channels": OF_SERVER, "help": OF_SERVER, "quit": OF_CLIENT}
+CHAT = {"nick": OF_CLIENT, "login": OF_CLIENT, "channels": OF_SERVER, "help": OF_SERVER, "quit": OF_CLIENT}
 CENTRIFUGO = {
     "connect": OF_CLIENT, "unsubscribe": LEAVES, "ping": OF_CLIENT, "send": OF_SERVER, "rpc": OF_SERVER,
     "refresh": OF_CLIENT, "sub_refresh": NotHere("it is for a channel that the client is in, and its token decides"),
@@ -312,6 +312,7 @@ HUB = {
     "stop": OF_SERVER, "ready": OF_SERVER, "total_publications": OF_SERVER,
     "add_pending": OF_SERVER, "remove_pending": OF_SERVER, "is_full": OF_SERVER, "is_crowded": OF_SERVER,
     "connect": OF_CLIENT, "request": OF_CLIENT, "check_room": OF_CLIENT, "assigned_name": OF_CLIENT,
+    "has_taken_name": OF_CLIENT,
     "claim": OF_CLIENT, "queued": OF_SERVER, "rename": OF_CLIENT, "identify": OF_CLIENT, "on_queued": OF_CLIENT,
     "on_publication": NotHere("the broker calls it"), "on_announcement": NotHere("the broker calls it"),
 }  # fmt: skip

@@ -24,7 +24,7 @@ class TokenTests(Case):
         self.asked: list[str] = []
 
     def serve_tokens(self) -> None:
-        self.serve().verifier = JWTVerifier(Settings(token_hmac_secret_key=SECRET))
+        self.serve(anonymous="yes").gate.verifier = JWTVerifier(Settings(token_hmac_secret_key=SECRET))
 
     def token(self, seconds: float, **claims: Any) -> Callable[[], "Deferred[str]"]:
         def make() -> "Deferred[str]":

@@ -247,19 +247,11 @@ class TokenTests(Case):
     def test_booleans(self) -> None:
         for text, value in (("true", True), ("Yes", True), ("1", True), ("on", True), ("false", False), ("NO", False),
                             ("0", False), ("off", False)):  # fmt: skip
-            settings = load({"allow_anonymous_connect_without_token": text}, {}).settings
-            self.assertIs(settings.allow_anonymous_connect_without_token, value)
-        self.assertTrue(
-            load({}, {}, self.file("allow_anonymous_connect_without_token = true")).settings.anonymous_connect
-        )
+            flags = {"user_personal_channel": text, "token_hmac_secret_key": "x" * 64}
+            self.assertIs(load(flags, {}).settings.user_personal_channel, value)
         for text in ("", "x", "2", "truefalse"):
             self.refused("'", "allowed: true or false", flags={"user_personal_channel": text})
         self.refused("key user_personal_channel: 1", file=self.file("user_personal_channel = 1"))
-
-    def test_connecting_without_a_token(self) -> None:
-        name, key = "allow_anonymous_connect_without_token", {"token_hmac_secret_key": "x" * 64}
-        for flags, expected in (({}, True), (key, False), ({**key, name: "yes"}, True), ({name: "no"}, False)):
-            self.assertIs(load(flags, {}).settings.anonymous_connect, expected)
 
     def test_secrets_are_never_printed(self) -> None:
         config = load({}, {"LONGCONN_TOKEN_HMAC_SECRET_KEY": "hush " * 13})

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from longconn import Hub, Settings
 from longconn.core.broker import Done
 from longconn.core.errors import PERMISSION_DENIED, TOO_LARGE, TOO_MANY_REQUESTS, CommandError
+from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data, History, Info, Position
@@ -63,7 +64,7 @@ class RightTests(Case):
 
     def setUp(self) -> None:
         options = ChannelOptions(allow_publish_for_anonymous=False)
-        self.serve(namespaces=Namespaces(options), allow_anonymous_connect_without_token=True)
+        self.serve(namespaces=Namespaces(options), anonymous="yes")
 
     def test_a_user_may_publish_and_the_same_client_without_one_may_not(self) -> None:
         person = self.server.line_client()
@@ -77,20 +78,20 @@ class RightTests(Case):
         denied = "! permission denied: publish in lobby"
         person.read()
         self.assertEqual(say("1"), [denied])
-        self.hub.identify(client, "ada")
+        self.hub.identify(client, Identity("ada"))
         self.assertEqual(say("2"), [f"{person.address}: 2"])
         self.assertEqual(say("3"), [f"{person.address}: 3"])
-        self.hub.identify(client, "")
+        self.hub.identify(client, ANONYMOUS)
         self.assertEqual(say("4"), [denied])
 
     def test_a_new_name_changes_no_right(self) -> None:
         person = self.server.line_client()
         self.server.settle()
         (client,) = self.hub.clients.values()
-        self.hub.identify(client, "ada")
+        self.hub.identify(client, Identity("ada"))
         person.say("1", "/nick ada", "2")
         self.assertEqual(person.read()[-1], "ada: 2")
-        self.hub.identify(client, "")
+        self.hub.identify(client, ANONYMOUS)
         results: list[Any] = []
         self.hub.door.publish(client, "lobby", Data.of_text("3"), results.append)
         self.assertIs(results[0].reason, PERMISSION_DENIED)
@@ -100,8 +101,8 @@ class HistoryTests(Case):
     """A limited history asks the broker for that page, and for no more."""
 
     def setUp(self) -> None:
-        self.serve(api_key="key", history_size=100)
-        self.hub.verifier = Users()
+        self.serve(api_key="key", history_size=100, anonymous="yes")
+        self.hub.gate.verifier = Users()
         for number in range(50):
             self.hub.publish("c", Data.of_text(str(number)), Info("x"), lambda position: None)
 

@@ -4,6 +4,7 @@ from functools import partial
 from itertools import product
 
 from longconn.core.errors import CommandError
+from longconn.core.identity import Granted, Identity
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.namespaces import (
     Action,
@@ -16,7 +17,6 @@ from longconn.core.namespaces import (
 )
 from longconn.core.publication import Data, Position
 from longconn.core.settings import Settings
-from longconn.core.tokens import Granted
 from tests.core.common import ADA, Case, position
 
 SUBSCRIBE, PUBLISH, PRESENCE, HISTORY = Action.SUBSCRIBE, Action.PUBLISH, Action.PRESENCE, Action.HISTORY
@@ -182,7 +182,7 @@ class HubTests(Case):
         self.assertIsNotNone(self.publish("b", "x:a"))
         self.hub.history("x:a", self.answers.append)
         self.assertEqual([each.data.text for each in self.answers[-1].publications], ["b"])
-        self.hub.identify(client, "42", b"")
+        self.hub.identify(client, Identity("42"))
         self.hub.door.publish(client, "x:a", Data.of_text("c"), self.answers.append)
         self.assertEqual(position(self.answers[-1]).offset, 2)
 

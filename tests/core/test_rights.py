@@ -5,6 +5,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import Settings
+from longconn.core.identity import Identity
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data, Info
 from longconn.testing import LineClient, MemoryServer
@@ -93,7 +94,7 @@ class ChatTests(Case):
         self.in_channel("news:a")
         user = self.in_channel("news:b")
         hub = self.server.hub
-        hub.identify(next(each for each in hub.clients.values() if each.address == user.address), "42")
+        hub.identify(next(each for each in hub.clients.values() if each.address == user.address), Identity("42"))
         user.say("/join mine:a#42")
         self.assertEqual(self.said(user, "/channels"), ["* channels: mine:a#42 (1), news:a (1)"])
         client = self.server.line_client()

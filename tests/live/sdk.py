@@ -133,7 +133,7 @@ class SDKBehaviour(SynchronousTestCase):
             self.assertLess(time.monotonic(), end, asked)
             ann.call("presence_stats", channel="news")  # reads what it asks meanwhile
             time.sleep(0.05)
-        self.server.publish("news", "still here")
+        self.server.api("publish", channel="news", data="still here")
         self.reads(ann, "still here")
         self.assertEqual((ann.heard("disconnected"), ann.heard("unsubscribed")), ([], []))
         self.assertEqual(len(ann.heard("connected")), 1)

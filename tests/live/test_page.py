@@ -212,7 +212,7 @@ class PageTests(PageCase):
         self.clean(page)
 
     def test_text_of_others_is_never_markup(self) -> None:
-        self.serve(f'token_hmac_secret_key = "{_SECRET}"\nallow_anonymous_connect_without_token = true\n')
+        self.serve(f'token_hmac_secret_key = "{_SECRET}"\nanonymous = "yes"\n')
         page = self.visit("mia")
         evil = "<img/src=x/onerror=console.log(1)><script>console.log(2)</script><b>"
         self.say(page, evil)

@@ -9,7 +9,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn import Hub, Settings
-from longconn.core.tokens import ConnectionToken, SubscriptionToken
+from longconn.core.identity import Identity
+from longconn.core.tokens import SubscriptionToken
 from longconn.testing import FakeClock, MemoryServer
 
 KEY = "a key: ü"
@@ -26,8 +27,13 @@ BAD = error(107, "bad request")
 class Users:
     """A verifier whose tokens are the users' names."""
 
-    def connection(self, token: str, now: float) -> ConnectionToken:
-        return ConnectionToken(token, now + 1000 if token == "mortal" else None, b'{"role":"x"}')
+    algorithms = ("a name",)
+
+    def prepare(self, token: str, ready: Callable[[], None]) -> None:
+        ready()
+
+    def connection(self, token: str, now: float) -> Identity:
+        return Identity(token, now + 1000 if token == "mortal" else None, b'{"role":"x"}')
 
     def subscription(self, *args: Any) -> SubscriptionToken:
         raise NotImplementedError
@@ -69,11 +75,11 @@ class Case(SynchronousTestCase):
         self.serve()
 
     def serve(self, hub: Callable[[Settings], Hub] | None = None, **settings: Any) -> None:
-        settings = {"ping_interval": 0, "allow_anonymous_connect_without_token": True, **settings}
+        settings = {"ping_interval": 0, "anonymous": "yes", **settings}
         configured = Settings(api_key=KEY, **settings)
         self.server = MemoryServer(hub=hub(configured) if hub else Hub(FakeClock(), configured))
         self.hub = self.server.hub
-        self.hub.verifier = Users()
+        self.hub.gate.verifier = Users()
         self.addCleanup(self.server.stop)
 
     def post(self, path: str, body: Any, *headers: tuple[str, str]) -> Any:

@@ -217,13 +217,13 @@ class GreetingTests(Case):
     def test_the_first_line_warns_of_a_public_port(self) -> None:
         said = self.said(MemoryReactorClock(), port=["9999"])
         self.assertIn("anyone who can reach 0.0.0.0:9999 can read and write every channel", said[0])
-        self.assertIn("no authentication", said[0])
+        self.assertIn("no credentials are needed", said[0])
         self.assertIn("nc 127.0.0.1 9999", "\n".join(said))
 
     def test_there_is_no_warning_for_loopback(self) -> None:
         with capturedLogs() as events:
             self.started(port=[LOOPBACK])
-        self.assertNotIn("authentication", "\n".join(map(str, map(formatEvent, events))))
+        self.assertNotIn("credentials", "\n".join(map(str, map(formatEvent, events))))
 
     def test_lines_for_other_kinds_of_ports(self) -> None:
         from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress

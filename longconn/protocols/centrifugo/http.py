@@ -25,7 +25,7 @@ from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import media_type
 from longconn.protocols.http.response import StreamingResponse
-from longconn.protocols.http.routes import Route
+from longconn.protocols.http.routes import Access, Route
 from longconn.protocols.http.upgrade import asks_for_protobuf
 from longconn.wire.centrifugo import CentrifugoJSON, events, lines, stream_events, stream_lines
 
@@ -75,7 +75,10 @@ class DownStream:
         exchange = self._exchange
         try:
             hub, outlet = exchange.hub, self._response.outlet
-            self._session = Session(hub, outlet, self._codec, self, self._protocol, exchange.host, exchange.address)
+            self._session = Session(
+                hub, outlet, self._codec, self, self._protocol, exchange.host, exchange.address,
+                identity=exchange.identity,
+            )  # fmt: skip
         except CommandError:
             self._response.give_up()
             raise
@@ -181,7 +184,8 @@ def _read_protobuf(body: bytes) -> tuple[str, str, bytes]:
 
 #: What a resource serves, by path.
 ROUTES = {
-    "/connection/http_stream": Route(None, http_stream),
-    "/connection/sse": Route(sse, sse),
-    "/emulation": Route(None, emulation),
+    "/connection/http_stream": Route(None, http_stream, access=Access.LATER),
+    "/connection/sse": Route(sse, sse, access=Access.LATER),
+    # The session is the proof: nobody else knows it.
+    "/emulation": Route(None, emulation, access=Access.PUBLIC),
 }

@@ -23,8 +23,9 @@ class CentrifugoWebSocket:
         codec = make_codec(hub.settings.max_message)
         self._split = codec.split
         self._session = Session(
-            hub, socket.outlet, codec, socket, "websocket", socket.host, socket.address, pings=not self.pinged
-        )
+            hub, socket.outlet, codec, socket, "websocket", socket.host, socket.address,
+            pings=not self.pinged, identity=socket.identity,
+        )  # fmt: skip
 
     @property
     def held_back(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 
 from longconn.core.broker import Done
 from longconn.core.client import Client
@@ -10,6 +12,7 @@ from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
+from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity, disconnect_of
 from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Info, Position, Publication
 from longconn.protocols.connection.socket_outlet import SocketOutlet
@@ -19,6 +22,12 @@ _HISTORY_DEFAULT = 20
 _HISTORY_MOST = 100
 #: Names in an answer to /who, channels in one to /channels.
 _LISTED = 200
+#: Seconds until a client that has to log in is closed. A person may have to look for the password.
+_LOGIN_TIMEOUT = 60
+#: What a client may send that has to log in first.
+_BEFORE_LOGIN = ("login", "ping", "help", "quit", "leave", "too long", "not UTF-8")
+#: `/login token TOKEN`: no user can have this name.
+_TOKEN = "token"
 
 
 class ChatSession:
@@ -27,7 +36,10 @@ class ChatSession:
     `max_line` is the longest line, in bytes; a longer one is refused.
     """
 
-    __slots__ = ("_busy", "channel", "client", "due", "format", "heard", "hub", "max_line", "outlet", "queue")
+    __slots__ = (
+        "_busy", "_entrance", "_password_of", "channel", "client", "due", "format", "heard", "hub", "max_line",
+        "outlet", "queue",
+    )  # fmt: skip
 
     def __init__(self, hub: Hub, client: Client, outlet: SocketOutlet, format: ChatFormat, reader: Reader) -> None:
         self.hub = hub
@@ -47,18 +59,55 @@ class ChatSession:
         # While a subscribe is under way, lines wait: they belong to the new channel. A long answer has the same
         # effect, so that the client asks for the next only when it has read this one.
         self._busy = False
+        # Until the client has logged in: the channel that it joins then.
+        self._entrance: str | None = None
+        # The user whose password is the next line.
+        self._password_of: str | None = None
         outlet.client = client
         client.queue = self.queue
-        if hub.settings.idle_timeout:
-            hub.wheel.set(self, hub.settings.idle_timeout)
+        self._wait_for_idleness()
 
-    def enter(self, channel: str, announce: bool) -> None:
-        """Join the first channel. Raises CommandError for one that the client may not enter.
+    def enter(self, channel: str, announce: bool, identity: Identity | None = None) -> None:
+        """Join the first channel as `identity`. Without one the gate decides, or the client has to log in first.
 
-        If the broker fails, now or later, the client gets an error line, stays in no channel, and may join again. With
-        `announce` the client is announced at once, otherwise when its first line comes.
+        Raises CommandError for a client that is not let in, and for a channel that it may not enter. If the broker
+        fails, now or later, the client gets an error line, stays in no channel, and may join again. With `announce` the
+        client is announced at once, otherwise when its first line comes.
         """
+        gate = self.hub.gate
         self.client.announced = announce
+        if identity is None and gate.wants_login:
+            self._entrance = channel
+            self.hub.wheel.set(self, _LOGIN_TIMEOUT)
+            return
+        if identity is not None:
+            self._become(identity)
+            self._enter(channel)
+            return
+        self._busy = True
+        asking = True
+
+        def admitted(result: Identity | CommandError) -> None:
+            self._busy = False
+            if not self.client.live:
+                return
+            try:
+                if isinstance(result, CommandError):
+                    raise result
+                self._become(result)
+                self._enter(channel)
+            except CommandError as error:
+                if asking:
+                    raise
+                self._refuse(error)
+                self.hub.turn.answer(partial(self.client.close, disconnect_of(error)))
+            else:
+                self.queue.go_on()
+
+        gate.admit(self._admission(NO_CREDENTIALS), admitted)
+        asking = False
+
+    def _enter(self, channel: str) -> None:
         refusal: CommandError | None = None
         entering = True
 
@@ -77,7 +126,7 @@ class ChatSession:
     def feed(self, lines: list[bytes], *, announce: bool = True) -> None:
         """Execute lines that came in, without their ends. The first one announces the client, unless it is empty."""
         self.heard = self.hub.clock.seconds()
-        if announce and lines and lines[0] and not self.client.announced:
+        if announce and lines and lines[0] and not (self.client.announced or self._entrance):
             self.hub.door.announce_client(self.client)
         self.queue.feed(lines)
 
@@ -93,8 +142,17 @@ class ChatSession:
         self.client.gone()
         self.client.queue = None
 
+    def _wait_for_idleness(self) -> None:
+        if self.hub.settings.idle_timeout:
+            self.hub.wheel.set(self, self.hub.settings.idle_timeout)
+        else:
+            self.hub.wheel.clear(self)
+
     def on_due(self, now: float) -> None:
         """The timer ended: close a client that was idle for too long."""
+        if self._entrance is not None:
+            self.client.close(IDLE)
+            return
         timeout = self.hub.settings.idle_timeout
         idle = now - max(self.heard, self.outlet.sent_at)
         if idle >= timeout:
@@ -118,6 +176,10 @@ class ChatSession:
                 verb, argument = parse(raw.decode())
             except UnicodeDecodeError:
                 verb, argument = "not UTF-8", ""
+        if self._password_of is not None:
+            verb, argument = "password", raw.decode("utf-8", "replace")
+        elif self._entrance is not None and verb not in _BEFORE_LOGIN:
+            verb = "too early"
         if verb in ("say", "json"):
             return self._publish(verb, argument, len(raw))
         if verb == "leave" and self.hub.settings.empty_line != "ignore":
@@ -164,7 +226,11 @@ class ChatSession:
                 self._complain(texts.not_utf8)
             case "unknown":
                 self._complain(texts.unknown_command.format(command=argument[:40]))
-            case "nick" | "join" if not argument:
+            case "too early":
+                self._complain(texts.login_first)
+            case "password":
+                self._log_in(Credentials(user=self._password_of or "", password=argument))
+            case "nick" | "join" | "login" if not argument:
                 self._complain(texts.usage.format(usage=COMMANDS[verb]))
             case "ping":
                 self._answer("pong")
@@ -172,6 +238,8 @@ class ChatSession:
                 self._answer(*texts.help)
             case "quit":
                 self.quit()
+            case "login":
+                self._read_login(argument)
             case "nick":
                 self.hub.rename(self.client, argument)
             case "join":
@@ -183,6 +251,57 @@ class ChatSession:
                 self._channels()
             case "history":
                 self._history(argument)
+
+    # Logging in.
+
+    def _admission(self, credentials: Credentials) -> Admission:
+        client = self.client
+        return Admission(client.protocol, client.host, client.address, credentials)
+
+    def _read_login(self, argument: str) -> None:
+        """`/login token TOKEN`, `/login NAME PASSWORD`, or `/login NAME`, and the password is the next line."""
+        user, _, secret = argument.partition(" ")
+        if user == _TOKEN and secret:
+            self._log_in(Credentials(token=secret.strip()))
+        elif secret:
+            self._log_in(Credentials(user=user, password=secret))
+        else:
+            self._password_of = user
+            self._answer(self.format.texts.password)
+
+    def _log_in(self, credentials: Credentials) -> None:
+        self._password_of = None
+        self._busy = True
+        self.hub.gate.admit(self._admission(credentials), self._logged_in)
+
+    def _logged_in(self, result: Identity | CommandError) -> None:
+        self._busy = False
+        client = self.client
+        if not client.live:
+            return
+        try:
+            if isinstance(result, CommandError):
+                raise result
+            self._become(result)
+            log.info("%s client %s from %s logged in as %s", client.protocol, client.name, client.address, result.user)
+            self._answer(self.format.texts.logged_in.format(user=safe(result.user)))
+            entrance, self._entrance = self._entrance, None
+            if entrance is not None:
+                self._wait_for_idleness()
+                self.client.announced = True
+                self._enter(entrance)
+        except CommandError as error:
+            self._refuse(error)
+        self.queue.go_on()
+
+    def _become(self, identity: Identity) -> None:
+        """Be this user, and have the user's name unless the client has taken another one."""
+        hub, client = self.hub, self.client
+        has_own_name = hub.has_taken_name(client) and client.name != client.user
+        hub.identify(client, identity)
+        if identity.user and not has_own_name:
+            with suppress(CommandError):  # it is no name, or another client of the user has it
+                hub.rename(client, identity.user)
 
     # Answers.
 

@@ -25,7 +25,7 @@ class ChatWebSocket:
         client = hub.connect(outlet, "websocket", socket.host, socket.address, socket.name)
         self._session = ChatSession(hub, client, outlet, format, socket)
         try:
-            self._session.enter(socket.channel or hub.settings.default_channel, announce=True)
+            self._session.enter(socket.channel or hub.settings.default_channel, announce=True, identity=socket.identity)
         except CommandError:
             self._session.stop()
             raise

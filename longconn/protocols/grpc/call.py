@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
+from longconn.core.identity import Identity
 from longconn.core.slices import cost_of_bytes
 from longconn.core.timers import Call as DelayedCall
 from longconn.protocols.grpc.receiving import ConnectionWindow, Inbox
@@ -60,7 +61,7 @@ class GrpcCall:
 
     __slots__ = (
         "_context", "_gzip", "_handler", "_inbox", "_on_end", "_timer", "address", "body_left", "cancelled", "deadline",
-        "head_size", "host", "hub", "metadata", "outlet", "over", "path", "stream_id", "trailing",
+        "head_size", "host", "hub", "identity", "metadata", "outlet", "over", "path", "stream_id", "trailing",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,8 @@ class GrpcCall:
         self.hub = hub = context.hub
         self.host = context.host
         self.address = context.address
+        #: who makes it; None until it is known
+        self.identity: Identity | None = None
         self.path = request.path
         self.metadata = request.metadata
         self.trailing: list[tuple[str, str | bytes]] = []

@@ -14,6 +14,7 @@ from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.connection import GrpcConnection
 from longconn.protocols.grpc.receiving import ReceiveBudget
 from longconn.protocols.grpc.services import services as all_services
+from longconn.protocols.grpc.services.callers import for_users
 
 #: Bytes of a message that is received: the default of gRPC's own libraries.
 MAX_RECEIVE = 4 * 1024 * 1024
@@ -26,8 +27,8 @@ class GrpcFactory(AnyServerFactory):
     """Serves gRPC to peers that speak HTTP/2 from the first byte (prior knowledge).
 
     `services` are handlers of the program, served beside longconn's; one with the same path takes the place of
-    longconn's. `files` are descriptors of their files (`example_pb2.DESCRIPTOR`), which reflection tells with those
-    that they import.
+    longconn's. A call is let in before its handler runs: `call.identity` is who makes it. `files` are descriptors of
+    their files (`example_pb2.DESCRIPTOR`), which reflection tells with those that they import.
     """
 
     noisy = False
@@ -37,7 +38,7 @@ class GrpcFactory(AnyServerFactory):
     ) -> None:
         self.hub = hub
         self.services = all_services(hub, files)
-        self.services.update(services or {})
+        self.services.update({path: for_users(handler) for path, handler in (services or {}).items()})
         self.connections: set[GrpcConnection] = set()
         #: the bound is that of HTTP bodies
         self.budget = ReceiveBudget(hub.settings.max_body_total)

@@ -60,7 +60,7 @@ def as_http_error(error: CommandError | HTTPError, **extra: object) -> HTTPError
     if isinstance(error, HTTPError):
         return error
     wait = error.values.get("retry_after")
-    headers = [("Retry-After", str(math.ceil(wait)))] if isinstance(wait, float) else ()
+    headers = [("Retry-After", str(math.ceil(wait)))] if isinstance(wait, float) else []
     return HTTPError(STATUSES[error.reason], str(error), headers, error.reason.code, **extra)
 
 

@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 
 from longconn.core.client import Caller
 from longconn.core.errors import BAD_REQUEST, CommandError
-from longconn.core.hub import log
+from longconn.core.hub import Hub, log
+from longconn.core.identity import Identity
 from longconn.core.namespaces import Action
 from longconn.core.publication import Position
 from longconn.protocols.connection.peer import is_local
@@ -44,9 +45,16 @@ class HTTPExchange:
         self.address = address
         #: the caller, for requests that publish nothing; those that do speak by `Hub.request`
         self.caller = Caller(host, address, address)
+        #: who the request comes from; None until it is known
+        self.identity: Identity | None = None
         #: the connection ended before the answer did
         self.lost = False
         self._query: dict[str, str] | None = None
+
+    def become(self, identity: Identity) -> None:
+        """The request comes from this user."""
+        self.identity = identity
+        self.caller.identify(identity)
 
     # The request.
 
@@ -117,7 +125,8 @@ class HTTPExchange:
             else:
                 fits()
 
-        if channel is None:
+        # A client that has still to prove who it is is asked for its right then.
+        if channel is None or (self.identity is None and not hub.gate.is_open):
             checked(None)
         else:
             hub.door.check(self.caller, Action.SUBSCRIBE, channel, checked)
@@ -200,7 +209,19 @@ class HTTPExchange:
     def fail(self, error: CommandError | HTTPError, **extra: object) -> None:
         """Answer with a refusal; `extra` are further members of the answer's `error`."""
         answer = as_http_error(error, **extra)
-        self.answer(answer.status, body_of(answer), "application/json", headers_of(answer))
+        headers = headers_of(answer)
+        if answer.status == 401 and isinstance(error, CommandError):
+            headers += _challenges(self.hub)
+        self.answer(answer.status, body_of(answer), "application/json", headers)
+
+
+def _challenges(hub: Hub) -> list[tuple[str, str]]:
+    """What a request may prove itself by. A browser asks for a name and a password if it reads `Basic`."""
+    basic = 'Basic realm="longconn", charset="UTF-8"'  # RFC 7617, section 2.1
+    offered = [basic] if hub.gate.passwords is not None else []
+    if hub.gate.verifier is not None or not offered:  # a 401 has at least one (RFC 9110, section 15.5.2)
+        offered.append('Bearer realm="longconn"')  # RFC 6750, section 3
+    return [("WWW-Authenticate", each) for each in offered]
 
 
 def _log_failure(failure: Failure) -> None:

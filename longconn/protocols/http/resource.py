@@ -22,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
+from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
 from longconn.protocols.connection.peer import peer_of
@@ -32,8 +33,9 @@ from longconn.protocols.http.history import ChannelHistory
 from longconn.protocols.http.large_answer import LargeAnswers
 from longconn.protocols.http.page import page, page_file, redirect_below
 from longconn.protocols.http.publish import publish
-from longconn.protocols.http.routes import Route, Routes
+from longconn.protocols.http.routes import Access, Responder, Route, Routes
 from longconn.protocols.http.streams import open_stream
+from longconn.wire.authorization import read_credentials
 from longconn.wire.origin import OriginRefusal, OriginRules
 
 #: Seconds for which a browser may remember the answer to a preflight.
@@ -78,12 +80,12 @@ class HTTPResource(Resource):
         #: all that is served here, by paths
         self.routes = Routes(
             {
-                "/": Route(page, harmless=True, free=True),
-                "/page/{file}": Route(page_file, free=True),
+                "/": Route(page, harmless=True, free=True, access=Access.PUBLIC),
+                "/page/{file}": Route(page_file, free=True, access=Access.PUBLIC),
                 "/PrintHello": Route(self._hello, harmless=True, free=True),
-                "/health/live": Route(lambda exchange: exchange.text(200, "live\n"), harmless=True, free=True),
-                "/health/ready": Route(self._ready, harmless=True, free=True),
-                "/openapi.json": Route(self._describe, harmless=True, free=True),
+                "/health/live": Route(self._live, harmless=True, free=True, access=Access.PUBLIC),
+                "/health/ready": Route(self._ready, harmless=True, free=True, access=Access.PUBLIC),
+                "/openapi.json": Route(self._describe, harmless=True, free=True, access=Access.PUBLIC),
                 "/channels/{channel}": Route(
                     lambda exchange, name: self._history.answer(exchange, check_channel(name)),
                     lambda exchange, name: publish(exchange, check_channel(name), batches),
@@ -106,8 +108,13 @@ class HTTPResource(Resource):
     def render(self, request: IRequest) -> int:
         """Answer, now or later; for `twisted.web`."""
         exchange = self._exchange(request)
+        self._guard(exchange, self._serve)
+        return NOT_DONE_YET
+
+    def _guard(self, exchange: HTTPExchange, respond: Responder, *parameters: str) -> None:
+        """Call `respond`; whatever it raises is answered."""
         try:
-            self._serve(exchange)
+            respond(exchange, *parameters)
         except (CommandError, HTTPError) as error:
             exchange.fail(error)
         except Exception:
@@ -116,7 +123,6 @@ class HTTPResource(Resource):
                 exchange.request.loseConnection()
             else:
                 exchange.fail(HTTPError(500, "internal error"))
-        return NOT_DONE_YET
 
     def _exchange(self, request: Any) -> HTTPExchange:
         connection = self._connections.get(request.channel)
@@ -146,7 +152,7 @@ class HTTPResource(Resource):
         if path:
             route, parameters = self.routes.find(path) or (None, [])
         else:
-            route, parameters = Route(redirect_below, harmless=True), []
+            route, parameters = Route(redirect_below, harmless=True, access=Access.PUBLIC), []
         if route is None or not route.harmless:
             _raise(self._rules.check(origin))
         if route is None:
@@ -154,13 +160,42 @@ class HTTPResource(Resource):
             raise HTTPError(404, "there is nothing at this path")
         method = request.method
         if method in (b"GET", b"HEAD") and route.get is not None:
-            route.get(exchange, *parameters)
+            respond = route.get
         elif method == b"POST" and route.post is not None:
-            route.post(exchange, *parameters)
+            respond = route.post
         elif method == b"OPTIONS":
             _answer_options(exchange, route)
+            return
         else:
             raise HTTPError(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
+        credentials = NO_CREDENTIALS if route.access is Access.PUBLIC else self._credentials(exchange)
+        if route.access is Access.PUBLIC or (route.access is Access.LATER and not credentials):
+            respond(exchange, *parameters)
+            return
+        pending = True
+
+        def admitted(result: Identity | CommandError) -> None:
+            nonlocal pending
+            pending = False
+            if isinstance(result, CommandError):
+                exchange.fail(result)
+            elif not exchange.lost:
+                exchange.become(result)
+                self._guard(exchange, respond, *parameters)
+
+        self.hub.gate.admit(Admission("http", exchange.host, exchange.address, credentials), admitted)
+        if pending:
+            exchange.watch()
+
+    def _credentials(self, exchange: HTTPExchange) -> Credentials:
+        """What a request brings. Raises CommandError(UNAUTHORIZED).
+
+        Where none can be checked, they are those of a proxy or of the site around this resource.
+        """
+        if not self.hub.gate.takes_credentials:
+            return NO_CREDENTIALS
+        name = self.hub.settings.token_cookie if self._rules.may_send_cookies(exchange.origin()) else ""
+        return read_credentials(exchange.header("authorization"), exchange.header("cookie"), name)
 
     def _is_free(self, request: Any) -> bool:
         """Whether the request does not count against the rate of its address. All others do, malformed ones too."""
@@ -175,6 +210,9 @@ class HTTPResource(Resource):
     def _hello(self, exchange: HTTPExchange) -> None:
         count = self._connections[exchange.request.channel].requests
         exchange.text(200, "hello word", [("X-Connection", f"{exchange.address}; request={count}")])
+
+    def _live(self, exchange: HTTPExchange) -> None:
+        exchange.text(200, "live\n")
 
     def _ready(self, exchange: HTTPExchange) -> None:
         if not self.hub.ready:

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Access(Enum):
+    """When a path asks who a request comes from."""
+
+    #: never: the path tells nothing that is not public, or has keys of its own
+    PUBLIC = "public"
+    #: before anything else
+    USERS = "users"
+    #: if the request brings credentials; if it does not, the protocol that is spoken then asks
+    LATER = "later"
+
 
 #: Is called with the exchange and the parameters of the path, in their order.
 Responder = Callable[..., None]
@@ -21,6 +34,7 @@ class Route:
     post: Responder | None = None
     harmless: bool = False
     free: bool = False
+    access: Access = Access.USERS
 
     @property
     def allow(self) -> str:

@@ -52,6 +52,7 @@ class ChannelStream:
         try:
             client = exchange.hub.connect(self._outlet, kind, exchange.host, exchange.address, name)
             self._client = self._outlet.client = client
+            exchange.hub.identify(client, exchange.caller.identity)
             self._response.watch()
         except CommandError:
             self._response.give_up()

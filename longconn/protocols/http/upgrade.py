@@ -6,14 +6,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from longconn.core.identity import Identity
 from longconn.core.names import check_channel
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
-from longconn.protocols.http.routes import Route
+from longconn.protocols.http.routes import Access, Route
 from longconn.wire.centrifugo import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 
-#: Takes the connection of a request over: the request, a mode of `_MODES`, a channel, a name.
-TakeOver = Callable[[Any, str, str | None, str | None], None]
+#: Takes the connection of a request over: the request, a mode of `_MODES`, a channel, a name, who it comes from if
+#: that is known.
+TakeOver = Callable[[Any, str, str | None, str | None, Identity | None], None]
 
 #: Paths that are upgraded, and the mode of each.
 _MODES = {"/ws": "chat", "/echo": "echo", "/websocket": "echo", "/connection/websocket": "centrifugo"}
@@ -23,7 +25,10 @@ _VERSIONS = ("13", "8")
 
 def upgrade_routes(take_over: TakeOver) -> dict[str, Route]:
     """The paths that speak WebSocket; `take_over` gets the connections of requests that passed the checks."""
-    return {path: Route(partial(_upgrade, take_over, mode)) for path, mode in _MODES.items()}
+    return {
+        path: Route(partial(_upgrade, take_over, mode), access=Access.USERS if mode == "echo" else Access.LATER)
+        for path, mode in _MODES.items()
+    }
 
 
 def _upgrade(take_over: TakeOver, mode: str, exchange: HTTPExchange) -> None:
@@ -41,7 +46,7 @@ def _upgrade(take_over: TakeOver, mode: str, exchange: HTTPExchange) -> None:
     if mode == "centrifugo" and asks_for_protobuf(exchange):
         mode = "centrifugo-protobuf"
     wanted = (channel or exchange.hub.settings.default_channel) if mode == "chat" else None
-    exchange.check_client(wanted, name, partial(take_over, request, mode, channel, name))
+    exchange.check_client(wanted, name, partial(take_over, request, mode, channel, name, exchange.identity))
 
 
 def asks_for_protobuf(exchange: HTTPExchange) -> bool:

@@ -11,34 +11,32 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, ISSLTransport
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from longconn.core.client import Caller
 from longconn.core.command_queue import InputMeter
 from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, Disconnect
-from longconn.core.errors import NAME_TAKEN, PERMISSION_DENIED, TOO_MANY_REQUESTS, UNKNOWN_CHANNEL, CommandError
+from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
-from longconn.core.names import check_channel
-from longconn.core.namespaces import Action
+from longconn.core.identity import Identity
 from longconn.core.slices import FRAME_STEP
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.peer import host_of, is_local, peer_of
+from longconn.protocols.connection.peer import host_of
 from longconn.protocols.connection.set_up import PausableReading, is_full, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
+from longconn.protocols.websocket.admission import admit
 from longconn.wire.centrifugo import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from longconn.wire.chat import safe
-from longconn.wire.origin import OriginRules, RequestOrigin
+from longconn.wire.origin import OriginRules
 from longconn.wire.websocket import PING, take_texts
 
 #: The close code for messages of a kind that is not understood (RFC 6455, section 7.4.1).
 UNSUPPORTED_DATA = 1003
 #: The statuses of handshakes that are refused; 400 where none stands here.
-_STATUSES = {NAME_TAKEN: 409, PERMISSION_DENIED: 403, TOO_MANY_REQUESTS: 429, UNKNOWN_CHANNEL: 404}
 _HEAD_TOO_LARGE = 431  # RFC 6585, section 5
 #: Characters of the reason for which a handshake is refused.
 _LONGEST_REASON = 200
@@ -89,6 +87,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     mode = "chat"
     channel: str | None = None
     name: str | None = None
+    #: who it is, if its handshake has proved that
+    identity: Identity | None = None
     #: whether the resource that handed the connection over has checked the request
     admitted = False
     #: whether it asked for pings of WebSocket in place of those of what is spoken
@@ -349,49 +349,13 @@ class WebSocketServer(WebSocketServerFactory):
         """For TLS with ALPN (RFC 7301)."""
         return HTTP1_ALPN
 
-    def admit(self, protocol: WebSocketConnection, request: ConnectionRequest) -> Deferred[None] | None:
+    def admit(self, protocol: WebSocketConnection, request: ConnectionRequest) -> Deferred[None]:
         """Check a handshake that came to the factory's own port. Raises ConnectionDeny, or fails with it."""
-        transport: Any = protocol.transport
-        headers = request.headers
-        caller = RequestOrigin(
-            hosts=[headers["host"]],
-            origins=[headers["origin"]] if "origin" in headers else [],
-            fetch_site=headers.get("sec-fetch-site", ""),
-            fetch_mode=headers.get("sec-fetch-mode", ""),
-            local=is_local(transport),
-            secure=ISSLTransport.providedBy(transport),
-        )
-        refusal = self._rules.check(caller)
-        if refusal is not None:
-            raise ConnectionDeny(refusal.status, refusal.message)
-        protocol.mode = "echo" if request.path.rpartition("/")[2] in ("echo", "websocket") else "chat"
-        protocol.channel = request.params.get("channel", [None])[0]
-        protocol.name = request.params.get("name", [None])[0]
-        host, address = peer_of(transport, self.hub.numbers)
-        asking = Caller(host, address, address)
-        try:
-            self.hub.door.count_request(asking)
-            if protocol.channel is not None:
-                check_channel(protocol.channel)
-            if protocol.name is not None:
-                self.hub.claim(protocol.name)
-        except CommandError as error:
-            raise _denied(error) from None
-        if protocol.mode != "chat":
-            return None
-        admitted: Deferred[None] = Deferred()
+        return admit(self.hub, self._rules, protocol, request)
 
-        def checked(result: object) -> None:
-            if isinstance(result, CommandError):
-                admitted.errback(_denied(result))
-            else:
-                admitted.callback(None)
-
-        channel = protocol.channel or self.hub.settings.default_channel
-        self.hub.door.check(asking, Action.SUBSCRIBE, channel, checked)
-        return admitted
-
-    def take_over(self, request: Any, mode: str, channel: str | None, name: str | None) -> None:
+    def take_over(
+        self, request: Any, mode: str, channel: str | None, name: str | None, identity: Identity | None = None
+    ) -> None:
         """Go on with the connection of a twisted.web request that was checked and asks for WebSocket."""
         http: Any = request.channel
         transport = http.transport
@@ -403,6 +367,7 @@ class WebSocketServer(WebSocketServerFactory):
         protocol: WebSocketConnection = self.protocol()
         protocol.factory = self
         protocol.mode, protocol.channel, protocol.name = mode, channel, name
+        protocol.identity = identity
         protocol.admitted = True
         protocol.wants_pings = request.args.get(_WANTS_PINGS) == [b"true"]
         early = b"".join(getattr(http, "_dataBuffer", ()))
@@ -411,10 +376,6 @@ class WebSocketServer(WebSocketServerFactory):
         hand_over(transport, protocol)
         transport.resumeProducing()
         protocol.dataReceived(_head(request) + early)
-
-
-def _denied(error: CommandError) -> ConnectionDeny:
-    return ConnectionDeny(_STATUSES.get(error.reason, 400), str(error))
 
 
 def _head(request: Any) -> bytes:

@@ -166,23 +166,22 @@ class TokenTests(GRPCCase):
     """Tokens and names."""
 
     def test_a_token_names_the_user(self) -> None:
-        self.serve().verifier = Keys()
+        self.serve(anonymous="yes").gate.verifier = Keys()
         ann = self.client(token="ada", name="ann")
         self.subscribed(ann)
         self.assertEqual([(each.user, each.name) for each in self.get(ann.presence("news"))], [("ada", "ann")])
         self.assertEqual(self.get(ann.subscribe("secret:ada")).channel, "secret:ada")
 
     def test_tokens_that_are_refused(self) -> None:
-        self.serve().verifier = Keys()
+        self.serve(anonymous="yes").gate.verifier = Keys()
         error = self.fails(Disconnected, self.client(token="forged").connected())
         self.assertEqual((error.code, str(error)), (3500, "disconnected by the server: invalid token (3500)"))
         self.assertEqual(self.fails(Refused, self.client(token="old").connected()).code, 109)
-        self.serve(allow_anonymous_connect_without_token=False)
+        self.serve(anonymous="no")
         self.assertEqual(self.fails(Refused, self.client().connected()).code, 101)
 
     def test_an_expired_token_is_replaced_on_a_new_connection(self) -> None:
-        hub = self.serve()
-        hub.verifier = Keys()
+        self.serve(anonymous="yes").gate.verifier = Keys()
         tokens = ["brief", "old", "ada"]
 
         def token() -> "Deferred[str]":
@@ -197,7 +196,7 @@ class TokenTests(GRPCCase):
         self.assertEqual((self.next(subscription).data, tokens), ("1", []))
 
     def test_an_expired_channel_token_is_replaced(self) -> None:
-        self.serve().verifier = Keys()
+        self.serve(anonymous="yes").gate.verifier = Keys()
         tokens = ["brief", "news"]
         ann = self.client()
         subscription = self.subscribed(ann, token=lambda: succeed(tokens.pop(0)))

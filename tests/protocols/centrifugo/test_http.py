@@ -66,12 +66,12 @@ class Case(SynchronousTestCase):
         settings = Settings(
             ping_interval=0,
             token_hmac_secret_key=SECRET,
-            allow_anonymous_connect_without_token=True,
+            anonymous="yes",
             namespaces=Namespaces(ChannelOptions(**options)),
         )
         self.clock = FakeClock()
         self.server = MemoryServer(hub=Hub(self.clock, settings))
-        self.server.hub.verifier = JWTVerifier(settings)
+        self.server.hub.gate.verifier = JWTVerifier(settings)
         self.addCleanup(self.server.stop)
 
     def person(self) -> LineClient:

@@ -15,7 +15,8 @@ from longconn import Hub, Settings
 from longconn.core.client import Client
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import TOKEN_EXPIRED, CommandError
-from longconn.core.tokens import ConnectionToken, Granted, SubscriptionToken, TokenError
+from longconn.core.identity import Granted, Identity
+from longconn.core.tokens import SubscriptionToken, TokenError
 from longconn.protocols.grpc.services import services
 from longconn.testing import FakeClock, MemoryServer
 from longconn.v1 import longconn_pb2 as pb
@@ -32,13 +33,18 @@ BRIEF = 10.0
 class Keys:
     """A verifier. A token is a user's name; of a channel it is the channel's name."""
 
-    def connection(self, token: str, now: float) -> ConnectionToken:
+    algorithms = ("a name",)
+
+    def prepare(self, token: str, ready: Callable[[], None]) -> None:
+        ready()
+
+    def connection(self, token: str, now: float) -> Identity:
         if token == "old":
             raise CommandError(TOKEN_EXPIRED)
         if token == "forged":
             raise TokenError("connection", "the signature is wrong")
         subs = {"secret:ada": Granted(b'{"seat":1}')} if token == "ada" else {}
-        return ConnectionToken(token, now + BRIEF if token == "brief" else None, b'{"role":"x"}', subs)
+        return Identity(token, now + BRIEF if token == "brief" else None, b'{"role":"x"}', subs)
 
     def subscription(self, token: str, channel: str, user: str, now: float, client: str = "") -> SubscriptionToken:
         if token not in (channel, "brief"):
@@ -83,6 +89,7 @@ class FakeCall:
         self.metadata = tuple(metadata)
         self.host, self.address = address.rpartition(":")[0], address
         self.trailing: list[tuple[str, str | bytes]] = []
+        self.identity: Identity | None = None
         self.over = False
         self.outlet = Outlet(lambda disconnect: self._end(status_of_disconnect(disconnect)))
         #: how it ended, once it has
@@ -220,7 +227,7 @@ class Case(SynchronousTestCase):
     def serve(self, verifier: Any = None, **settings: Any) -> None:
         self.server = MemoryServer(Settings(**settings))
         self.addCleanup(self._stop)
-        self.hub.verifier = verifier
+        self.hub.gate.verifier = verifier
         self.services = services(self.hub)
         self._calls: list[FakeCall] = []
 

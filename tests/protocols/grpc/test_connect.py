@@ -286,7 +286,7 @@ class RateTests(Case):
 
 class TokenTests(Case):
     def setUp(self) -> None:
-        self.serve(Keys(), namespaces=Namespaces(named=NAMED))
+        self.serve(Keys(), anonymous="yes", namespaces=Namespaces(named=NAMED))
 
     def test_in_the_command_or_the_metadata(self) -> None:
         users = []
@@ -332,7 +332,7 @@ class RefreshTests(Case):
     """New tokens, before the old ones expire."""
 
     def setUp(self) -> None:
-        self.serve(Keys(), namespaces=Namespaces(named=NAMED))
+        self.serve(Keys(), anonymous="yes", namespaces=Namespaces(named=NAMED))
 
     def test_of_the_connection(self) -> None:
         program = Program(self, token="brief")
@@ -385,7 +385,7 @@ class RefreshTests(Case):
         self.assertEqual(program.call.ended, (StatusCode.UNAUTHENTICATED, "invalid token"))
 
     def test_without_a_key(self) -> None:
-        self.hub.verifier = None
+        self.hub.gate.verifier = None
         program = Program(self)
         program.answer(subscribe={"channel": "a"})
         for command in ({"refresh": {"token": "x"}}, {"sub_refresh": {"channel": "a", "token": "x"}}):
@@ -591,7 +591,7 @@ class LateTests(Case):
         self.assertEqual(program.call.ended, (StatusCode.OK, ""))
 
     def test_a_back_end_is_told_if_the_client_leaves_meanwhile(self) -> None:
-        self.hub.verifier = Keys()
+        self.hub.gate.verifier = Keys()
         program = Program(self, token="ada")
         results: list[Any] = []
         ServerAPI(self.hub).subscribe(Keys().subscription("c", "c", "ada", 0), Target("ada"), results.append)

@@ -111,7 +111,7 @@ class PublishTests(Case):
 
 class TokenTests(Case):
     def setUp(self) -> None:
-        self.serve(Keys(), namespaces=Namespaces(named=NAMED))
+        self.serve(Keys(), anonymous="yes", namespaces=Namespaces(named=NAMED))
 
     def refused(self, channel: str, token: str = "") -> tuple[StatusCode, str]:
         return self.refusal("Publish", pb.PublishRequest(channel=channel, text="x"), token=token)
@@ -147,7 +147,7 @@ class TokenTests(Case):
         self.assertEqual(call.ended, (StatusCode.UNAUTHENTICATED, "unauthorized"))
 
     def test_without_a_token_where_one_is_required(self) -> None:
-        self.serve(Keys(), token_hmac_secret_key="x")
+        self.serve(Keys())
         self.assertEqual(self.refused("a"), (StatusCode.UNAUTHENTICATED, "unauthorized"))
         self.publish("a", "x", token="bo")
         for path, request in (

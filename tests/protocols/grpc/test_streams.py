@@ -184,7 +184,7 @@ class ClientTests(Case):
 
 class TokenTests(Case):
     def setUp(self) -> None:
-        self.serve(Keys(), namespaces=Namespaces(named=NAMED))
+        self.serve(Keys(), anonymous="yes", namespaces=Namespaces(named=NAMED))
 
     def test_the_user_and_the_info_of_a_token(self) -> None:
         call = self.subscribe("secret:ada", token="ada")

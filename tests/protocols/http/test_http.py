@@ -279,7 +279,7 @@ class UpgradeTests(HTTPTestCase):
     def start(self, **settings: Any) -> None:
         super().start(**settings)
         self.taken: list[tuple[Any, ...]] = []
-        self.site = LiveSite(self.hub, LiveResource(self.hub, lambda request, *args: self.taken.append(args)))
+        self.site = LiveSite(self.hub, LiveResource(self.hub, lambda request, *args: self.taken.append(args[:-1])))
 
     def upgrade(self, path: str, *headers: str, version: str = "1.1") -> int:
         connection = self.connect()

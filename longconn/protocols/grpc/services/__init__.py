@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FileDescriptor
 
 from longconn.core.hub import Hub
 from longconn.protocols.grpc.call import Services
-from longconn.protocols.grpc.services.callers import counted
+from longconn.protocols.grpc.services.callers import counted, for_users
 from longconn.protocols.grpc.services.channels import history, presence, publish
 from longconn.protocols.grpc.services.connect import connect
 from longconn.protocols.grpc.services.greeter import say_hello
@@ -36,9 +36,9 @@ def services(hub: Hub, files: Sequence[FileDescriptor] = ()) -> Services:
             "/longconn.v1.LongConn/Connect": connect,
             "/longconn.v1.LongConn/Presence": presence,
             "/longconn.v1.LongConn/History": history,
-            "/helloworld.Greeter/SayHello": say_hello,
-            "/helloworld.HelloService/SayHello": say_hello,
-            "/HelloService/SayHello": say_hello,
+            "/helloworld.Greeter/SayHello": for_users(say_hello),
+            "/helloworld.HelloService/SayHello": for_users(say_hello),
+            "/HelloService/SayHello": for_users(say_hello),
         }
     )
     health = Health(hub, found)

@@ -1,42 +1,46 @@
-"""The caller of a unary call or a stream: its token, and the caller that the door checks."""
+"""Who makes a call, and the caller that the door checks."""
 
 from __future__ import annotations
 
 from longconn.core.client import Caller
-from longconn.core.disconnects import INVALID_TOKEN
-from longconn.core.errors import UNAUTHORIZED, CommandError
-from longconn.core.hub import log
-from longconn.core.tokens import ConnectionToken, TokenError
+from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
+from longconn.core.tokens import TokenError
 from longconn.protocols.grpc.call import GrpcCall, Handler
-from longconn.wire.grpc_status import StatusError, status_of_disconnect
+from longconn.protocols.grpc.services.messages import answered
+from longconn.wire.authorization import read_authorization
+from longconn.wire.grpc_status import status_of_disconnect
 
 
-def identify(call: GrpcCall) -> ConnectionToken:
-    """The claims of the token in the call's metadata.
+async def identify(call: GrpcCall) -> Identity:
+    """Who makes the call, by its metadata `authorization`.
 
-    Raises CommandError: UNAUTHORIZED without one where it is needed, TOKEN_EXPIRED; StatusError(UNAUTHENTICATED)
-    for one that does not verify.
+    Raises CommandError: UNAUTHORIZED where nothing proves it and that is needed, TOKEN_EXPIRED, TOO_MANY_REQUESTS;
+    StatusError(UNAUTHENTICATED) for a token that is refused.
     """
-    hub = call.hub
-    token = bearer(call)
-    if token:
+    if call.identity is None:
+        admission = Admission("grpc", call.host, call.address, credentials(call))
         try:
-            if hub.verifier is None:
-                raise TokenError("connection", "there is no key here to check it")
-            return hub.verifier.connection(token, hub.wall_time())
+            identity: Identity = await answered(lambda done: call.hub.gate.admit(admission, done))
         except TokenError as error:
-            raise refused(call, error) from None
-    if not hub.settings.anonymous_connect:
-        raise CommandError(UNAUTHORIZED)
-    return ConnectionToken("")
+            raise status_of_disconnect(error.disconnect) from None
+        call.identity = identity
+    return call.identity
 
 
-def caller(call: GrpcCall, name: str = "") -> Caller:
+async def caller(call: GrpcCall, name: str = "") -> Caller:
     """The caller of a unary call. Raises as `identify` does, and CommandError: BAD_NAME, NAME_TAKEN."""
-    token = identify(call)
-    found = call.hub.request(call.host, call.address, name or None)
-    found.user, found.conn_info, found.grants = token.user, token.info, token.subs
-    return found
+    identity = await identify(call)
+    return call.hub.request(call.host, call.address, name or None, identity=identity)
+
+
+def for_users(handler: Handler) -> Handler:
+    """`handler`, for calls that are let in: `call.identity` is there."""
+
+    async def handle(call: GrpcCall) -> None:
+        await identify(call)
+        await handler(call)
+
+    return handle
 
 
 def admit(call: GrpcCall) -> None:
@@ -54,18 +58,9 @@ def counted(handler: Handler) -> Handler:
     return handle
 
 
-def refused(call: GrpcCall, error: TokenError) -> StatusError:
-    """The status of a call whose token is refused; the log says why."""
-    log.info("grpc call from %s refused: %s", call.address, error)
-    return status_of_disconnect(INVALID_TOKEN)
-
-
-def bearer(call: GrpcCall) -> str:
-    """The token in the metadata `authorization: Bearer TOKEN` (RFC 6750, section 2.1); empty without one."""
+def credentials(call: GrpcCall) -> Credentials:
+    """What the metadata bring. Raises CommandError(UNAUTHORIZED) if they bring something else."""
     for name, value in call.metadata:
         if name == "authorization" and isinstance(value, str):
-            scheme, _, token = value.strip().partition(" ")
-            if scheme.lower() != "bearer":
-                raise CommandError(UNAUTHORIZED)
-            return token.strip()
-    return ""
+            return read_authorization(value)
+    return NO_CREDENTIALS

@@ -25,7 +25,7 @@ async def publish(call: GrpcCall) -> None:
     """Publish, at the rate of the caller's address."""
     request = parse(pb.PublishRequest, await call.read_one())
     door = call.hub.door
-    publisher, data = caller(call, request.name), data_of(request, call.hub.settings.max_message)
+    publisher, data = await caller(call, request.name), data_of(request, call.hub.settings.max_message)
     position: Position = await answered(lambda done: door.publish(publisher, request.channel, data, done))
     call.write(pb.PublishResponse(position=position_message(position)).SerializeToString())
 
@@ -33,7 +33,7 @@ async def publish(call: GrpcCall) -> None:
 async def presence(call: GrpcCall) -> None:
     """The subscribers of a channel now."""
     request = parse(pb.PresenceRequest, await call.read_one())
-    asking, door = caller(call), call.hub.door
+    asking, door = await caller(call), call.hub.door
     await call.slice(_PART)
     infos: list[Info] = await answered(lambda done: door.presence(asking, request.channel, done))
     await _write(call, presence_parts(infos))
@@ -42,7 +42,7 @@ async def presence(call: GrpcCall) -> None:
 async def history(call: GrpcCall) -> None:
     """The history: with `since` the first publications after it, otherwise the newest; in the channel's order."""
     request = parse(pb.HistoryRequest, await call.read_one())
-    asking, door, since, limit = caller(call), call.hub.door, since_of(request), request.limit or -1
+    asking, door, since, limit = await caller(call), call.hub.door, since_of(request), request.limit or -1
     newest = since is None and limit > 0
     await call.slice(_PART)
     found: History = await answered(lambda done: door.history(asking, request.channel, done, since, limit, newest))

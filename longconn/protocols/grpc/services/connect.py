@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 from longconn.core import commands
 from longconn.core.commands import Command, Push, Result, SubscribeResult
 from longconn.core.disconnects import IDLE
-from longconn.core.errors import BAD_REQUEST, UNAUTHORIZED, CommandError
+from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.session import Session
 from longconn.core.slices import cost_of_bytes
 from longconn.protocols.grpc.call import GrpcCall
-from longconn.protocols.grpc.services.callers import bearer
+from longconn.protocols.grpc.services.callers import credentials, identify
 from longconn.protocols.grpc.services.messages import (
     data_of,
     parse,
@@ -53,9 +53,9 @@ async def _connected(call: GrpcCall) -> _Carrier:
     first = parse(pb.ConnectRequest, await _first_message(call))
     if first.WhichOneof("command") != "connect":
         raise StatusError(StatusCode.INVALID_ARGUMENT, "the first command is connect")
-    first.connect.token = first.connect.token or bearer(call)
-    if not first.connect.token and not call.hub.settings.anonymous_connect:
-        raise CommandError(UNAUTHORIZED)
+    # A token in the command goes first; without any proof the gate decides.
+    if not first.connect.token and (credentials(call) or not call.hub.gate.is_open):
+        await identify(call)
     carrier = _Carrier(call)
     carrier.receive(first)
     return carrier
@@ -89,8 +89,9 @@ class _Carrier:
         hub = call.hub
         codec = ConnectCodec(hub.settings.max_message, self._on_error)
         self._session = Session(
-            hub, call.outlet, codec, self, "grpc", call.host, call.address, self._on_error, self._on_change
-        )
+            hub, call.outlet, codec, self, "grpc", call.host, call.address, self._on_error, self._on_change,
+            identity=call.identity,
+        )  # fmt: skip
         call.on_end(self._session.stop)
 
     async def run(self) -> None:

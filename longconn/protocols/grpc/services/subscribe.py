@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from longconn.core.broker import Done
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, SUBSCRIPTION_EXPIRED
-from longconn.core.errors import NOT_AVAILABLE, CommandError
+from longconn.core.identity import Admission, Credentials, Identity
 from longconn.core.publication import History
 from longconn.core.timers import until
-from longconn.core.tokens import ConnectionToken, SubscriptionToken, TokenError
+from longconn.core.tokens import SubscriptionToken, TokenError
 from longconn.protocols.grpc.call import GrpcCall
-from longconn.protocols.grpc.services.callers import identify, refused
+from longconn.protocols.grpc.services.callers import identify
 from longconn.protocols.grpc.services.messages import answered, parse, since_of, subscribed_message
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import frame
 from longconn.wire.grpc_messages import MESSAGES, backlog
+from longconn.wire.grpc_status import status_of_disconnect
 
 
 async def subscribe(call: GrpcCall) -> None:
@@ -25,7 +26,7 @@ async def subscribe(call: GrpcCall) -> None:
 async def _subscribe(call: GrpcCall) -> None:
     """Read the request, which is not kept while the call goes on, and answer it."""
     request = parse(pb.SubscribeRequest, await call.read_one())
-    await _Subscriber(call, identify(call), request.name).subscribe(request)
+    await _Subscriber(call, await identify(call), request.name).subscribe(request)
 
 
 class _Subscriber:
@@ -38,7 +39,7 @@ class _Subscriber:
     id = ""
     connected = True
 
-    def __init__(self, call: GrpcCall, token: ConnectionToken, name: str) -> None:
+    def __init__(self, call: GrpcCall, identity: Identity, name: str) -> None:
         """Raises CommandError: LIMIT_EXCEEDED where there are too many clients, BAD_NAME, NAME_TAKEN."""
         self._call = call
         self._hub = hub = call.hub
@@ -47,10 +48,9 @@ class _Subscriber:
         # A client that takes a name is a chat client.
         client.chat = bool(name)
         client.session = self
-        client.grants = token.subs
-        hub.identify(client, token.user, token.info)
+        hub.identify(client, identity)
         # When the connection and the subscription expire, in seconds since 1970; None for never.
-        self._expires_at = token.expires_at
+        self._expires_at = identity.expires_at
         self._subscription_expires_at: float | None = None
         #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
@@ -59,7 +59,7 @@ class _Subscriber:
     async def subscribe(self, request: pb.SubscribeRequest) -> None:
         """Raises CommandError or StatusError."""
         call, client, channel, since = self._call, self._client, request.channel, since_of(request)
-        granted = self._token(channel, request.token) if request.token else client.grants.get(channel)
+        granted = await self._token(channel, request.token) if request.token else client.grants.get(channel)
         if isinstance(granted, SubscriptionToken):
             self._subscription_expires_at = granted.expires_at
 
@@ -73,14 +73,16 @@ class _Subscriber:
             call.outlet.write_backlog(backlog(MESSAGES, channel, history.publications))
         self._wait()
 
-    def _token(self, channel: str, token: str) -> SubscriptionToken:
-        hub, client = self._hub, self._client
-        if hub.verifier is None:
-            raise CommandError(NOT_AVAILABLE, what="tokens")
+    async def _token(self, channel: str, token: str) -> SubscriptionToken:
+        gate, client = self._hub.gate, self._client
+        admission = Admission("grpc", client.host, client.address, Credentials(token))
         try:
-            return hub.verifier.subscription(token, channel, client.user, hub.wall_time(), client.id)
+            granted: SubscriptionToken = await answered(
+                lambda done: gate.subscription(admission, channel, client.user, client.id, done)
+            )
         except TokenError as error:
-            raise refused(self._call, error) from None
+            raise status_of_disconnect(error.disconnect) from None
+        return granted
 
     def _stop(self) -> None:
         self._hub.wheel.clear(self)

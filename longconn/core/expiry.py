@@ -1,0 +1,39 @@
+"""The end of a client whose proof of identity has expired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from longconn.core.client import Client
+from longconn.core.disconnects import EXPIRED
+from longconn.core.timers import Wheel, until
+
+#: Seconds beyond the expiry: clocks differ, and a client that can bring a newer token does so when it expires.
+GRACE = 25.0
+
+
+class Expiry:
+    """Closes a client, unless it has another identity or is gone by then. `at` is in seconds since 1970."""
+
+    __slots__ = ("_at", "_client", "_identity", "_wall_time", "_wheel", "due")
+
+    def __init__(self, wheel: Wheel, wall_time: Callable[[], float], client: Client, at: float) -> None:
+        self._wheel = wheel
+        self._wall_time = wall_time
+        self._client = client
+        self._identity = client.identity
+        self._at = at + GRACE
+        self.due = 0
+        self._wait()
+
+    def on_due(self, now: float) -> None:
+        """The timer ended. The wall clock may have been set meanwhile."""
+        client = self._client
+        if client.live and client.identity is self._identity:
+            if self._wall_time() >= self._at:
+                client.close(EXPIRED)
+            else:
+                self._wait()
+
+    def _wait(self) -> None:
+        self._wheel.set(self, until(self._at, self._wall_time()))

@@ -1,0 +1,108 @@
+"""The admission of a handshake that came to a WebSocket factory's own port. On the shared port HTTP sees to that."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
+
+from longconn.core.client import Caller
+from longconn.core.errors import (
+    NAME_TAKEN,
+    PERMISSION_DENIED,
+    TOKEN_EXPIRED,
+    TOO_MANY_REQUESTS,
+    UNAUTHORIZED,
+    UNKNOWN_CHANNEL,
+    CommandError,
+)
+from longconn.core.hub import Hub
+from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
+from longconn.core.names import check_channel
+from longconn.core.namespaces import Action
+from longconn.protocols.connection.peer import is_local, peer_of
+from longconn.wire.authorization import read_credentials
+from longconn.wire.origin import OriginRules, RequestOrigin
+
+_STATUSES = {
+    NAME_TAKEN: 409, PERMISSION_DENIED: 403, TOKEN_EXPIRED: 401, TOO_MANY_REQUESTS: 429, UNAUTHORIZED: 401,
+    UNKNOWN_CHANNEL: 404,
+}  # fmt: skip
+
+
+class Applicant(Protocol):
+    """The connection of a handshake; its mode, channel, name and identity are those that the handshake asks for."""
+
+    transport: Any
+    mode: str
+    channel: str | None
+    name: str | None
+    identity: Identity | None
+
+
+def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: ConnectionRequest) -> Deferred[None]:
+    """Check a handshake, and read what it asks for. Raises ConnectionDeny, or fails with it."""
+    headers = request.headers
+    origin = _origin(applicant.transport, headers)
+    refusal = rules.check(origin)
+    if refusal is not None:
+        raise ConnectionDeny(refusal.status, refusal.message)
+    applicant.mode = "echo" if request.path.rpartition("/")[2] in ("echo", "websocket") else "chat"
+    applicant.channel = request.params.get("channel", [None])[0]
+    applicant.name = request.params.get("name", [None])[0]
+    host, address = peer_of(applicant.transport, hub.numbers)
+    asking = Caller(host, address, address)
+    try:
+        hub.door.count_request(asking)
+        if applicant.channel is not None:
+            check_channel(applicant.channel)
+        credentials = _credentials(hub, rules, origin, headers)
+        if applicant.name is not None:
+            hub.claim(applicant.name)
+    except CommandError as error:
+        raise _denied(error) from None
+    admitted: Deferred[None] = Deferred()
+
+    def known(identity: Identity | CommandError) -> None:
+        if isinstance(identity, CommandError) or applicant.mode != "chat":
+            checked(identity)
+            return
+        asking.identify(identity)
+        applicant.identity = identity
+        hub.door.check(asking, Action.SUBSCRIBE, applicant.channel or hub.settings.default_channel, checked)
+
+    def checked(result: object) -> None:
+        if isinstance(result, CommandError):
+            admitted.errback(_denied(result))
+        else:
+            admitted.callback(None)
+
+    if applicant.mode == "chat" and hub.gate.wants_login and not credentials:
+        admitted.callback(None)  # it logs in by its first line
+    else:
+        hub.gate.admit(Admission("websocket", host, address, credentials), known)
+    return admitted
+
+
+def _origin(transport: Any, headers: dict[str, str]) -> RequestOrigin:
+    return RequestOrigin(
+        hosts=[headers["host"]],
+        origins=[headers["origin"]] if "origin" in headers else [],
+        fetch_site=headers.get("sec-fetch-site", ""),
+        fetch_mode=headers.get("sec-fetch-mode", ""),
+        local=is_local(transport),
+        secure=ISSLTransport.providedBy(transport),
+    )
+
+
+def _credentials(hub: Hub, rules: OriginRules, origin: RequestOrigin, headers: dict[str, str]) -> Credentials:
+    if not hub.gate.takes_credentials:
+        return NO_CREDENTIALS
+    cookie = hub.settings.token_cookie if rules.may_send_cookies(origin) else ""
+    return read_credentials(headers.get("authorization", ""), headers.get("cookie", ""), cookie)
+
+
+def _denied(error: CommandError) -> ConnectionDeny:
+    return ConnectionDeny(_STATUSES.get(error.reason, 400), str(error))
