@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from longconn.core.origins import normal_host, normal_origin
@@ -23,6 +24,8 @@ from longconn.core.settings import Settings
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s/?#@\[\]:,]+)(?::(\d{1,5}))?")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::(\d{0,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Characters of an IPv6 address with a zone.
+_LONGEST_ADDRESS = 64
 #: Characters of a received origin that are repeated in an answer.
 _SHOWN = 200
 
@@ -147,13 +150,19 @@ class OriginRules:
 
 def is_loopback(host: str) -> bool:
     """Whether a host is an IP address that only this machine reaches."""
+    return len(host) <= _LONGEST_ADDRESS and _kind(host) == "loopback"
+
+
+@lru_cache(1024)  # nearly all requests name the same few hosts
+def _kind(host: str) -> str:
+    """`loopback`, another `address`, or `name`."""
     try:
         address = ip_address(host)
     except ValueError:
-        return False
+        return "name"
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_loopback
-    return address.is_loopback
+        address = address.ipv4_mapped
+    return "loopback" if address.is_loopback else "address"
 
 
 def _canonical(origin: str) -> str:
@@ -170,11 +179,8 @@ def _is_localhost(host: str) -> bool:
 
 
 def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    return True
+    host = host.removeprefix("[").removesuffix("]")
+    return len(host) <= _LONGEST_ADDRESS and _kind(host) != "name"
 
 
 def _shown(text: str) -> str:

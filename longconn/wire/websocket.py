@@ -1,6 +1,10 @@
-"""WebSocket frames (RFC 6455, section 5) of whole messages. Autobahn reads and writes all others."""
+"""WebSocket's answer to a handshake, and frames of whole messages (RFC 6455). Autobahn reads and writes all others."""
 
 from __future__ import annotations
+
+import base64
+import hashlib
+import re
 
 from longconn.core.disconnects import CLOSED, SHUTDOWN, Disconnect
 
@@ -16,6 +20,26 @@ _CLOSE_CODES = {CLOSED: 1000, SHUTDOWN: 1001}
 def close_code(disconnect: Disconnect) -> int:
     """The close code for a disconnect, in protocols without numbers of their own."""
     return _CLOSE_CODES.get(disconnect, disconnect.code)
+
+
+#: RFC 6455, section 4.2.1, point 5: Base64 of 16 bytes.
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+_MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` is a value of Sec-WebSocket-Key."""
+    return _KEY.fullmatch(text) is not None
+
+
+def handshake_answer(key: bytes, subprotocol: str | None) -> bytes:
+    """The answer to a handshake (section 4.2.2, point 5)."""
+    accept = base64.b64encode(hashlib.sha1(key + _MAGIC).digest())
+    chosen = b"" if subprotocol is None else b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nServer: longconn\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
+        b"%bSec-WebSocket-Accept: %b\r\n\r\n" % (chosen, accept)
+    )
 
 
 def frame(payload: bytes, first: int = _TEXT) -> bytes:

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from longconn.core.command_queue import InputMeter
@@ -438,6 +439,12 @@ class HTTPConnection(HTTPChannel):
         self.allContentReceived()
 
     # The answer.
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Write a head in one piece; twisted.web writes each name and value by itself."""
+        lines = [b"%b %b %b" % (version, code, reason)]
+        lines += [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        self.transport.write(b"\r\n".join([*lines, b"", b""]))
 
     def allContentReceived(self) -> None:
         if self.phase is not Phase.ENDING:

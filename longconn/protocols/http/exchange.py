@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from twisted.python.failure import Failure
@@ -17,7 +17,6 @@ from longconn.core.hub import Hub, log
 from longconn.core.identity import Identity
 from longconn.core.namespaces import Action
 from longconn.core.publication import Position
-from longconn.protocols.connection.peer import is_local
 from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of
 from longconn.protocols.http.large_answer import SMALL_ANSWER, LargeAnswers
 from longconn.protocols.http.request import body_limit
@@ -31,18 +30,28 @@ _PARAMETERS = 50
 _LAST_EVENT_ID = ("lastEventId", "lastEventID", "Last-Event-ID")
 
 
+class Connection(Protocol):
+    """What is known of a request's connection: `local` and `secure` as in `RequestOrigin`."""
+
+    host: str
+    address: str
+    local: bool
+    secure: bool
+
+
 class HTTPExchange:
     """A request of twisted.web (`request`), with the `host` and `address` that the hub knows its client by.
 
     The answer is given once, at once or turns later. It is dropped if the client has gone.
     """
 
-    def __init__(self, large_answers: LargeAnswers, request: Any, host: str, address: str) -> None:
+    def __init__(self, large_answers: LargeAnswers, request: Any, connection: Connection) -> None:
         self.hub = large_answers.hub
         self._large_answers = large_answers
         self.request = request
-        self.host = host
-        self.address = address
+        self._connection = connection
+        self.host = host = connection.host
+        self.address = address = connection.address
         #: the caller, for requests that publish nothing; those that do speak by `Hub.request`
         self.caller = Caller(host, address, address)
         #: who the request comes from; None until it is known
@@ -75,8 +84,8 @@ class HTTPExchange:
             origins=self.headers("origin"),
             fetch_site=self.header("sec-fetch-site"),
             fetch_mode=self.header("sec-fetch-mode"),
-            local=is_local(self.request),
-            secure=bool(self.request.isSecure()),
+            local=self._connection.local,
+            secure=self._connection.secure,
             must_name_host=self.request.clientproto != b"HTTP/1.0",
         )
 

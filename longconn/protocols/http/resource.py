@@ -25,7 +25,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
-from longconn.protocols.connection.peer import peer_of
+from longconn.protocols.connection.peer import is_local, peer_of
 from longconn.protocols.http import openapi
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
@@ -36,7 +36,7 @@ from longconn.protocols.http.publish import publish
 from longconn.protocols.http.routes import Access, Responder, Route, Routes
 from longconn.protocols.http.streams import open_stream
 from longconn.wire.authorization import read_credentials
-from longconn.wire.origin import OriginRefusal, OriginRules
+from longconn.wire.origin import OriginRules
 
 #: Seconds for which a browser may remember the answer to a preflight.
 _PREFLIGHT_AGE = "600"
@@ -45,12 +45,18 @@ _PREFLIGHT_AGE = "600"
 _ALLOWED_HEADERS = "Content-Type, Last-Event-ID, Authorization, Cache-Control, Pragma, X-Requested-With"
 
 
+#: the path of the resource itself, without a slash
+_BELOW = Route(redirect_below, harmless=True, access=Access.PUBLIC)
+
+
 @dataclass(slots=True)
 class _ConnectionRecord:
-    """The peer of a connection, and the number of its requests."""
+    """The peer of a connection, whether it is local and secure, and the number of its requests."""
 
     host: str
     address: str
+    local: bool
+    secure: bool
     requests: int = 0
 
 
@@ -127,36 +133,33 @@ class HTTPResource(Resource):
     def _exchange(self, request: Any) -> HTTPExchange:
         connection = self._connections.get(request.channel)
         if connection is None:
-            connection = _ConnectionRecord(*peer_of(request.channel, self.hub.numbers))
+            host, address = peer_of(request.channel, self.hub.numbers)
+            connection = _ConnectionRecord(host, address, is_local(request), bool(request.isSecure()))
             self._connections[request.channel] = connection
         connection.requests += 1
-        return HTTPExchange(self._large_answers, request, connection.host, connection.address)
+        return HTTPExchange(self._large_answers, request, connection)
 
     def _serve(self, exchange: HTTPExchange) -> None:
-        """Check where the request comes from, find its route, count it, and call the route."""
+        """Find the request's route, check where it comes from, count it, and call the route."""
         request = exchange.request
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
         request.setHeader("Vary", "Origin")
-        origin = exchange.origin()
-        refusal = self._rules.check(origin, harmless=True)
+        route, parameters, error = self._find(exchange)
+        refusal = self._rules.check(exchange.origin(), harmless=route is not None and route.harmless)
         if refusal is None and exchange.header("origin"):
             request.setHeader("Access-Control-Allow-Origin", exchange.header("origin"))
             request.setHeader("Access-Control-Expose-Headers", "Retry-After, X-Connection")
             if self._rules.names(exchange.header("origin")):
                 request.setHeader("Access-Control-Allow-Credentials", "true")
-        if not self._is_free(request):
+        if route is None or not route.free:
             self.hub.door.count_request(exchange.caller)
-        _raise(refusal)
-        path = exchange.path()
-        if path:
-            route, parameters = self.routes.find(path) or (None, [])
-        else:
-            route, parameters = Route(redirect_below, harmless=True, access=Access.PUBLIC), []
-        if route is None or not route.harmless:
-            _raise(self._rules.check(origin))
+        if refusal is not None:
+            raise HTTPError(refusal.status, refusal.message)
+        if error is not None:
+            raise error
         if route is None:
-            self._on_missing(exchange, path)
+            self._on_missing(exchange, exchange.path())
             raise HTTPError(404, "there is nothing at this path")
         method = request.method
         if method in (b"GET", b"HEAD") and route.get is not None:
@@ -197,10 +200,14 @@ class HTTPResource(Resource):
         name = self.hub.settings.token_cookie if self._rules.may_send_cookies(exchange.origin()) else ""
         return read_credentials(exchange.header("authorization"), exchange.header("cookie"), name)
 
-    def _is_free(self, request: Any) -> bool:
-        """Whether the request does not count against the rate of its address. All others do, malformed ones too."""
-        found = self.routes.find([each.decode("latin-1") for each in request.postpath])
-        return found is not None and found[0].free
+    def _find(self, exchange: HTTPExchange) -> tuple[Route | None, list[str], HTTPError | None]:
+        """The route of a request and its parameters; None if there is none, or with an error for a malformed path."""
+        try:
+            path = exchange.path()
+        except HTTPError as error:
+            return None, [], error
+        route, parameters = (self.routes.find(path) or (None, [])) if path else (_BELOW, [])
+        return route, parameters, None
 
     # Paths.
 
@@ -218,11 +225,6 @@ class HTTPResource(Resource):
         if not self.hub.ready:
             raise HTTPError(503, "not ready")
         exchange.text(200, "ready\n")
-
-
-def _raise(refusal: OriginRefusal | None) -> None:
-    if refusal is not None:
-        raise HTTPError(refusal.status, refusal.message)
 
 
 def _answer_options(exchange: HTTPExchange, route: Route) -> None:

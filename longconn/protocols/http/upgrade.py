@@ -12,6 +12,7 @@ from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Access, Route
 from longconn.wire.centrifugo import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
+from longconn.wire.websocket import is_key
 
 #: Takes the connection of a request over: the request, a mode of `_MODES`, a channel, a name, who it comes from if
 #: that is known.
@@ -38,6 +39,9 @@ def _upgrade(take_over: TakeOver, mode: str, exchange: HTTPExchange) -> None:
         raise HTTPError(426, "this path speaks WebSocket: ask for an upgrade (RFC 6455)", _WANTED)
     if exchange.header("sec-websocket-version") not in _VERSIONS:
         raise HTTPError(426, "WebSocket is spoken in version 13", _WANTED)
+    keys = exchange.headers("sec-websocket-key")
+    if len(keys) != 1 or not is_key(keys[0]):
+        raise HTTPError(400, "Sec-WebSocket-Key is Base64 of 16 bytes (RFC 6455, section 4.1)")
     if exchange.body():
         raise HTTPError(400, "an upgrade has no body")
     channel, name = exchange.parameter("channel"), exchange.parameter("name")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
@@ -32,12 +33,14 @@ from longconn.protocols.websocket.admission import admit
 from longconn.wire.centrifugo import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from longconn.wire.chat import safe
 from longconn.wire.origin import OriginRules
-from longconn.wire.websocket import PING, take_texts
+from longconn.wire.websocket import PING, handshake_answer, take_texts
 
 #: The close code for messages of a kind that is not understood (RFC 6455, section 7.4.1).
 UNSUPPORTED_DATA = 1003
-#: The statuses of handshakes that are refused; 400 where none stands here.
+#: The status of a handshake whose head is too large.
 _HEAD_TOO_LARGE = 431  # RFC 6585, section 5
+#: Frames of version 8 are the same.
+_VERSION = 13
 #: Characters of the reason for which a handshake is refused.
 _LONGEST_REASON = 200
 #: By mode, the subprotocol of the answer if the client offers it (RFC 6455, section 1.9). A browser that offers some
@@ -78,6 +81,10 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     `hub` is there from the start; `outlet`, `host` and `address` once the handshake is done.
     """
 
+    #: Autobahn copies the factory's options one by one, and formats them all for a debug line: a third of an opening.
+    #: Here the factory hands them over (`WebSocketServer.prepare`).
+    CONFIG_ATTRS: list[str] = []
+
     factory: WebSocketServer
     hub: Hub
     outlet: SocketOutlet
@@ -111,20 +118,31 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     # The handshake.
 
     def connectionMade(self) -> None:
-        super().connectionMade()
         self.hub = hub = self.factory.hub
-        if not self.admitted:
-            self._counted_host = host_of(self.transport.getPeer())
-            hub.add_pending(self._counted_host)
-        if not self.admitted and hub.settings.handshake_timeout:
+        if self.admitted:
+            # What Autobahn does beyond this prepares its own handshake, and debug lines.
+            WebSocketProtocol._connectionMade(self)
+            self.factory.countConnections += 1
+            return
+        super().connectionMade()
+        self._counted_host = host_of(self.transport.getPeer())
+        hub.add_pending(self._counted_host)
+        if hub.settings.handshake_timeout:
             # Autobahn's own timer is the global reactor's, whatever clock the hub has.
             hub.wheel.set(self, hub.settings.handshake_timeout)
 
-    def onConnect(self, request: ConnectionRequest) -> Any:
-        if not self.admitted:
-            return self.factory.admit(self, request)
+    def open(self, key: bytes, offered: list[str]) -> None:
+        """Answer a handshake that was checked. `offered` are the client's subprotocols."""
         spoken = _SUBPROTOCOLS.get(self.mode)
-        return spoken if spoken in request.protocols else None
+        self.transport.write(handshake_answer(key, spoken if spoken in offered else None))
+        self.websocket_version = _VERSION
+        self.state = self.STATE_OPEN
+        self.inside_message = False
+        vars(self)["current_frame"] = None  # as Autobahn sets it, against its own type
+        self.onOpen()
+
+    def onConnect(self, request: ConnectionRequest) -> Any:
+        return self.factory.admit(self, request)
 
     def _head_too_large(self, data: bytes) -> bool:
         """Whether `data` brings the handshake over the limit, which Autobahn does not have. It is refused then."""
@@ -325,7 +343,7 @@ class WebSocketServer(WebSocketServerFactory):
         self.spoken = spoken
         self._rules = OriginRules(hub.settings)
         limit = hub.settings.max_message
-        self.setProtocolOptions(  # type: ignore[no-untyped-call]
+        self.setProtocolOptions(
             versions=[13, 8],
             webStatus=False,
             maxFramePayloadSize=limit,
@@ -341,9 +359,23 @@ class WebSocketServer(WebSocketServerFactory):
             allowNullOrigin=True,
         )
 
+    def setProtocolOptions(self, *arguments: Any, **options: Any) -> None:
+        """Change Autobahn's options, for connections from now on."""
+        super().setProtocolOptions(*arguments, **options)  # type: ignore[no-untyped-call]
+        self._options = {name: getattr(self, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
+
+    def prepare(self, protocol: WebSocketConnection) -> None:
+        """Give a new connection its factory and options."""
+        protocol.factory = self
+        protocol.__dict__.update(self._options)
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """For an endpoint of its own."""
-        return None if is_full(self.hub, addr) else super().buildProtocol(addr)
+        if is_full(self.hub, addr):
+            return None
+        protocol = self.protocol()
+        self.prepare(protocol)
+        return protocol
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS with ALPN (RFC 7301)."""
@@ -365,7 +397,7 @@ class WebSocketServer(WebSocketServerFactory):
             leave()
         transport.unregisterProducer()
         protocol: WebSocketConnection = self.protocol()
-        protocol.factory = self
+        self.prepare(protocol)
         protocol.mode, protocol.channel, protocol.name = mode, channel, name
         protocol.identity = identity
         protocol.admitted = True
@@ -375,11 +407,8 @@ class WebSocketServer(WebSocketServerFactory):
         http.rawDataReceived = http.dataReceived = protocol.dataReceived
         hand_over(transport, protocol)
         transport.resumeProducing()
-        protocol.dataReceived(_head(request) + early)
-
-
-def _head(request: Any) -> bytes:
-    """A request's head as bytes again (RFC 9112, section 3): Autobahn reads the handshake for itself."""
-    lines = [request.method + b" " + request.uri + b" HTTP/1.1"]
-    lines += [name + b": " + b", ".join(values) for name, values in request.requestHeaders.getAllRawHeaders()]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        headers = request.requestHeaders
+        offered = b",".join(headers.getRawHeaders(b"sec-websocket-protocol") or ()).decode("latin-1")
+        protocol.open(headers.getRawHeaders(b"sec-websocket-key")[0], [each.strip() for each in offered.split(",")])
+        if early:
+            protocol.dataReceived(early)
