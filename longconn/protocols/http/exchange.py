@@ -30,7 +30,7 @@ _PARAMETERS = 50
 _LAST_EVENT_ID = ("lastEventId", "lastEventID", "Last-Event-ID")
 
 
-class Connection(Protocol):
+class RequestConnection(Protocol):
     """What is known of a request's connection: `local` and `secure` as in `RequestOrigin`."""
 
     host: str
@@ -45,7 +45,7 @@ class HTTPExchange:
     The answer is given once, at once or turns later. It is dropped if the client has gone.
     """
 
-    def __init__(self, large_answers: LargeAnswers, request: Any, connection: Connection) -> None:
+    def __init__(self, large_answers: LargeAnswers, request: Any, connection: RequestConnection) -> None:
         self.hub = large_answers.hub
         self._large_answers = large_answers
         self.request = request
