@@ -11,8 +11,10 @@ and the algorithm `none` is refused.
     channel       the channel of a subscription token; a connection token must not have it
 
 The claims are those of centrifugal/centrifugo, `internal/jwtverify`. `meta` is not read: no client sees it in
-Centrifugo either. A token with `override` or `caps` is refused: they would give a client options or rights that do not
-exist here.
+Centrifugo either. A token with `override` is refused: it would give a client options that do not exist here.
+
+    caps          [{channels, match, allow}]: further rights. `match` is empty for exact names, `wildcard` for names
+                  that may end in `*`; `allow` has `sub`, `pub`, `prs`, `hst`
 """
 
 from __future__ import annotations
@@ -24,19 +26,26 @@ import logging
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from longconn.auth.keys import Keys, load_keys
-from longconn.core.errors import TOKEN_EXPIRED, CommandError, ConfigError, shown
-from longconn.core.identity import Granted, Identity
+from longconn.auth.keys import ASYMMETRIC, Keys, load_keys
+from longconn.core.errors import INTERNAL, TOKEN_EXPIRED, CommandError, ConfigError, shown
+from longconn.core.identity import Capability, Granted, Identity
+from longconn.core.namespaces import Action
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
 from longconn.core.tokens import SubscriptionToken, TokenError
 
+if TYPE_CHECKING:
+    from longconn.auth.jwks import JWKS
+
 log = logging.getLogger("longconn")
 
-#: Claims that are not supported. A token means something else without them, so they cannot be ignored.
-_UNSUPPORTED = ("override", "caps")
+#: A claim that is not supported. A token means something else without it, so it cannot be ignored.
+_UNSUPPORTED = "override"
+#: The actions of the claim `caps`, by their names there (centrifugal.dev, "Channel capabilities").
+_ALLOW = {"sub": Action.SUBSCRIBE, "pub": Action.PUBLISH, "prs": Action.PRESENCE, "hst": Action.HISTORY}
 #: The least length of a secret in bytes (RFC 7518, section 3.2).
 _SECRET_BYTES = 32
 
@@ -44,16 +53,22 @@ _SECRET_BYTES = 32
 class JWTVerifier:
     """Verifies tokens with the keys of `settings`. Without keys it refuses every token.
 
-    Raises ConfigError for a key that cannot be read, and if there are keys but PyJWT is not installed.
+    `make_jwks` makes the set of keys at `settings.jwks`; without it there is none. Raises ConfigError for a key that
+    cannot be read, and if there are keys but PyJWT is not installed.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, make_jwks: Callable[[str], JWKS] | None = None) -> None:
         self._audience = settings.token_audience
         self._issuer = settings.token_issuer
+        self._leeway = settings.token_leeway
         self._keys: Keys = load_keys(settings)
-        secret = settings.token_hmac_secret_key
-        self._short = bool(secret) and len(secret.encode()) < _SECRET_BYTES
-        if not self._keys:
+        self._jwks: JWKS | None = None
+        secrets = (settings.token_hmac_secret_key, settings.token_hmac_previous_secret_key)
+        self._short = any(0 < len(each.encode()) < _SECRET_BYTES for each in secrets)
+        self._allowed = tuple(self._keys)
+        if settings.jwks:
+            self._allowed = (*(each for each in self._keys if each not in ASYMMETRIC), *ASYMMETRIC)
+        if not self._allowed:
             return
         try:
             # PyJWT is an extra: a server without keys for tokens runs without it.
@@ -61,12 +76,19 @@ class JWTVerifier:
         except ImportError:
             raise ConfigError("keys for tokens need PyJWT: pip install 'longconn[jwt]'") from None
         self._jwt = jwt
-        self._jws = jwt.PyJWS(algorithms=list(self._keys))
+        self._jws = jwt.PyJWS(algorithms=list(self._allowed))
+        if settings.jwks and make_jwks is not None:
+            self._jwks = make_jwks(settings.jwks)
 
     @property
     def algorithms(self) -> tuple[str, ...]:
         """The accepted algorithms."""
-        return tuple(self._keys)
+        return self._allowed
+
+    def load(self) -> None:
+        """Fetch the keys that are elsewhere."""
+        if self._jwks is not None:
+            self._jwks.load()
 
     def warn(self) -> None:
         """Log a warning for a weak key."""
@@ -74,8 +96,19 @@ class JWTVerifier:
             log.warning("token_hmac_secret_key is shorter than %d bytes: it can be guessed", _SECRET_BYTES)
 
     def prepare(self, token: str, ready: Callable[[], None]) -> None:
-        """The keys are those of the settings: they are there."""
-        ready()
+        """Call `ready` when the key that `token` names is there, or cannot be had."""
+        if self._jwks is None:
+            ready()
+            return
+        try:
+            header = self._jws.get_unverified_header(token)
+        except (self._jwt.exceptions.PyJWTError, ValueError, RecursionError):
+            ready()  # it is refused
+            return
+        if header.get("alg") in self._keys and "kid" not in header:
+            ready()
+        else:
+            self._jwks.prepare(_key_id(header), ready)
 
     def connection(self, token: str, now: float) -> Identity:
         """Verify a connection token. Raises CommandError(TOKEN_EXPIRED) or TokenError."""
@@ -90,6 +123,7 @@ class JWTVerifier:
             claims.subs(),
             claims.text("jti"),
             claims.time("iat"),
+            claims.caps(),
         )
 
     def subscription(self, token: str, channel: str, user: str, now: float, client: str = "") -> SubscriptionToken:
@@ -109,25 +143,35 @@ class JWTVerifier:
 
     def _payload(self, which: str, token: str) -> bytes:
         """The payload of a token with a valid signature. Raises TokenError."""
-        if not self._keys:
+        if not self._allowed:
             raise TokenError(which, "the server has no key to check it by")
         errors = self._jwt.exceptions
         try:
             header = self._jws.get_unverified_header(token)
             algorithm = header.get("alg")
-            if not isinstance(algorithm, str) or algorithm not in self._keys:
-                raise TokenError(which, f"signed by {shown(algorithm, 20)}; allowed: {', '.join(self._keys)}")
+            if not isinstance(algorithm, str) or algorithm not in self._allowed:
+                raise TokenError(which, f"signed by {shown(algorithm, 20)}; allowed: {', '.join(self._allowed)}")
             if "crit" in header:  # RFC 7515, section 4.1.11: no extension is supported
                 raise TokenError(which, "its header asks for an extension")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # `warn` logs a short secret once
-                whole = self._jws.decode_complete(token, self._keys[algorithm], algorithms=[algorithm])
-        except errors.InvalidSignatureError:
-            raise TokenError(which, "its signature is wrong") from None
+            for key in self._candidates(which, algorithm, _key_id(header)):
+                with warnings.catch_warnings(), suppress(errors.InvalidSignatureError):
+                    warnings.simplefilter("ignore")  # `warn` logs a short secret once
+                    payload: bytes = self._jws.decode_complete(token, key, algorithms=[algorithm])["payload"]
+                    return payload
         except (errors.PyJWTError, ValueError, RecursionError):
             raise TokenError(which, "it is no JWT") from None
-        payload: bytes = whole["payload"]
-        return payload
+        raise TokenError(which, "its signature is wrong")
+
+    def _candidates(self, which: str, algorithm: str, id: str) -> list[Any]:
+        """The keys that may have signed a token. Raises TokenError for none, CommandError(INTERNAL) for none yet."""
+        found = self._keys.get(algorithm, [])
+        if self._jwks is not None and algorithm in ASYMMETRIC:
+            found = [*self._jwks.keys(algorithm, id), *found]
+            if not found and (self._jwks.failed or not self._jwks.loaded):
+                raise CommandError(INTERNAL)  # temporary: the set of keys may come
+        if not found:
+            raise TokenError(which, "its key is not known here")
+        return found
 
     def _check(self, claims: _Claims, now: float) -> None:
         claims.refuse_unsupported()
@@ -137,7 +181,8 @@ class JWTVerifier:
             raise claims.bad("its issuer is another")
         # A token before its `nbf` is answered as in Centrifugo: the client asks its back end for another one.
         expires, begins = claims.time("exp"), claims.time("nbf")
-        if (expires is not None and expires <= now) or (begins is not None and begins > now):
+        leeway = self._leeway
+        if (expires is not None and expires + leeway <= now) or (begins is not None and begins - leeway > now):
             raise CommandError(TOKEN_EXPIRED)
 
 
@@ -164,9 +209,8 @@ class _Claims:
         subs = self._values.get("subs")
         inside = subs.values() if isinstance(subs, dict) else ()
         for claims in (self._values, *inside):
-            for name in _UNSUPPORTED:
-                if isinstance(claims, dict) and claims.get(name):
-                    raise self.bad(f"its claim {name} is not supported")
+            if isinstance(claims, dict) and claims.get(_UNSUPPORTED):
+                raise self.bad(f"its claim {_UNSUPPORTED} is not supported")
 
     def text(self, name: str) -> str:
         """A string; empty if the claim is missing."""
@@ -216,6 +260,26 @@ class _Claims:
             raise self._wrong("subs")
         return {name: Granted(self._json(each, "info"), self._json(each, "data")) for name, each in subs.items()}
 
+    def caps(self) -> tuple[Capability, ...]:
+        values = self._values.get("caps") or []
+        if not isinstance(values, list) or not all(isinstance(each, dict) for each in values):
+            raise self._wrong("caps")
+        found = []
+        for each in values:
+            match, channels, allow = each.get("match", ""), each.get("channels"), each.get("allow")
+            if match not in ("", "wildcard"):
+                raise self.bad(f"its claim caps has the match {shown(match, 20)}; supported: wildcard")
+            for names in (channels, allow):
+                if not isinstance(names, list) or not all(isinstance(name, str) and _is_text(name) for name in names):
+                    raise self._wrong("caps")
+            actions = frozenset(_ALLOW[name] for name in allow if name in _ALLOW)
+            for name in channels:
+                if match and "*" in name[:-1]:
+                    raise self.bad("its claim caps has a * that is not at the end")
+                is_prefix = bool(match) and name.endswith("*")
+                found.append(Capability(name[:-1] if is_prefix else name, is_prefix, actions))
+        return tuple(found)
+
     def _json(self, values: dict[str, Any], name: str) -> bytes:
         """The claim `b64NAME` or else `NAME` as compact JSON; empty if both are missing."""
         try:
@@ -228,6 +292,11 @@ class _Claims:
             return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
         except (binascii.Error, CommandError, TypeError, ValueError, RecursionError):
             raise self._wrong(name) from None
+
+
+def _key_id(header: dict[str, Any]) -> str:
+    id = header.get("kid", "")
+    return id if isinstance(id, str) else ""
 
 
 def _is_text(value: str) -> bool:

@@ -12,6 +12,7 @@ from longconn.core.broker import Done
 from longconn.core.command_queue import CommandQueue
 from longconn.core.disconnects import Disconnect
 from longconn.core.identity import ANONYMOUS, Granted, Identity
+from longconn.core.namespaces import Action
 from longconn.core.publication import Event, History, Info, Position
 from longconn.core.timers import Bucket
 
@@ -92,6 +93,10 @@ class Caller:
         """It is this user. For clients `Hub.identify` is the caller, which keeps the clients of each user."""
         self.identity = identity
         self.user, self.conn_info, self.grants = identity.user, identity.info, identity.subs
+
+    def has_capability(self, action: Action, channel: str) -> bool:
+        """Whether its token gives the right to `action` in `channel`, whatever the channel's options say."""
+        return any(each.allows(action, channel) for each in self.identity.capabilities)
 
     def info_in(self, channel: str) -> Info:
         """How others see it in `channel`."""

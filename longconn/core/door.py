@@ -167,7 +167,7 @@ class Door:
             done(error)
             return
         hidden = None
-        if since is not None and not may_recover(channel, options, client.user):
+        if since is not None and not self.may_recover(client, channel, options):
             hidden, since = since, None
 
         def subscribed(result: History | CommandError) -> None:
@@ -277,6 +277,11 @@ class Door:
             return
         done(options)
 
+    @staticmethod
+    def may_recover(client: Client, channel: str, options: ChannelOptions) -> bool:
+        """Whether a subscriber gets missed publications."""
+        return may_recover(channel, options, client.user) or client.has_capability(Action.HISTORY, channel)
+
     def may(self, caller: Caller, action: Action, channel: str) -> bool:
         """Whether the caller may do `action`."""
         try:
@@ -347,7 +352,8 @@ class Door:
         if not caller.trusted:
             granted = granted or channel in caller.grants
             subscribed = channel in caller.subscriptions
-            if not allowed(action, channel, options, caller.user, subscribed, granted):
+            may = allowed(action, channel, options, caller.user, subscribed, granted)
+            if not may and not caller.has_capability(action, channel):
                 raise CommandError(PERMISSION_DENIED, what=action.value, channel=channel)
         return options
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from longconn.core.disconnects import INVALID_TOKEN, PERMISSION_DENIED, Disconnect
 from longconn.core.errors import UNAUTHORIZED, CommandError, Reason
+from longconn.core.namespaces import Action
 
 
 class AdmissionError(CommandError):
@@ -35,6 +36,19 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
+class Capability:
+    """A token's right to some actions in one channel, or in those whose names begin with `name`."""
+
+    name: str
+    is_prefix: bool
+    actions: frozenset[Action]
+
+    def allows(self, action: Action, channel: str) -> bool:
+        """Whether it gives the right to `action` in `channel`."""
+        return action in self.actions and (channel.startswith(self.name) if self.is_prefix else channel == self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """A user, and what the proof of it grants. Times are in seconds since 1970, `info` is JSON (empty: none)."""
 
@@ -49,6 +63,8 @@ class Identity:
     #: the id and the time of issue of its token, by which it can be revoked
     token_id: str = ""
     issued_at: float | None = None
+    #: further rights
+    capabilities: tuple[Capability, ...] = ()
 
     @property
     def channels(self) -> tuple[str, ...]:

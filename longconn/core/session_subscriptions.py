@@ -13,7 +13,6 @@ from longconn.core.errors import INTERNAL, UNRECOVERABLE, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.identity import Granted
 from longconn.core.names import check_channel
-from longconn.core.namespaces import may_recover
 from longconn.core.publication import History
 from longconn.core.tokens import SubscriptionToken
 
@@ -53,7 +52,7 @@ class SessionSubscriptions:
             return
         expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
         # Recoverable also without being asked: otherwise a client could not come back without a gap.
-        recoverable = options.keeps and may_recover(channel, options, client.user)
+        recoverable = options.keeps and hub.door.may_recover(client, channel, options)
         answered = False
 
         def subscribed(result: History | CommandError) -> None:

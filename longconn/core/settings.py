@@ -49,12 +49,20 @@ class Settings:
 
     # Tokens (RFC 7519). The keys pin the algorithms.
     token_hmac_secret_key: str = option("", "the secret of tokens signed by HS256, HS384, HS512", form="secret")
+    token_hmac_previous_secret_key: str = option(
+        "", "the secret before that, while tokens signed by it are still in use", form="secret"
+    )
     token_rsa_public_key: str = option(
         "", "the key of tokens signed by RS256, RS384, RS512: PEM, or the name of its file", form="text"
     )
     token_ecdsa_public_key: str = option(
         "", "the key of tokens signed by ES256, ES384, ES512: PEM, or the name of its file", form="text"
     )
+    token_eddsa_public_key: str = option(
+        "", "the key of tokens signed by EdDSA: PEM, or the name of its file", form="text"
+    )
+    jwks: str = option("", "further public keys: a JWK set (RFC 7517), as a URL or a file", form="text")
+    token_leeway: float = option(0, "by which clocks may differ when a token's times are checked", "seconds")
     token_cookie: str = option("", "the cookie in which a browser sends its token", form="text")
     token_audience: str = option("", "what a token's `aud` must contain", form="text")
     token_issuer: str = option("", "what a token's `iss` must be", form="text")
@@ -116,7 +124,10 @@ class Settings:
     @property
     def has_token_keys(self) -> bool:
         """Whether there is a key that verifies tokens."""
-        return bool(self.token_hmac_secret_key or self.token_rsa_public_key or self.token_ecdsa_public_key)
+        return any(
+            (self.token_hmac_secret_key, self.token_rsa_public_key, self.token_ecdsa_public_key,
+             self.token_eddsa_public_key, self.jwks)
+        )  # fmt: skip
 
     @property
     def has_users(self) -> bool:

@@ -10,6 +10,8 @@ from google.protobuf.descriptor import FileDescriptor
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from longconn.auth.fetch import fetcher
+from longconn.auth.jwks import JWKS
 from longconn.auth.jwt import JWTVerifier
 from longconn.auth.passwords import check_passwords
 from longconn.core.hub import Hub
@@ -58,7 +60,7 @@ class LongConnService(Service):
         self.hub = hub if hub is not None else Hub(reactor, _within_open_files(settings or Settings()))
         gate = self.hub.gate
         if gate.verifier is None:
-            verifier = JWTVerifier(self.hub.settings)
+            verifier = JWTVerifier(self.hub.settings, self._make_jwks)
             gate.verifier = verifier if verifier.algorithms else None
         if gate.passwords is None and self.hub.settings.auth:
             gate.passwords = check_passwords(self.hub.settings.auth)
@@ -95,7 +97,12 @@ class LongConnService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._on_reactor_stop)
         self.hub.door.accepting = self.hub.ready = True
+        if isinstance(self.hub.gate.verifier, JWTVerifier):
+            self.hub.gate.verifier.load()
         self._greet()
+
+    def _make_jwks(self, where: str) -> JWKS:
+        return JWKS(where, self._reactor, fetcher(self._reactor))
 
     def _listen(self) -> None:
         if self._stopping is not None:

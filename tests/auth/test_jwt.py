@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.auth.jwt import JWTVerifier
 from longconn.core.errors import TOKEN_EXPIRED, CommandError, ConfigError
 from longconn.core.hub import Hub
-from longconn.core.identity import Granted, Identity
+from longconn.core.identity import Capability, Granted, Identity
+from longconn.core.namespaces import Action
 from longconn.core.settings import Settings
 from longconn.core.tokens import SubscriptionToken, TokenError
 from longconn.service.service import LongConnService
@@ -227,13 +228,41 @@ class ClaimTests(Case):
         override = {"presence": {"value": False}}
         for claims, name in (
             ({"override": override}, "override"),
-            ({"caps": [{"channels": ["news"], "allow": ["sub"]}]}, "caps"),
             ({"subs": {"news": {"override": override}}}, "override"),
         ):
             self.bad(f"its claim {name} is not supported", sub="42", **claims)
         signed = self.sign(sub="42", channel="news", override=override)
         with self.assertRaises(TokenError):
             self.verifier.subscription(signed, "news", "42", NOW)
+
+    def test_capabilities(self) -> None:
+        caps = [
+            {"channels": ["news", "a*"], "allow": ["sub", "hst", "x"]},
+            {"channels": ["room:*", "*"], "match": "wildcard", "allow": ["pub", "prs"]},
+        ]
+        read, write = frozenset({Action.SUBSCRIBE, Action.HISTORY}), frozenset({Action.PUBLISH, Action.PRESENCE})
+        found = self.connection(sub="42", caps=caps).capabilities
+        self.assertEqual(found, (
+            Capability("news", False, read), Capability("a*", False, read),
+            Capability("room:", True, write), Capability("", True, write),
+        ))  # fmt: skip
+        for action, channel, allowed in (
+            (Action.SUBSCRIBE, "news", True), (Action.SUBSCRIBE, "new", False), (Action.PUBLISH, "news", False),
+        ):  # fmt: skip
+            self.assertIs(found[0].allows(action, channel), allowed)
+        self.assertTrue(found[2].allows(Action.PUBLISH, "room:1"))
+        self.assertFalse(found[2].allows(Action.PUBLISH, "rooms"))
+        self.assertEqual(self.connection(caps=None).capabilities, ())
+        for wrong in (
+            {"a": 1},
+            [1],
+            [{"channels": "a", "allow": []}],
+            [{"channels": ["a"]}],
+            [{"channels": [1], "allow": []}],
+        ):
+            self.bad("its claim caps is not valid", caps=wrong)
+        self.bad("match 'regex'", caps=[{"channels": [".*"], "match": "regex", "allow": ["sub"]}])
+        self.bad("* that is not at the end", caps=[{"channels": ["a*b"], "match": "wildcard", "allow": ["sub"]}])
 
     def test_info_is_json(self) -> None:
         def b64(text: bytes) -> str:
@@ -324,6 +353,34 @@ class KeyTests(Case):
                      token_ecdsa_public_key=public(ec.generate_private_key(ec.SECP256K1())))  # fmt: skip
         for text in (private, "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----"):
             self.refused("token_rsa_public_key: this is no public key in PEM", token_rsa_public_key=text)
+
+    def test_eddsa(self) -> None:
+        for kind in (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey):
+            key: Any = kind.generate()
+            verifier = self.make(token_hmac_secret_key="", token_eddsa_public_key=public(key))
+            self.assertEqual(verifier.algorithms, ("EdDSA",))
+            self.assertEqual(verifier.connection(self.sign(key, "EdDSA", sub="1"), NOW).user, "1")
+            token = self.sign(kind.generate(), "EdDSA", sub="1")
+            self.bad("its signature is wrong", verifier=verifier, token=token)
+        self.refused("token_eddsa_public_key: this is no key of EdDSA", token_eddsa_public_key=public(RSA))
+
+    def test_two_keys_while_they_change(self) -> None:
+        verifier = self.make(
+            token_hmac_previous_secret_key="o" * 32, token_rsa_public_key=public(RSA) + public(OTHER_RSA)
+        )
+        for key, algorithm in ((SECRET, "HS256"), ("o" * 32, "HS384"), (RSA, "RS256"), (OTHER_RSA, "RS512")):
+            self.assertEqual(verifier.connection(self.sign(key, algorithm, sub="1"), NOW).user, "1")
+        self.bad("its signature is wrong", verifier=verifier, key="x" * 32)
+
+    def test_clocks_that_differ(self) -> None:
+        verifier = self.make(token_leeway=5)
+        for claims, good in (
+            ({"exp": NOW - 4}, True), ({"exp": NOW - 5}, False), ({"nbf": NOW + 5}, True), ({"nbf": NOW + 6}, False),
+        ):  # fmt: skip
+            if good:
+                verifier.connection(self.sign(**claims), NOW)
+            else:
+                self.expired(verifier.connection, self.sign(**claims), NOW)
 
     def test_keys_without_pyjwt(self) -> None:
         self.addCleanup(sys.modules.update, {"jwt": sys.modules["jwt"]})

@@ -332,6 +332,7 @@ DOOR: dict[str, Any] = {
     "may": NotHere("it asks for a right, and does nothing"),
     "unsubscribe": LEAVES, "leave_all": LEAVES,
     "announce": NotHere("the hub tells what it did"), "announce_client": NotHere("the hub tells what it did"),
+    "may_recover": OF_SERVER,
     "publish_wait": NotHere("it counts, and does nothing; /echo asks it too"),
     "count_request": ("gRPC calls", "Presence"),
     "stop": OF_SERVER,

@@ -7,9 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from longconn import Hub, Settings
 from longconn.core.broker import Done
 from longconn.core.errors import PERMISSION_DENIED, TOO_LARGE, TOO_MANY_REQUESTS, CommandError
-from longconn.core.identity import ANONYMOUS, Identity
+from longconn.core.identity import ANONYMOUS, Capability, Identity
 from longconn.core.memory_broker import MemoryBroker
-from longconn.core.namespaces import ChannelOptions, Namespaces
+from longconn.core.namespaces import Action, ChannelOptions, Namespaces
 from longconn.core.publication import Data, History, Info, Position
 from longconn.server_api.operations import ServerAPI
 from longconn.testing import FakeClock, MemoryServer
@@ -95,6 +95,34 @@ class RightTests(Case):
         results: list[Any] = []
         self.hub.door.publish(client, "lobby", Data.of_text("3"), results.append)
         self.assertIs(results[0].reason, PERMISSION_DENIED)
+
+
+class CapabilityTests(Case):
+    """Rights that a token gives, whatever the options of the channel say."""
+
+    def test_each_action(self) -> None:
+        closed = ChannelOptions(
+            allow_subscribe_for_client=False, allow_publish_for_client=False, allow_publish_for_subscriber=False,
+            allow_presence_for_client=False, allow_presence_for_subscriber=False, allow_history_for_client=False,
+            allow_history_for_subscriber=False,
+        )  # fmt: skip
+        self.serve(namespaces=Namespaces(closed))
+        door = self.hub.door
+        asks: dict[Action, Any] = {
+            Action.PUBLISH: lambda caller, channel, done: door.publish(caller, channel, Data.of_text("x"), done),
+            Action.PRESENCE: door.presence,
+            Action.HISTORY: door.history,
+            Action.SUBSCRIBE: lambda caller, channel, done: door.check(caller, Action.SUBSCRIBE, channel, done),
+        }
+        for given in Action:
+            caller = self.hub.request("10.0.0.1", "10.0.0.1:1")
+            caller.identify(Identity("ada", capabilities=(Capability("news:", True, frozenset({given})),)))
+            for action, ask in asks.items():
+                for channel in ("news:a", "other"):
+                    results: list[Any] = []
+                    ask(caller, channel, results.append)
+                    refused = isinstance(results[0], CommandError)
+                    self.assertIs(refused, (action, channel) != (given, "news:a"), (given, action, channel))
 
 
 class HistoryTests(Case):
