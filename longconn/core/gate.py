@@ -10,6 +10,7 @@ from longconn.core.broker import Done
 from longconn.core.errors import NOT_AVAILABLE, TOO_MANY_REQUESTS, CommandError
 from longconn.core.guesses import Guesses
 from longconn.core.identity import ANONYMOUS, Admission, AdmissionError, Identity
+from longconn.core.revocations import Revocations
 from longconn.core.settings import Settings
 from longconn.core.timers import Clock
 from longconn.core.tokens import SubscriptionToken, TokenError, Verifier
@@ -39,6 +40,8 @@ class Gate:
         self.passwords: Passwords | None = None
         #: whether a client certificate names a user
         self.certificates = False
+        #: tokens that count no more
+        self.revocations = Revocations()
 
     @property
     def is_open(self) -> bool:
@@ -139,12 +142,14 @@ class Gate:
             return
 
         def ready() -> None:
+            now = self._wall_time()
             try:
-                identity = verifier.connection(token, self._wall_time())
+                identity = verifier.connection(token, now)
             except CommandError as error:
                 done(error)
-            else:
-                done(identity)
+                return
+            revoked = self.revocations.cover(identity, now)
+            done(TokenError("connection", "it is revoked") if revoked else identity)
 
         verifier.prepare(token, ready)
 

@@ -10,6 +10,7 @@ Centrifugo's server API (centrifugal/centrifugo, `internal/apiproto/api.proto`, 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct
@@ -88,6 +89,13 @@ class APIRefresh(APITarget):
     expired: bool | None = None
     expire_at: _Unsigned | None = None
     info: Raw = Raw()
+
+
+class APIRevoke(Struct):
+    user: str | None = None
+    token_id: str | None = None
+    issued_before: _Unsigned | None = None
+    expire_at: _Unsigned | None = None
 
 
 class APIChannel(Struct):
@@ -184,4 +192,7 @@ def info_result(info: NodeInfo) -> bytes:
     }
     # The items were counted during this interval: since the start.
     node["metrics"] = {"interval": info.uptime, "items": info.items}
+    listed = [{name: value for name, value in asdict(each).items() if value} for each in info.revocations]
+    if listed:
+        node["revocations"] = listed
     return dump({"nodes": [node]})

@@ -19,6 +19,7 @@ from longconn.core.disconnects import FORCE_DISCONNECT, Disconnect
 from longconn.core.errors import BAD_REQUEST, METHOD_NOT_FOUND, NOT_AVAILABLE, CommandError
 from longconn.core.hub import log
 from longconn.core.publication import Data, Position
+from longconn.core.revocations import DEFAULT_AGE, Revocation
 from longconn.core.tokens import SubscriptionToken
 from longconn.server_api.messages import (
     APIBatch,
@@ -31,6 +32,7 @@ from longconn.server_api.messages import (
     APIPublication,
     APIPublish,
     APIRefresh,
+    APIRevoke,
     APISubscribe,
     APITarget,
     APIUnsubscribe,
@@ -152,6 +154,17 @@ def _refresh(request: APIRefresh, api: ServerAPI, done: Done[bytes]) -> None:
     done(_NOTHING)
 
 
+def _revoke(request: APIRevoke, api: ServerAPI, done: Done[bytes]) -> None:
+    if not (request.user or request.token_id or request.issued_before):
+        raise CommandError(BAD_REQUEST, what="there is no user, token_id or issued_before")
+    if request.token_id and (request.user or request.issued_before):
+        raise CommandError(BAD_REQUEST, what="a token_id stands alone")
+    until = float(request.expire_at) if request.expire_at else api.hub.wall_time() + DEFAULT_AGE
+    before = float(request.issued_before) if request.issued_before else None
+    closed = api.revoke(Revocation(until, request.user or "", request.token_id or "", before))
+    done(b'{"num_clients":%d}' % closed)
+
+
 def _target(request: APITarget) -> Target:
     _refuse_members(request, "label_filter", "all_users")
     if request.user is None and not (request.client or request.session):
@@ -216,6 +229,7 @@ METHODS = {
     "presence_stats": Method(Decoder(APIChannel), _presence_stats),
     "info": Method(Decoder(APIInfo), _info),
     "refresh": Method(Decoder(APIRefresh), _refresh),
+    "revoke": Method(Decoder(APIRevoke), _revoke),
     "channels": Method(Decoder(APIChannels), _channels),
 }
 _BATCH = Decoder(APIBatch)

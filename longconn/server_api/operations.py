@@ -17,16 +17,20 @@ from typing import Any, Protocol, TypeVar
 import longconn
 from longconn.core.broker import Done
 from longconn.core.client import BACK_END, Client
-from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, Disconnect
+from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, INVALID_TOKEN, Disconnect
 from longconn.core.errors import ALREADY_SUBSCRIBED, NOT_AVAILABLE, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
 from longconn.core.publication import Data, History, Info, Position
+from longconn.core.revocations import Revocation
 from longconn.core.tokens import SubscriptionToken
 from longconn.server_api.idempotency import IdempotencyCache
 
 _T = TypeVar("_T")
+
+#: Revocations that are listed.
+_LISTED = 100
 
 #: The code and reason that a client is sent when the server ends a subscription for good.
 UNSUBSCRIBE_CODE, UNSUBSCRIBE_REASON = 2000, "server unsubscribe"
@@ -67,6 +71,7 @@ class NodeInfo:
     num_subs: int
     uptime: int
     items: dict[str, float] = field(default_factory=dict)
+    revocations: Sequence[Revocation] = ()
 
 
 class ServerAPI:
@@ -199,6 +204,19 @@ class ServerAPI:
                     self.hub.identify(client, replace(client.identity, info=info))
                 session.refresh_for_server(expires_at)
 
+    def revoke(self, revocation: Revocation) -> int:
+        """Refuse tokens from now on, and close the clients that they let in; the number of these.
+
+        Raises CommandError(LIMIT_EXCEEDED) if there are too many revocations.
+        """
+        hub = self.hub
+        hub.gate.revocations.add(revocation, hub.wall_time())
+        found: Iterable[Client] = hub.users.get(revocation.user, ()) if revocation.user else hub.clients.values()
+        closed = [each for each in found if revocation.covers(each.identity)]
+        for each in closed:
+            each.close(INVALID_TOKEN)
+        return len(closed)
+
     def _clients(self, target: Target) -> Iterator[Client]:
         """The clients that are meant, from a copy: closing one may remove it within the call."""
         hub = self.hub
@@ -264,6 +282,7 @@ class ServerAPI:
             "indirect_sends": hub.indirect_sends,
             "api_calls": self.calls.total(),
             "api_refused": self.refused,
+            "revocations": len(hub.gate.revocations.in_force(hub.wall_time())),
         }
         items |= {f"api_calls_{method}": count for method, count in sorted(self.calls.items())}
         return NodeInfo(
@@ -277,4 +296,5 @@ class ServerAPI:
             num_subs=sum(sizes),
             uptime=int(hub.clock.seconds() - self._since),
             items=items,
+            revocations=tuple(hub.gate.revocations)[:_LISTED],
         )

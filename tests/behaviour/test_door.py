@@ -292,7 +292,7 @@ OTHER_SERVICES = {
     "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
 }  # fmt: skip
 API = {
-    "disconnect": OF_CLIENT, "refresh": OF_CLIENT, "channels": OF_SERVER, "info": OF_SERVER,
+    "disconnect": OF_CLIENT, "refresh": OF_CLIENT, "revoke": OF_CLIENT, "channels": OF_SERVER, "info": OF_SERVER,
     "batch": NotHere("its commands are the other methods, and are called as they are"),
 }  # fmt: skip
 #: routes of HTTP, by method: a command of the table, or why there is none

@@ -28,6 +28,7 @@ from longconn.auth.jwt import JWTVerifier
 from longconn.auth.passwords import check_passwords
 from longconn.core.expiry import GRACE
 from longconn.core.guesses import AT_ONCE, PAUSE
+from longconn.core.revocations import Revocation
 from longconn.protocols.grpc.services import services
 from longconn.protocols.http.routes import Access
 from longconn.testing import FakeClock, MemoryServer
@@ -61,6 +62,8 @@ def credentials(now: float) -> dict[str, tuple[str, Any, str]]:
         "wrong audience": ("token", sign(aud="other"), REFUSED),
         "foreign secret": ("token", sign("another secret, of 32 bytes or more"), REFUSED),
         "foreign key": ("token", sign(KEY, "ES256"), REFUSED),
+        "revoked token": ("token", sign(jti="stolen"), REFUSED),
+        "token of a revoked user": ("token", sign(sub="eve", iat=int(now) - 10), REFUSED),
         "no token": ("token", f"{part}.{part}.{part}", REFUSED),
     }
 
@@ -75,6 +78,8 @@ class Server:
         )
         hub = self.hub = Hub(clock, made)
         hub.gate.verifier = JWTVerifier(made)
+        hub.gate.revocations.add(Revocation(hub.wall_time() + 999, token_id="stolen"), hub.wall_time())
+        hub.gate.revocations.add(Revocation(hub.wall_time() + 999, "eve", "", hub.wall_time()), hub.wall_time())
         hub.gate.passwords = check_passwords([f"memory:ann:{PASSWORD}"])
         self.memory = MemoryServer(hub=hub)
         lines, grpc = ChatFactory(hub), GrpcFactory(hub)
