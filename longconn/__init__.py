@@ -17,6 +17,11 @@ __all__ = [
     "Data",
     "GrpcCall",
     "GrpcFactory",
+    "HookDisconnectError",
+    "HookRefusalError",
+    "HookReply",
+    "HookRequest",
+    "Hooks",
     "Hub",
     "Info",
     "LiveResource",
@@ -31,9 +36,12 @@ __all__ = [
     "StatusError",
     "WebSocketFactory",
     "__version__",
+    "program_hooks",
 ]
 
 if TYPE_CHECKING:
+    from longconn.auth.program_hooks import program_hooks
+    from longconn.core.hooks import HookDisconnectError, HookRefusalError, HookReply, HookRequest, Hooks
     from longconn.core.hub import Hub
     from longconn.core.publication import Data, Info
     from longconn.core.settings import Settings
@@ -47,6 +55,12 @@ if TYPE_CHECKING:
     from longconn.wire.grpc_status import StatusCode, StatusError
 
 _MODULES = {
+    "program_hooks": "longconn.auth.program_hooks",
+    "Hooks": "longconn.core.hooks",
+    "HookRequest": "longconn.core.hooks",
+    "HookReply": "longconn.core.hooks",
+    "HookRefusalError": "longconn.core.hooks",
+    "HookDisconnectError": "longconn.core.hooks",
     "ChatFactory": "longconn.service.embedding",
     "ChatProtocol": "longconn.protocols.chat.tcp",
     "Data": "longconn.core.publication",

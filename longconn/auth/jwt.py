@@ -123,7 +123,7 @@ class JWTVerifier:
             claims.subs(),
             claims.text("jti"),
             claims.time("iat"),
-            claims.caps(),
+            capabilities=claims.caps(),
         )
 
     def subscription(self, token: str, channel: str, user: str, now: float, client: str = "") -> SubscriptionToken:

@@ -61,6 +61,10 @@ class Config:
         return getattr(self if name in PORTS else self.settings, name)
 
 
+#: the table of the file for options that begin with `hook_`
+_HOOKS = "hooks"
+
+
 def flag(name: str) -> str:
     """The flag of an option: `max_message` is `--max-message`."""
     return "--" + name.replace("_", "-")
@@ -79,6 +83,7 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
     # From the weakest source to the strongest: each overwrites values of the one before.
     if path:
         file_values = _read(path, origin)
+        file_values |= _hooks(file_values.pop(_HOOKS, {}), path)
         tables = {name: file_values.pop(name) for name in channel_tables.TABLES if name in file_values}
         values["namespaces"], found = channel_tables.read_tables(tables, path, _hint)
         sources.update(found)
@@ -151,9 +156,20 @@ def _read(path: str, origin: str) -> dict[str, Any]:
     except ValueError as error:  # not UTF-8, or tomllib.TOMLDecodeError
         raise ConfigError(f"file {path}: not TOML: {' '.join(str(error).split())}") from error
     for name in values:
-        if name not in NAMES and name not in channel_tables.TABLES:
+        if name not in NAMES and name not in (*channel_tables.TABLES, _HOOKS):
             raise ConfigError(f"file {path}: unknown key {shown(name)}{_hint(name.replace('-', '_').lower(), NAMES)}")
     return values
+
+
+def _hooks(table: Any, path: str) -> dict[str, Any]:
+    """The keys of the table `[hooks]`: `connect` is `hook_connect`."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"file {path}: [hooks] is a table")
+    known = [name.removeprefix("hook_") for name in NAMES if name.startswith("hook_")]
+    for name in table:
+        if name not in known:
+            raise ConfigError(f"file {path}: unknown key {shown(name)} in [hooks]{_hint(name, known)}")
+    return {f"hook_{name}": value for name, value in table.items()}
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -34,6 +34,8 @@ _TITLES = {
     "allowed_origin": "Which sites may come",
     "anonymous": "Who may come",
     "token_hmac_secret_key": "By which token",
+    "hook_connect": "What the application decides",
+    "user_personal_channel": "Channels of users",
     "api_key": "Who may use the server API",
     "max_connections": "How many and how much (0 is no limit, unless a least value is named)",
     "head_timeout": "How long, in seconds or as 300s, 5m, 1h (0 is no limit)",

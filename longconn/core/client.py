@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from longconn.core.broker import Done
 from longconn.core.command_queue import CommandQueue
 from longconn.core.disconnects import Disconnect
+from longconn.core.hooks import Decisions
 from longconn.core.identity import ANONYMOUS, Granted, Identity
 from longconn.core.namespaces import Action
 from longconn.core.publication import Event, History, Info, Position
@@ -51,6 +52,9 @@ class Format(Protocol):
         """The events as the outlet takes them: bytes. Empty if it writes none of these events."""
 
 
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
 class Caller:
     """Asks for something at the door: publish, subscribe, presence, history.
 
@@ -59,14 +63,18 @@ class Caller:
     """
 
     __slots__ = (
-        "address", "conn_info", "grants", "host", "identity", "name", "publications", "published_bytes", "user",
-        "waits",
+        "address", "conn_info", "decisions", "grants", "headers", "host", "identity", "name", "publications",
+        "published_bytes", "user", "waits",
     )  # fmt: skip
 
     #: whether it may do everything, as the program that embeds the hub and the server API may
     trusted = False
     #: whether `max_message` bounds its publications
     bounded = True
+    #: the id of a client; a request has none
+    id = ""
+    #: how it is connected
+    protocol = "http"
     #: subscriptions by channel; a request has none
     subscriptions: Mapping[str, Subscription] = MappingProxyType({})
 
@@ -85,6 +93,10 @@ class Caller:
         self.grants: Mapping[str, Granted] = ANONYMOUS.subs
         #: over its rate: True if it waits, False if it is refused
         self.waits = waits
+        #: the headers of its request that hooks get
+        self.headers: Mapping[str, str] = _NO_HEADERS
+        #: what waits for decisions of the application; the first one makes it
+        self.decisions: Decisions | None = None
         #: rates; the door makes them at the first publication, since most clients only read
         self.publications: Bucket | None = None
         self.published_bytes: Bucket | None = None
@@ -205,7 +217,10 @@ class TrustedClient(Client):
 class Subscription:
     """One client in one channel, with the wire format that it reads."""
 
-    __slots__ = ("chan_info", "channel", "client", "done", "format", "may_publish", "position", "since", "write")
+    __slots__ = (
+        "chan_info", "channel", "client", "data", "done", "expires_at", "format", "may_publish", "position", "since",
+        "write",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -215,12 +230,17 @@ class Subscription:
         since: Position | None,
         done: Done[History],
         chan_info: bytes,
+        data: bytes = b"",
+        expires_at: float | None = None,
     ) -> None:
         self.client = client
         self.channel = channel
         self.format = format
         #: information for others about the client in this channel, from a token or the server API, as JSON
         self.chan_info = chan_info
+        #: JSON for the subscriber itself, and when the subscription expires, in seconds since 1970
+        self.data = data
+        self.expires_at = expires_at
         #: the outlet's `write`, bound once because every batch calls it
         self.write: Callable[[bytes], Any] = client.outlet.write
         #: the position to recover from

@@ -53,6 +53,7 @@ class Connect:
     name: str | None = None
     subs: Mapping[str, Subscribe] | None = None
     heartbeat: float | None = None
+    data: bytes = b""
 
 
 @dataclass(slots=True)
@@ -190,6 +191,7 @@ class ConnectResult:
     pong: bool
     session: str
     node: str
+    data: bytes = b""
 
 
 @dataclass(slots=True)

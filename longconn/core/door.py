@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from longconn.core.asking import PAUSE, ask_to_publish, ask_to_subscribe, too_many, waits_for_too_much
 from longconn.core.broker import Broker, Done
 from longconn.core.channel import Channel
 from longconn.core.client import Caller, Client, Format, Subscription
@@ -28,6 +29,7 @@ from longconn.core.errors import (
     TOO_MANY_REQUESTS,
     CommandError,
 )
+from longconn.core.hooks import Hook, HookReply, Hooks
 from longconn.core.identity import Granted
 from longconn.core.long_poll import LongPoll
 from longconn.core.names import check_channel
@@ -71,6 +73,10 @@ class Door:
         self._on_broken = on_broken
         #: the channels with subscribers or watchers on this hub, by name
         self.channels: dict[str, Channel] = {}
+        #: the application's decisions
+        self.hooks = Hooks()
+        # Subscribes that it has not decided about yet.
+        self._undecided: set[tuple[Client, str]] = set()
         #: whether publications are accepted; False once the service closes its clients
         self.accepting = True
         #: publications that were passed on since the start
@@ -105,9 +111,10 @@ class Door:
         """
         if caller.waits:
             # Over its rate it waits before anything is checked: a refused publication costs as much as another.
-            wait = self.publish_wait(caller, data.size)
+            wait = PAUSE if waits_for_too_much(caller) else self.publish_wait(caller, data.size)
             if wait:
                 return wait
+        hook: Hook | None = None
         subscription = caller.subscriptions.get(channel)
         try:
             if not self.accepting:
@@ -116,7 +123,11 @@ class Door:
                 check_channel(channel)
             if caller.bounded and data.size > self._settings.max_message:
                 raise CommandError(TOO_LARGE, limit=self._settings.max_message)
-            if subscription is None:
+            if self.hooks.publish is not None and not caller.trusted:
+                hook = self.hooks.publish if self._namespaces.options(channel).hook_publish else None
+            if hook is not None:
+                pass  # the application decides
+            elif subscription is None:
                 self._check_right(caller, Action.PUBLISH, channel)
             elif subscription.may_publish is None:
                 self._check_right(caller, Action.PUBLISH, channel)
@@ -125,12 +136,22 @@ class Door:
                 wait = self.publish_wait(caller, data.size)
                 if wait:
                     raise CommandError(TOO_MANY_REQUESTS, retry_after=wait)
+                if waits_for_too_much(caller):
+                    raise too_many()
             if subscription is None:
                 self._admit_channel(channel, caller)
         except CommandError as error:
             if not (caller.waits or caller.trusted):
                 self.publish_wait(caller, 0)  # a refusal counts as a publication, but never makes a debt
             done(error)
+            return 0.0
+        if hook is not None or caller.decisions:
+
+            def publish(decided: Data, keep_it: bool) -> None:
+                self.total_publications += 1
+                self._broker.publish(channel, decided, info or caller.info_in(channel), done, keep=keep and keep_it)
+
+            ask_to_publish(hook, caller, channel, data, done, publish)
             return 0.0
         self.total_publications += 1
         self._broker.publish(channel, data, info or caller.info_in(channel), done, keep=keep)
@@ -155,17 +176,57 @@ class Door:
         """
         try:
             check_channel(channel)
-            if channel in client.subscriptions:
+            if channel in client.subscriptions or (client, channel) in self._undecided:
                 raise CommandError(ALREADY_SUBSCRIBED, channel=channel)
             limit = self._settings.max_subscriptions
             if limit and len(client.subscriptions) >= limit and not client.trusted:
                 raise CommandError(LIMIT_EXCEEDED, what="channels of one client")
             granted = granted or client.grants.get(channel)
-            options = self._check_right(client, Action.SUBSCRIBE, channel, granted is not None)
+            hook = self._subscribe_hook(client, channel) if granted is None else None
+            if hook is None:
+                self._check_right(client, Action.SUBSCRIBE, channel, granted is not None)
+            elif waits_for_too_much(client):
+                raise too_many()
             self._admit_channel(channel, client)
         except CommandError as error:
             done(error)
             return
+        if hook is None:
+            self._subscribe(client, channel, format, done, since, granted)
+            return
+        asked = (client, channel)
+        self._undecided.add(asked)
+
+        def decided(result: History | CommandError) -> None:
+            if asked in self._undecided:
+                self._undecided.discard(asked)
+                done(result)
+
+        def subscribe(reply: HookReply) -> None:
+            if asked in self._undecided:
+                self._undecided.discard(asked)
+                grant = SubscriptionToken(channel, client.user, reply.expires_at, reply.info, reply.data)
+                self._subscribe(client, channel, format, done, since, grant)
+
+        ask_to_subscribe(hook, client, channel, decided, subscribe)
+
+    def _subscribe_hook(self, caller: Caller, channel: str) -> Hook | None:
+        """Which hook decides whether `caller` may subscribe; None if the options of the channel do."""
+        hook = self.hooks.subscribe
+        if hook is None or caller.trusted or not self._namespaces.options(channel).hook_subscribe:
+            return None
+        return None if channel in caller.grants or caller.has_capability(Action.SUBSCRIBE, channel) else hook
+
+    def _subscribe(
+        self,
+        client: Client,
+        channel: str,
+        format: Format,
+        done: Done[History],
+        since: Position | None,
+        granted: Granted | SubscriptionToken | None,
+    ) -> None:
+        options = self._namespaces.options(channel)
         hidden = None
         if since is not None and not self.may_recover(client, channel, options):
             hidden, since = since, None
@@ -180,8 +241,9 @@ class Door:
                     self.announce(client, channel, Join(subscription.info))
             done(result)
 
-        chan_info = granted.info if granted is not None else b""
-        subscription = Subscription(client, channel, format, since, subscribed, chan_info)
+        chan_info, data = (granted.info, granted.data) if granted is not None else (b"", b"")
+        expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
+        subscription = Subscription(client, channel, format, since, subscribed, chan_info, data, expires_at)
         client.subscriptions[channel] = subscription
         self._channel(channel).add(subscription)
 
@@ -189,7 +251,9 @@ class Door:
         """Leave `channel`; False if the client is not in it. It still gets earlier publications."""
         subscription = client.subscriptions.pop(channel, None)
         if subscription is None:
-            return False
+            undecided = (client, channel) in self._undecided
+            self._undecided.discard((client, channel))
+            return undecided
         self._leave(subscription, finish=True)
         return True
 
@@ -197,6 +261,8 @@ class Door:
         """Leave every channel: the connection ended."""
         subscriptions = list(client.subscriptions.values())
         client.subscriptions.clear()
+        if self._undecided:
+            self._undecided = {each for each in self._undecided if each[0] is not client}
         for each in subscriptions:
             self._leave(each, finish=False)
         now = self._clock.seconds()
@@ -271,7 +337,10 @@ class Door:
     def check(self, caller: Caller, action: Action, channel: str, done: Done[ChannelOptions]) -> None:
         """The options of a channel, if the caller may do `action` there: for answers that are given before it acts."""
         try:
-            options = self._check(caller, action, channel)
+            if action is Action.SUBSCRIBE and self._subscribe_hook(caller, check_channel(channel)) is not None:
+                options = self._namespaces.options(channel)  # the application is asked when the caller subscribes
+            else:
+                options = self._check(caller, action, channel)
         except CommandError as error:
             done(error)
             return

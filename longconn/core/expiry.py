@@ -13,27 +13,34 @@ GRACE = 25.0
 
 
 class Expiry:
-    """Closes a client, unless it has another identity or is gone by then. `at` is in seconds since 1970."""
+    """Closes a client, unless it has another identity or is gone by then. `at` is in seconds since 1970.
 
-    __slots__ = ("_at", "_client", "_identity", "_wall_time", "_wheel", "due")
+    `renew` is called first: True if it sees to the client.
+    """
 
-    def __init__(self, wheel: Wheel, wall_time: Callable[[], float], client: Client, at: float) -> None:
+    __slots__ = ("_at", "_client", "_identity", "_renew", "_wall_time", "_wheel", "due")
+
+    def __init__(
+        self, wheel: Wheel, wall_time: Callable[[], float], client: Client, at: float, renew: Callable[[Client], bool]
+    ) -> None:
         self._wheel = wheel
         self._wall_time = wall_time
         self._client = client
+        self._renew = renew
         self._identity = client.identity
-        self._at = at + GRACE
+        self._at = at if client.identity.by_hook else at + GRACE
         self.due = 0
         self._wait()
 
     def on_due(self, now: float) -> None:
         """The timer ended. The wall clock may have been set meanwhile."""
         client = self._client
-        if client.live and client.identity is self._identity:
-            if self._wall_time() >= self._at:
-                client.close(EXPIRED)
-            else:
-                self._wait()
+        if not client.live or client.identity is not self._identity:
+            return
+        if self._wall_time() < self._at:
+            self._wait()
+        elif not self._renew(client):
+            client.close(EXPIRED)
 
     def _wait(self) -> None:
         self._wheel.set(self, until(self._at, self._wall_time()))

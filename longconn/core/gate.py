@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
+from longconn.core.asking import request_of
 from longconn.core.broker import Done
-from longconn.core.errors import NOT_AVAILABLE, TOO_MANY_REQUESTS, CommandError
+from longconn.core.client import Caller
+from longconn.core.errors import NOT_AVAILABLE, TOKEN_EXPIRED, TOO_MANY_REQUESTS, CommandError
 from longconn.core.guesses import Guesses
-from longconn.core.identity import ANONYMOUS, Admission, AdmissionError, Identity
+from longconn.core.hooks import Hook, HookReply, HookRequest, Hooks
+from longconn.core.identity import ANONYMOUS, Admission, AdmissionError, Credentials, Identity
 from longconn.core.revocations import Revocations
 from longconn.core.settings import Settings
 from longconn.core.timers import Clock
@@ -40,6 +44,8 @@ class Gate:
         self.passwords: Passwords | None = None
         #: whether a client certificate names a user
         self.certificates = False
+        #: the application's decisions
+        self.hooks = Hooks()
         #: tokens that count no more
         self.revocations = Revocations()
 
@@ -48,7 +54,8 @@ class Gate:
         """Whether a peer without credentials is let in."""
         if self._anonymous != "auto":
             return self._anonymous != "no"
-        return self.verifier is None and self.passwords is None and not self.certificates
+        known = self.verifier is not None or self.passwords is not None or self.hooks.connect is not None
+        return not (known or self.certificates)
 
     @property
     def takes_credentials(self) -> bool:
@@ -58,7 +65,7 @@ class Gate:
     @property
     def wants_login(self) -> bool:
         """Whether a peer that can log in later, by what it sends, has to do that first."""
-        return self.takes_credentials and not self.is_open
+        return self.takes_credentials and not self.is_open and self.hooks.connect is None
 
     def admit(self, admission: Admission, done: Done[Identity]) -> None:
         """`done` gets the identity of a peer, or an error, which the log has.
@@ -66,7 +73,9 @@ class Gate:
         The error is an AdmissionError, or a CommandError: TOKEN_EXPIRED, or TOO_MANY_REQUESTS after wrong guesses.
         """
         credentials = admission.credentials
-        if credentials.token:
+        if self.hooks.connect is not None and not self._can_check(credentials):
+            self._ask(self.hooks.connect, admission, done)
+        elif credentials.token:
             self._prove(admission, self._read_token, done)
         elif credentials.password is not None:
             self._prove(admission, self._check_password, done)
@@ -76,6 +85,46 @@ class Gate:
             done(ANONYMOUS)
         else:
             _refuse(admission, AdmissionError("it brings no credentials"), done)
+
+    def _can_check(self, credentials: Credentials) -> bool:
+        if credentials.token:
+            return self.verifier is not None
+        return bool(credentials.certificate) or (credentials.password is not None and self.passwords is not None)
+
+    def _ask(self, hook: Hook, admission: Admission, done: Done[Identity]) -> None:
+        def decided(reply: HookReply | CommandError) -> None:
+            if isinstance(reply, CommandError):
+                _refuse(admission, reply, done)
+            else:
+                done(identity_of(reply))
+
+        hook(
+            HookRequest(
+                client=admission.client,
+                protocol=admission.protocol,
+                address=admission.address,
+                data=admission.data,
+                headers=admission.headers,
+            ),
+            decided,
+        )
+
+    def renew(self, caller: Caller, done: Done[Identity]) -> bool:
+        """Ask the application whether a caller that it let in may stay; False if it decides no more."""
+        hook, identity = self.hooks.refresh, caller.identity
+        if hook is None or not identity.by_hook:
+            return False
+
+        def decided(reply: HookReply | CommandError) -> None:
+            if isinstance(reply, CommandError):
+                done(reply)
+            elif reply.expired:
+                done(CommandError(TOKEN_EXPIRED))
+            else:
+                done(replace(identity, expires_at=reply.expires_at, info=reply.info or identity.info))
+
+        hook(request_of(caller), decided)
+        return True
 
     def refresh(self, admission: Admission, user: str, done: Done[Identity]) -> None:
         """The same for a connection of `user` that brings a newer token."""
@@ -162,6 +211,13 @@ class Gate:
             done(AdmissionError("passwords are not checked here"))
         else:
             self.passwords(credentials.user, credentials.password or "", checked)
+
+
+def identity_of(reply: HookReply) -> Identity:
+    """The identity that the application decided on."""
+    return Identity(
+        reply.user, reply.expires_at, reply.info, dict(reply.subs), by_hook=True, data=reply.data
+    )  # fmt: skip
 
 
 def _refuse(admission: Admission, error: CommandError, done: Done[_T]) -> None:

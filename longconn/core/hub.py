@@ -11,12 +11,13 @@ from typing import Any
 
 from longconn.core.broker import Broker, Done
 from longconn.core.client import PROGRAM, Caller, Client, Outlet
-from longconn.core.disconnects import SERVER_ERROR, SLOW
+from longconn.core.disconnects import EXPIRED, SERVER_ERROR, SLOW
 from longconn.core.door import Door
 from longconn.core.errors import LIMIT_EXCEEDED, NAME_TAKEN, CommandError
 from longconn.core.expiry import Expiry
 from longconn.core.gate import Gate
 from longconn.core.guesses import Guesses
+from longconn.core.hooks import Hooks
 from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
@@ -249,7 +250,27 @@ class Hub:
             self.users.setdefault(identity.user, set()).add(client)
         client.identify(identity)
         if identity.expires_at is not None and client.session is None:
-            Expiry(self.wheel, self.wall_time, client, identity.expires_at)
+            Expiry(self.wheel, self.wall_time, client, identity.expires_at, self._renew)
+
+    @property
+    def hooks(self) -> Hooks:
+        """The application's decisions. Set them before the first client comes."""
+        return self.gate.hooks
+
+    @hooks.setter
+    def hooks(self, hooks: Hooks) -> None:
+        self.gate.hooks = self.door.hooks = hooks
+
+    def _renew(self, client: Client) -> bool:
+        def renewed(identity: Identity | CommandError) -> None:
+            if not client.live:
+                return
+            if isinstance(identity, CommandError):
+                client.close(EXPIRED)
+            else:
+                self.identify(client, identity)
+
+        return self.gate.renew(client, renewed)
 
     def _forget_user(self, client: Client) -> None:
         clients = self.users.get(client.user)

@@ -63,6 +63,10 @@ class Identity:
     #: the id and the time of issue of its token, by which it can be revoked
     token_id: str = ""
     issued_at: float | None = None
+    #: the application's hook decided, and decides again when it expires
+    by_hook: bool = False
+    #: JSON for the client itself, with the answer to its connect
+    data: bytes = b""
     #: further rights
     capabilities: tuple[Capability, ...] = ()
 
@@ -94,9 +98,15 @@ NO_CREDENTIALS = Credentials()
 
 @dataclass(slots=True)
 class Admission:
-    """A request to be let in. `protocol` is how the peer is connected, as `Client.protocol`."""
+    """A request to be let in. `protocol` is how the peer is connected, as `Client.protocol`.
+
+    `client`, `headers` and `data` are for the application's hook, as in `longconn.core.hooks.HookRequest`.
+    """
 
     protocol: str
     host: str
     address: str
     credentials: Credentials = NO_CREDENTIALS
+    client: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    data: bytes = b""

@@ -69,6 +69,9 @@ class ChannelOptions:
     allow_history_for_client: bool = option(True, "users who may subscribe may read the history")
     allow_history_for_subscriber: bool = option(True, "subscribed users may read the history")
     allow_history_for_anonymous: bool = option(True, "anonymous clients may too, if users may")
+    hook_subscribe: bool = option(False, "the application decides who may subscribe; others read no history either")
+    hook_publish: bool = option(False, "the application decides who may publish, and what")
+    hook_sub_refresh: bool = option(False, "the application decides whether a subscription goes on when it expires")
     allow_user_limited_channels: bool | None = option(
         None, "a channel NAME#ID,ID is only for the users with these ids; not set: yes where clients may have users"
     )
@@ -174,6 +177,8 @@ def _may_subscribe(channel: str, options: ChannelOptions, user: str) -> bool:
     users = limited_to(channel, options)
     if users is not None:
         return user in users
+    if options.hook_subscribe:
+        return False
     return options.allow_subscribe_for_client and (bool(user) or options.allow_subscribe_for_anonymous)
 
 

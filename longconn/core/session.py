@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from longconn.core import commands
+from longconn.core.asking import request_of
 from longconn.core.broker import Done
 from longconn.core.client import Outlet, Subscription
 from longconn.core.codec import Codec
@@ -25,10 +26,11 @@ from longconn.core.errors import (
     TOKEN_EXPIRED,
     CommandError,
 )
+from longconn.core.hooks import HookDisconnectError, HookReply
 from longconn.core.hub import Hub, log
 from longconn.core.identity import Admission, AdmissionError, Credentials, Granted, Identity
 from longconn.core.namespaces import personal_channel
-from longconn.core.program_calls import call_program, send_to_program
+from longconn.core.program_calls import RENAME, call_program, send_to_program
 from longconn.core.publication import History, Info
 from longconn.core.replies import Replies
 from longconn.core.session_subscriptions import SessionSubscriptions
@@ -96,7 +98,7 @@ class Session:
         self._replies = Replies(hub.turn, outlet, codec.frame, self._go_on)
         self._on_refused = on_refused
         self._on_answered = on_answered
-        self._subscriptions = SessionSubscriptions(hub, self.client, codec.format, self._wait)
+        self._subscriptions = SessionSubscriptions(hub, self.client, codec.format, self._wait, self._expire)
         # Answers under way, and those of them that may be large.
         self._unanswered = 0
         self._large = 0
@@ -161,11 +163,14 @@ class Session:
             self.close(IDLE)
             return
         if self.expires_at is not None and expired >= self.expires_at:
-            self.close(EXPIRED)
-            return
+            asked_of, self.expires_at = self.expires_at, None
+            if not self.hub.gate.renew(self.client, self._renewed):
+                self.expires_at = asked_of
+                self.close(EXPIRED)
+                return
         for channel, at in list(self._subscriptions.expiries.items()):
-            if expired >= at:
-                self.unsubscribe(channel, UNSUBSCRIBE_EXPIRED, "subscription expired")
+            if expired >= at and not self._subscriptions.renew(channel):
+                self._expire(channel)
         # What the client sent while its commands waited, also a pong, is read only after that.
         silent = now - max(self._quiet_since, self.queue.held_until)
         if self._pinged and not patient and silent >= self._pong_timeout:
@@ -181,6 +186,20 @@ class Session:
             self._pinged = bool(self._pong_timeout)
             self._quiet_since = now
             self.outlet.write(self.codec.frame((self.codec.ping,)))
+        self._wait()
+
+    def _expire(self, channel: str) -> None:
+        self.unsubscribe(channel, UNSUBSCRIBE_EXPIRED, "subscription expired")
+
+    def _renewed(self, identity: Identity | CommandError) -> None:
+        """The application has decided whether the client may stay."""
+        if not self.client.live:
+            return
+        if isinstance(identity, CommandError):
+            self.close(identity.disconnect if isinstance(identity, AdmissionError) else EXPIRED)
+            return
+        self.hub.identify(self.client, identity)
+        self.expires_at = identity.expires_at
         self._wait()
 
     def _wait(self) -> None:
@@ -273,11 +292,14 @@ class Session:
         if self._identity is not None and not command.token:
             admitted(self._identity)
         else:
-            self.hub.gate.admit(self._admission(command.token), admitted)
+            self.hub.gate.admit(self._admission(command.token, command.data), admitted)
 
-    def _admission(self, token: str) -> Admission:
+    def _admission(self, token: str, data: bytes = b"") -> Admission:
         client = self.client
-        return Admission(client.protocol, client.host, client.address, Credentials(token))
+        credentials = Credentials(token)
+        return Admission(
+            client.protocol, client.host, client.address, credentials, client.id, client.headers, data
+        )  # fmt: skip
 
     def _admitted(self, command: commands.Connect, identity: Identity | CommandError) -> None:
         if self.client.live:
@@ -321,7 +343,9 @@ class Session:
                 client=client.id,
                 name=client.name,
                 version=VERSION,
-                ttl=self._subscriptions.ttl(self.expires_at),
+                # The application's hook renews it, and not the client.
+                ttl=None if client.identity.by_hook else self._subscriptions.ttl(self.expires_at),
+                data=client.identity.data,
                 subs=subs,
                 ping=int(self._ping_interval),
                 pong=bool(self._ping_interval and self._pong_timeout),
@@ -452,7 +476,19 @@ class Session:
         send_to_program(self.hub, self.client, command)
 
     def _rpc(self, command: commands.RPC) -> None:
-        call_program(self.hub, self.client, command, self._answer(command.id, commands.RPCResult))
+        done = self._answer(command.id, commands.RPCResult)
+        hook = self.hub.hooks.rpc
+        if hook is None or command.method in (RENAME, *self.hub.rpc):
+            call_program(self.hub, self.client, command, done)
+            return
+
+        def answered(reply: HookReply | CommandError) -> None:
+            if isinstance(reply, HookDisconnectError):
+                self.close(reply.disconnect)
+            else:
+                done(reply if isinstance(reply, CommandError) else reply.data or b"null")
+
+        hook(request_of(self.client, data=command.data, method=command.method), answered)
 
     def _refused_command(self, command: commands.RefusedCommand) -> None:
         raise command.error

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from longconn.core import commands
+from longconn.core.asking import request_of
 from longconn.core.broker import Done
 from longconn.core.client import Client, Format
 from longconn.core.commands import SubscribeResult
 from longconn.core.errors import INTERNAL, UNRECOVERABLE, CommandError
+from longconn.core.hooks import HookReply
 from longconn.core.hub import Hub, log
 from longconn.core.identity import Granted
 from longconn.core.names import check_channel
@@ -21,18 +23,24 @@ class SessionSubscriptions:
     """Subscribes and unsubscribes one client.
 
     `make_format` gives the wire format, with or without joins and leaves. `on_expiry` is called when the time of the
-    next expiry may have changed.
+    next expiry may have changed, `on_expired` with a channel that the application does not renew.
     """
 
-    __slots__ = ("_client", "_early", "_hub", "_make_format", "_on_expiry", "_pending", "expiries")
+    __slots__ = ("_client", "_early", "_hub", "_make_format", "_on_expired", "_on_expiry", "_pending", "expiries")
 
     def __init__(
-        self, hub: Hub, client: Client, make_format: Callable[[bool], Format], on_expiry: Callable[[], None]
+        self,
+        hub: Hub,
+        client: Client,
+        make_format: Callable[[bool], Format],
+        on_expiry: Callable[[], None],
+        on_expired: Callable[[str], None],
     ) -> None:
         self._hub = hub
         self._client = client
         self._make_format = make_format
         self._on_expiry = on_expiry
+        self._on_expired = on_expired
         #: when subscriptions expire, in seconds since 1970, by channel; only those that do
         self.expiries: dict[str, float] = {}
         # The `done` of each subscribe under way, by channel.
@@ -50,9 +58,9 @@ class SessionSubscriptions:
         except CommandError as error:
             done(error)
             return
-        expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
         # Recoverable also without being asked: otherwise a client could not come back without a gap.
         recoverable = options.keeps and hub.door.may_recover(client, channel, options)
+        by_hook = granted is None
         answered = False
 
         def subscribed(result: History | CommandError) -> None:
@@ -67,6 +75,8 @@ class SessionSubscriptions:
                 hub.door.unsubscribe(client, channel)
                 done(CommandError(UNRECOVERABLE))
                 return
+            subscription = client.subscriptions[channel]
+            expires_at = subscription.expires_at
             if expires_at is not None:
                 self.set_expiry(channel, expires_at)
             done(
@@ -76,8 +86,9 @@ class SessionSubscriptions:
                     since=command.since,
                     recoverable=recoverable,
                     positioned=recoverable or (options.keeps and options.force_positioning),
-                    data=granted.data if granted is not None else b"",
-                    ttl=self.ttl(expires_at),
+                    data=subscription.data,
+                    # The application's hook renews it, and not the client.
+                    ttl=None if by_hook else self.ttl(expires_at),
                 )
             )
 
@@ -113,6 +124,27 @@ class SessionSubscriptions:
         if at is not None:
             self.expiries[channel] = at
         self._on_expiry()
+
+    def renew(self, channel: str) -> bool:
+        """Ask the application whether an expired subscription goes on; False if it decides no more."""
+        hub, client = self._hub, self._client
+        hook = hub.hooks.sub_refresh
+        subscription = client.subscriptions.get(channel)
+        if hook is None or subscription is None or not hub.namespaces.options(channel).hook_sub_refresh:
+            return False
+
+        def decided(reply: HookReply | CommandError) -> None:
+            if client.subscriptions.get(channel) is not subscription:
+                return
+            if isinstance(reply, CommandError) or reply.expired:
+                self._on_expired(channel)
+                return
+            subscription.chan_info = reply.info or subscription.chan_info
+            self.set_expiry(channel, reply.expires_at)
+
+        del self.expiries[channel]
+        hook(request_of(client, channel), decided)
+        return True
 
     def ttl(self, at: float | None) -> int | None:
         """Whole seconds until a time."""

@@ -66,6 +66,17 @@ class Settings:
     token_cookie: str = option("", "the cookie in which a browser sends its token", form="text")
     token_audience: str = option("", "what a token's `aud` must contain", form="text")
     token_issuer: str = option("", "what a token's `iss` must be", form="text")
+
+    # The application's hooks: POSTs in the form of Centrifugo's proxies.
+    hook_connect: str = option("", "the URL that decides who may connect", form="text")
+    hook_refresh: str = option("", "the URL that decides whether a connection goes on when it expires", form="text")
+    hook_subscribe: str = option("", "the URL that decides who may subscribe, where a channel wants that", form="text")
+    hook_publish: str = option("", "the URL that decides who may publish, where a channel wants that", form="text")
+    hook_sub_refresh: str = option("", "the URL that decides whether a subscription goes on", form="text")
+    hook_rpc: str = option("", "the URL that answers calls of methods", form="text")
+    hook_header: tuple[str, ...] = option((), "a header of a client's request that hooks get, as Cookie")
+    hook_timeout: float = option(1, "until a hook must have answered", "seconds", low=0.01)
+    hook_requests: int = option(100, "requests of hooks that are under way at once", "requests", low=1)
     user_personal_channel: bool = option(
         False, "subscribe a Centrifugo client with a user to that user's own channel, #USER"
     )
@@ -132,7 +143,7 @@ class Settings:
     @property
     def has_users(self) -> bool:
         """Whether a client may have a user."""
-        return self.has_token_keys or bool(self.auth)
+        return self.has_token_keys or bool(self.auth or self.hook_connect)
 
     def effective_namespaces(self) -> Namespaces:
         """`namespaces`, with the values of these settings in place of the options that they leave open."""

@@ -68,6 +68,7 @@ def access(hub: Hub) -> str:
     ways = [f"JWT ({', '.join(gate.verifier.algorithms)})"] if gate.verifier is not None else []
     ways += ["passwords"] if gate.passwords is not None else []
     ways += ["client certificates"] if gate.certificates else []
+    ways += ["the application's hook"] if gate.hooks.connect is not None else []
     return f"anonymous: {anonymous}; users: {', '.join(ways) or 'none'}"
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 
 from longconn.auth.fetch import fetcher
+from longconn.auth.http_hooks import EVENTS, http_hooks
 from longconn.auth.jwks import JWKS
 from longconn.auth.jwt import JWTVerifier
 from longconn.auth.passwords import check_passwords
+from longconn.core.hooks import Hooks
 from longconn.core.hub import Hub
 from longconn.core.settings import Settings
 from longconn.protocols.grpc.call import Handler
@@ -32,7 +34,8 @@ class LongConnService(Service):
     there are none. Give either `settings`, for a new hub, or `hub`, which has settings of its own. The service owns the
     hub: when it stops, it closes the hub's clients and stops the hub.
 
-    `grpc_services` and `grpc_files` are services of the program over gRPC (see `GrpcFactory`).
+    `grpc_services` and `grpc_files` are services of the program over gRPC (see `GrpcFactory`). `hooks` decide in place
+    of those of the settings (see `program_hooks`).
 
     The constructor raises ConfigError for a bad port or key. The start raises ListenError if a port is taken or not
     permitted, and then no port is open. The start raises the process's soft limit on open files to the hard limit.
@@ -51,6 +54,7 @@ class LongConnService(Service):
         grpc: Sequence[str] = (),
         grpc_services: Mapping[str, Handler] | None = None,
         grpc_files: Sequence[FileDescriptor] = (),
+        hooks: Hooks | None = None,
     ) -> None:
         if hub is not None and settings is not None:
             raise ValueError("a hub has settings already: give one or the other")
@@ -64,6 +68,10 @@ class LongConnService(Service):
             gate.verifier = verifier if verifier.algorithms else None
         if gate.passwords is None and self.hub.settings.auth:
             gate.passwords = check_passwords(self.hub.settings.auth)
+        if hooks is not None:
+            self.hub.hooks = hooks
+        elif any(getattr(self.hub.settings, f"hook_{event}") for event in EVENTS):
+            self.hub.hooks = http_hooks(self.hub.settings, reactor)
         self._configured_limit = (settings or self.hub.settings).max_connections
         self._site = LiveSite(self.hub)
         chat = ChatFactory(self.hub)
@@ -170,6 +178,7 @@ class LongConnService(Service):
             self._drain.finish()
         yield drained
         self._ports.forget()
+        yield maybeDeferred(self.hub.hooks.stop)
         self.hub.stop()
 
     def _close_idle(self) -> None:

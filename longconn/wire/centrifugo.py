@@ -159,6 +159,7 @@ def _connect_result(result: commands.ConnectResult) -> bytes:
         pong=result.pong,
         session=result.session,
         node=result.node,
+        data=result.data,
         **_expiry(result.ttl),
     )
 

@@ -172,7 +172,8 @@ def _read_connect(id: int, body: bytes) -> Command:
     for channel, raw in (request.subs or {}).items():
         written = bytes(raw)
         subs[channel] = _subscribe(0, channel, read(_SUBSCRIBE, b"{}" if written == b"null" else written))
-    return commands.Connect(id, request.token or "", chat_name(bytes(request.data)), subs)
+    data = bytes(request.data)
+    return commands.Connect(id, request.token or "", chat_name(data), subs, data=data)
 
 
 def chat_name(data: bytes) -> str | None:

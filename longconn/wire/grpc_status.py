@@ -107,7 +107,9 @@ def status_of_error(error: CommandError) -> StatusError:
     wait = error.values.get("retry_after")
     if isinstance(wait, float):
         metadata.append((PUSHBACK, str(math.ceil(wait * 1000))))
-    return StatusError(REASONS[error.reason], str(error), metadata)
+    # A number of the application's own is in the metadata.
+    other = StatusCode.UNAVAILABLE if error.reason.temporary else StatusCode.PERMISSION_DENIED
+    return StatusError(REASONS.get(error.reason, other), str(error), metadata)
 
 
 def status_of_disconnect(disconnect: Disconnect) -> StatusError:

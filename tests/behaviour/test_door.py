@@ -312,7 +312,7 @@ HUB = {
     "stop": OF_SERVER, "ready": OF_SERVER, "total_publications": OF_SERVER,
     "add_pending": OF_SERVER, "remove_pending": OF_SERVER, "is_full": OF_SERVER, "is_crowded": OF_SERVER,
     "connect": OF_CLIENT, "request": OF_CLIENT, "check_room": OF_CLIENT, "assigned_name": OF_CLIENT,
-    "has_taken_name": OF_CLIENT,
+    "has_taken_name": OF_CLIENT, "hooks": OF_SERVER,
     "claim": OF_CLIENT, "queued": OF_SERVER, "rename": OF_CLIENT, "identify": OF_CLIENT, "on_queued": OF_CLIENT,
     "on_publication": NotHere("the broker calls it"), "on_announcement": NotHere("the broker calls it"),
 }  # fmt: skip
@@ -323,7 +323,10 @@ PUBLIC = {
     "ServerAPI", "SharedPortFactory", "WebSocketFactory",
 }  # fmt: skip
 #: the public names that hold values, and those with which a program writes gRPC services of its own
-VALUES = {"Data", "GrpcCall", "Info", "Services", "Settings", "StatusCode", "StatusError", "__version__"}
+VALUES = {
+    "Data", "GrpcCall", "HookDisconnectError", "HookRefusalError", "HookReply", "HookRequest", "Hooks", "Info",
+    "Services", "Settings", "StatusCode", "StatusError", "__version__", "program_hooks",
+}  # fmt: skip
 #: methods of the door: an edge and a command that reach it, or why there is none
 DOOR: dict[str, Any] = {
     "publish": ("HTTP", "POST text"), "subscribe": ("HTTP", "GET events"), "presence": ("chat", "/who"),

@@ -135,7 +135,7 @@ def chat(port: str, path: str = "") -> Way:
         if any(each.endswith(": hello") for each in said):
             return IN
         if not said:
-            return "close", client.close_code
+            return "close", getattr(client, "close_code", None)
         return [each for each in said if each.startswith("! ") and "log in" not in each] or said[0]
 
     return come

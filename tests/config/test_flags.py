@@ -48,7 +48,7 @@ class OptionsTests(TestCase):
     def test_repeated(self) -> None:
         repeated = [*PORTS, "allowed_host"]
         self.assertEqual(repeated[:-1] + [each for each in OPTIONS if is_list(OPTIONS[each])],
-                         [*PORTS, "allowed_origin", "allowed_host", "auth"])  # fmt: skip
+                         [*PORTS, "allowed_origin", "allowed_host", "auth", "hook_header"])  # fmt: skip
         for name in repeated:
             config = self.parsed(flag(name), "1", flag(name) + "=2").config
             self.assertEqual(config.value(name), ("1", "2"))

@@ -79,6 +79,7 @@ class DownStream:
                 hub, outlet, self._codec, self, self._protocol, exchange.host, exchange.address,
                 identity=exchange.identity,
             )  # fmt: skip
+            self._session.client.headers = exchange.caller.headers
         except CommandError:
             self._response.give_up()
             raise

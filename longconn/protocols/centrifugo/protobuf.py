@@ -176,7 +176,7 @@ class ProtobufFormat:
 
 def _read_connect(id: int, request: pb.ConnectRequest) -> Command:
     subs = {channel: _subscribe(0, channel, each) for channel, each in request.subs.items()}
-    return commands.Connect(id, request.token, chat_name(request.data), subs)
+    return commands.Connect(id, request.token, chat_name(request.data), subs, data=request.data)
 
 
 def _subscribe(id: int, channel: str, request: pb.SubscribeRequest) -> commands.Subscribe:
@@ -298,6 +298,7 @@ def _connect_result(result: commands.ConnectResult) -> pb.ConnectResult:
         pong=result.pong,
         session=result.session,
         node=result.node,
+        data=result.data,
         **_expiry(result.ttl),
     )
 

@@ -26,6 +26,7 @@ class CentrifugoWebSocket:
             hub, socket.outlet, codec, socket, "websocket", socket.host, socket.address,
             pings=not self.pinged, identity=socket.identity,
         )  # fmt: skip
+        self._session.client.headers = socket.headers
 
     @property
     def held_back(self) -> bool:

@@ -256,7 +256,7 @@ class ChatSession:
 
     def _admission(self, credentials: Credentials) -> Admission:
         client = self.client
-        return Admission(client.protocol, client.host, client.address, credentials)
+        return Admission(client.protocol, client.host, client.address, credentials, client.id, client.headers)
 
     def _read_login(self, argument: str) -> None:
         """`/login token TOKEN`, `/login NAME PASSWORD`, or `/login NAME`, and the password is the next line."""

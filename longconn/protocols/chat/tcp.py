@@ -69,7 +69,8 @@ class ChatProtocol(PausableReading, LineReceiver):
             self._session = ChatSession(hub, client, self._outlet, self.factory.format, self)
             self._session.enter(hub.settings.default_channel, self.announced_at_once)
         except CommandError as error:
-            log.info("connection from %s refused: %s", address, error)
+            if self._session is None:  # else the gate has logged it
+                log.info("connection from %s refused: %s", address, error)
             text = crlf(["! " + safe(self.factory.format.texts.error(error))])
             self._outlet.finish(text, self._outlet.lose)
 

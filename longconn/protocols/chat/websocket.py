@@ -23,6 +23,7 @@ class ChatWebSocket:
         self._socket = socket
         self._said_nothing = True
         client = hub.connect(outlet, "websocket", socket.host, socket.address, socket.name)
+        client.headers = socket.headers
         self._session = ChatSession(hub, client, outlet, format, socket)
         try:
             self._session.enter(socket.channel or hub.settings.default_channel, announce=True, identity=socket.identity)

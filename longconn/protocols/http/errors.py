@@ -34,6 +34,12 @@ STATUSES: dict[Reason, int] = {
     errors.SHUTTING_DOWN: 503,
 }
 
+
+def status_of(error: CommandError) -> int:
+    """The status of a refusal; 403, or 503 if it passes, for a number of the application's own."""
+    return STATUSES.get(error.reason, 503 if error.reason.temporary else 403)
+
+
 #: Statuses after which a client may try again, and the Retry-After in seconds unless an error brings its own.
 _RETRY_AFTER = {429: 1, 503: 1}
 
@@ -61,7 +67,7 @@ def as_http_error(error: CommandError | HTTPError, **extra: object) -> HTTPError
         return error
     wait = error.values.get("retry_after")
     headers = [("Retry-After", str(math.ceil(wait)))] if isinstance(wait, float) else []
-    return HTTPError(STATUSES[error.reason], str(error), headers, error.reason.code, **extra)
+    return HTTPError(status_of(error), str(error), headers, error.reason.code, **extra)
 
 
 def headers_of(error: HTTPError) -> list[tuple[str, str]]:

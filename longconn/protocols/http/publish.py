@@ -38,6 +38,7 @@ def publish(exchange: HTTPExchange, channel: str, batches: set[PacedBatch[Any]])
     caller = hub.request(
         exchange.host, exchange.address, exchange.parameter("name"), waits=bulk, identity=exchange.caller.identity
     )
+    caller.headers = exchange.caller.headers
     if exchange.header("content-encoding").lower() not in ("", "identity"):
         raise HTTPError(415, "only bodies without Content-Encoding are read", [("Accept-Encoding", "identity")])
     body = exchange.body()

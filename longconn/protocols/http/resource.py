@@ -171,6 +171,7 @@ class HTTPResource(Resource):
             return
         else:
             raise HTTPError(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
+        exchange.caller.headers = headers = self.hub.hooks.select(exchange.header)
         credentials = NO_CREDENTIALS if route.access is Access.PUBLIC else self._credentials(exchange)
         if route.access is Access.PUBLIC or (route.access is Access.LATER and not credentials):
             respond(exchange, *parameters)
@@ -186,7 +187,7 @@ class HTTPResource(Resource):
                 exchange.become(result)
                 self._guard(exchange, respond, *parameters)
 
-        self.hub.gate.admit(Admission("http", exchange.host, exchange.address, credentials), admitted)
+        self.hub.gate.admit(Admission("http", exchange.host, exchange.address, credentials, headers=headers), admitted)
         if pending:
             exchange.watch()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
@@ -10,6 +11,7 @@ from twisted.internet.interfaces import ISSLTransport
 
 from longconn.core.client import Caller
 from longconn.core.errors import (
+    INTERNAL,
     NAME_TAKEN,
     PERMISSION_DENIED,
     TOKEN_EXPIRED,
@@ -18,6 +20,7 @@ from longconn.core.errors import (
     UNKNOWN_CHANNEL,
     CommandError,
 )
+from longconn.core.hooks import APPLICATION
 from longconn.core.hub import Hub
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.names import check_channel
@@ -28,7 +31,7 @@ from longconn.wire.origin import OriginRules, RequestOrigin
 
 _STATUSES = {
     NAME_TAKEN: 409, PERMISSION_DENIED: 403, TOKEN_EXPIRED: 401, TOO_MANY_REQUESTS: 429, UNAUTHORIZED: 401,
-    UNKNOWN_CHANNEL: 404,
+    UNKNOWN_CHANNEL: 404, INTERNAL: 503,
 }  # fmt: skip
 
 
@@ -40,6 +43,7 @@ class Applicant(Protocol):
     channel: str | None
     name: str | None
     identity: Identity | None
+    headers: Mapping[str, str]
 
 
 def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: ConnectionRequest) -> Deferred[None]:
@@ -52,6 +56,7 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
     applicant.mode = "echo" if request.path.rpartition("/")[2] in ("echo", "websocket") else "chat"
     applicant.channel = request.params.get("channel", [None])[0]
     applicant.name = request.params.get("name", [None])[0]
+    applicant.headers = hub.hooks.select(lambda name: headers.get(name, ""))
     host, address = peer_of(applicant.transport, hub.numbers)
     asking = Caller(host, address, address)
     try:
@@ -82,7 +87,7 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
     if applicant.mode == "chat" and hub.gate.wants_login and not credentials:
         admitted.callback(None)  # it logs in by its first line
     else:
-        hub.gate.admit(Admission("websocket", host, address, credentials), known)
+        hub.gate.admit(Admission("websocket", host, address, credentials, headers=applicant.headers), known)
     return admitted
 
 
@@ -104,5 +109,11 @@ def _credentials(hub: Hub, rules: OriginRules, origin: RequestOrigin, headers: d
     return read_credentials(headers.get("authorization", ""), headers.get("cookie", ""), cookie)
 
 
+def _status(error: CommandError) -> int:
+    if error.reason.key == APPLICATION:
+        return 503 if error.reason.temporary else 403
+    return _STATUSES.get(error.reason, 400)
+
+
 def _denied(error: CommandError) -> ConnectionDeny:
-    return ConnectionDeny(_STATUSES.get(error.reason, 400), str(error))
+    return ConnectionDeny(_status(error), str(error))

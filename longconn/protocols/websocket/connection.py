@@ -8,6 +8,7 @@ is sent goes through a `SocketOutlet`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -20,10 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from longconn.core.command_queue import InputMeter
-from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, Disconnect
-from longconn.core.errors import CommandError
+from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, PERMISSION_DENIED, SERVER_ERROR, Disconnect
+from longconn.core.errors import INTERNAL, CommandError
+from longconn.core.hooks import APPLICATION
 from longconn.core.hub import Hub
-from longconn.core.identity import Identity
+from longconn.core.identity import AdmissionError, Identity
 from longconn.core.slices import FRAME_STEP
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
 from longconn.protocols.connection.peer import host_of
@@ -96,6 +98,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     name: str | None = None
     #: who it is, if its handshake has proved that
     identity: Identity | None = None
+    #: the headers of its handshake that hooks get
+    headers: Mapping[str, str] = MappingProxyType({})
     #: whether the resource that handed the connection over has checked the request
     admitted = False
     #: whether it asked for pings of WebSocket in place of those of what is spoken
@@ -171,7 +175,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
         try:
             self._spoken = self.factory.spoken[self.mode](self)
         except CommandError as error:
-            self.sendCloseFrame(CONNECTION_LIMIT.code, str(error).encode()[:123])
+            self.sendCloseFrame(_disconnect_of(error).code, str(error).encode()[:123])
         else:
             if self._spoken.pinged:
                 self._wait_to_ping()
@@ -325,6 +329,15 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
             self.hub.wheel.set(self, delay)
 
 
+def _disconnect_of(error: CommandError) -> Disconnect:
+    """Why a connection is closed on which nothing could begin."""
+    if isinstance(error, AdmissionError):
+        return error.disconnect
+    if error.reason is INTERNAL:
+        return SERVER_ERROR
+    return PERMISSION_DENIED if error.reason.key == APPLICATION else CONNECTION_LIMIT
+
+
 @implementer(IProtocolNegotiationFactory)
 class WebSocketServer(WebSocketServerFactory):
     """WebSocket for `hub`'s clients.
@@ -407,6 +420,8 @@ class WebSocketServer(WebSocketServerFactory):
         http.rawDataReceived = http.dataReceived = protocol.dataReceived
         hand_over(transport, protocol)
         transport.resumeProducing()
+        if self.hub.hooks.header_names:
+            protocol.headers = self.hub.hooks.select(lambda name: request.getHeader(name) or "")
         headers = request.requestHeaders
         offered = b",".join(headers.getRawHeaders(b"sec-websocket-protocol") or ()).decode("latin-1")
         protocol.open(headers.getRawHeaders(b"sec-websocket-key")[0], [each.strip() for each in offered.split(",")])

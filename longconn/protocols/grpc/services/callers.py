@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from longconn.core.client import Caller
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.tokens import TokenError
@@ -18,7 +20,7 @@ async def identify(call: GrpcCall) -> Identity:
     StatusError(UNAUTHENTICATED) for a token that is refused.
     """
     if call.identity is None:
-        admission = Admission("grpc", call.host, call.address, credentials(call))
+        admission = Admission("grpc", call.host, call.address, credentials(call), headers=named_metadata(call))
         try:
             identity: Identity = await answered(lambda done: call.hub.gate.admit(admission, done))
         except TokenError as error:
@@ -30,7 +32,9 @@ async def identify(call: GrpcCall) -> Identity:
 async def caller(call: GrpcCall, name: str = "") -> Caller:
     """The caller of a unary call. Raises as `identify` does, and CommandError: BAD_NAME, NAME_TAKEN."""
     identity = await identify(call)
-    return call.hub.request(call.host, call.address, name or None, identity=identity)
+    found = call.hub.request(call.host, call.address, name or None, identity=identity)
+    found.headers = named_metadata(call)
+    return found
 
 
 def for_users(handler: Handler) -> Handler:
@@ -41,6 +45,12 @@ def for_users(handler: Handler) -> Handler:
         await handler(call)
 
     return handle
+
+
+def named_metadata(call: GrpcCall) -> Mapping[str, str]:
+    """The metadata that hooks get."""
+    text = {name: value for name, value in call.metadata if isinstance(value, str)}
+    return call.hub.hooks.select(lambda name: text.get(name, ""))
 
 
 def admit(call: GrpcCall) -> None:

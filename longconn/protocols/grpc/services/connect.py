@@ -14,7 +14,7 @@ from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.session import Session
 from longconn.core.slices import cost_of_bytes
 from longconn.protocols.grpc.call import GrpcCall
-from longconn.protocols.grpc.services.callers import credentials, identify
+from longconn.protocols.grpc.services.callers import credentials, identify, named_metadata
 from longconn.protocols.grpc.services.messages import (
     data_of,
     parse,
@@ -92,6 +92,7 @@ class _Carrier:
             hub, call.outlet, codec, self, "grpc", call.host, call.address, self._on_error, self._on_change,
             identity=call.identity,
         )  # fmt: skip
+        self._session.client.headers = named_metadata(call)
         call.on_end(self._session.stop)
 
     async def run(self) -> None:

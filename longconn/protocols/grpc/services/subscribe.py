@@ -9,7 +9,7 @@ from longconn.core.publication import History
 from longconn.core.timers import until
 from longconn.core.tokens import SubscriptionToken, TokenError
 from longconn.protocols.grpc.call import GrpcCall
-from longconn.protocols.grpc.services.callers import identify
+from longconn.protocols.grpc.services.callers import identify, named_metadata
 from longconn.protocols.grpc.services.messages import answered, parse, since_of, subscribed_message
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import frame
@@ -45,6 +45,7 @@ class _Subscriber:
         self._hub = hub = call.hub
         self._client = client = hub.connect(call.outlet, "grpc", call.host, call.address, name or None)
         call.outlet.client = client
+        client.headers = named_metadata(call)
         # A client that takes a name is a chat client.
         client.chat = bool(name)
         client.session = self
