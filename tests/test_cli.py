@@ -257,9 +257,10 @@ class ImportTests(Case):
     def test_public_names(self) -> None:
         self.assertEqual(
             set(longconn.__all__),
-            {"ChatFactory", "ChatProtocol", "Data", "GrpcCall", "GrpcFactory", "Hub", "Info", "LiveResource",
+            {"ChatFactory", "ChatProtocol", "Data", "GrpcCall", "GrpcFactory", "HookDisconnectError", "HookRefusalError",
+             "HookReply", "HookRequest", "Hooks", "Hub", "Info", "LiveResource",
              "LiveSite", "LocalMember", "LongConnService", "ServerAPI", "Services", "Settings", "SharedPortFactory",
-             "StatusCode", "StatusError", "WebSocketFactory", "__version__"},
+             "StatusCode", "StatusError", "WebSocketFactory", "__version__", "program_hooks"},
         )  # fmt: skip
         for name in longconn.__all__:
             self.assertIsNotNone(getattr(longconn, name))
