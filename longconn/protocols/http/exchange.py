@@ -128,7 +128,7 @@ class HTTPExchange:
                     raise result
                 if name is not None:
                     hub.claim(name)
-                hub.check_room(self.host)
+                hub.places.check(self.host)
             except CommandError as error:
                 self.fail(error)
             else:
