@@ -26,7 +26,7 @@ from longconn.core.hub import Hub
 from longconn.core.identity import Identity
 from longconn.core.slices import FRAME_STEP
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.peer import host_of
+from longconn.protocols.connection.peer import host_of, own_names
 from longconn.protocols.connection.set_up import PausableReading, is_full, log_given_way, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.websocket.admission import admit
@@ -341,7 +341,7 @@ class WebSocketServer(WebSocketServerFactory):
         super().__init__(reactor=hub.clock, server="longconn")  # type: ignore[no-untyped-call]
         self.hub = hub
         self.spoken = spoken
-        self._rules = OriginRules(hub.settings)
+        self._rules = OriginRules(hub.settings, own_names())
         limit = hub.settings.max_message
         self.setProtocolOptions(
             versions=[13, 8],

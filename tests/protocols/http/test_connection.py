@@ -75,9 +75,9 @@ class HeadTests(HTTPTestCase):
         self.assertEqual(Answer(first.rest).body, b"hello word")
 
     def test_absolute_form(self) -> None:
-        other = "//other.example"
+        other = "//other.internal"
         for target, body in ((f"http:{other}/PrintHello?x", b"hello word"), (f"HTTP:{other}?x", b"<!doc")):
-            answer = self.request(f"GET {target}", "Origin: http://other.example")
+            answer = self.request(f"GET {target}", "Origin: http://other.internal")
             self.assertEqual((answer.status, answer.body[: len(body)]), (200, body))
 
     def refused(self, data: bytes, status: int) -> Answer:
