@@ -389,7 +389,9 @@ class HTTPConnection(HTTPChannel):
         self._is_api = bool(key) and path.startswith(b"/api/") and compare_digest(key, _api_key(request))
         if self._admit(self.length or 0, self.length or 0):
             if codings:
-                self._transferDecoder = ChunkedBody(request.handleContentChunk, self._finishRequestBody)
+                self._transferDecoder = ChunkedBody(
+                    request.handleContentChunk, self._finishRequestBody, self._admit_chunk
+                )
             super().allHeadersReceived()  # type: ignore[no-untyped-call]
             if self.length != 0:
                 self._body_began_at = self._last_byte_at = self._hub.clock.seconds()
@@ -414,6 +416,10 @@ class HTTPConnection(HTTPChannel):
         self._state.bodies += size
         self._state.bodies_of[self._host] += size
         return self._admit(self._body)
+
+    def _admit_chunk(self, size: int) -> bool:
+        """Whether a chunk of `size` bytes may follow."""
+        return self._body + size <= self._limit or self._admit(self._body + size)
 
     def _admit(self, size: int, further: int = 0) -> bool:
         """Whether the limits allow a body of `size` bytes, of which `further` are not counted yet; else refuse."""

@@ -340,6 +340,15 @@ class BodyTests(HTTPTestCase):
         self.assertEqual(self.site.state.bodies, 0)
         self.assertEqual(self.hub.channels, {})
 
+    def test_a_chunk_that_is_too_large_is_refused_by_its_size(self) -> None:
+        self.start(max_body=1000)
+        for before, size in ((b"", b"3e9"), (b"", b"1" + b"0" * 20), (b"", b"f" * 1000), (b"1\r\nx\r\n", b"3e8;a=b")):
+            connection = self.connect()
+            connection.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + before)
+            connection.send(size + b"\r\n")
+            self.assertEqual(connection.answer().status, 413, size)
+        self.assertEqual((self.site.state.bodies, self.hub.channels), (0, {}))
+
     def test_bulk_may_be_larger(self) -> None:
         self.start(max_body=100, max_bulk_body=200)
         body = b'"x"\n' * 30
