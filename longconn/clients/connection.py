@@ -250,9 +250,9 @@ class ReconnectingConnection:
             return not error.final
         if isinstance(error, Refused):
             expired = error.code == TOKEN_EXPIRED and callable(self.configuration.token)
-            # The server may still take our own last connection for open.
-            ours = error.code == _NAME_TAKEN and self._was_up
-            return error.temporary or expired or ours
+            if error.code == _NAME_TAKEN:  # the server may still take our own last connection for open
+                return self._was_up
+            return error.temporary or expired
         # Before the first connection, these errors say that the URL is wrong.
         return self._was_up or not isinstance(error, NotLongconn | CertificateError)
 

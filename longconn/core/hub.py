@@ -127,15 +127,16 @@ class Hub:
         address: str,
         name: str | None = None,
         kind: type[Client] = Client,
+        user: str = "",
     ) -> Client:
-        """A new client, called `name` (HOST:PORT or guest-N without one). `kind` is its class.
+        """A new client, called `name` (HOST:PORT or guest-N without one). `kind` is its class, `user` will be its user.
 
         Raises CommandError: LIMIT_EXCEEDED where there are too many, BAD_NAME, NAME_TAKEN.
         """
         self.places.check(host)
         client = kind(outlet, protocol, host, address, self._on_gone)
         if name is not None:
-            self.claim(name, client)
+            self.claim(name, client, user)
             client.name = name
         else:
             client.name = self.assigned_name(address)
@@ -153,7 +154,7 @@ class Hub:
         `waits` says that it waits over its rate, and is not refused. Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
         if name is not None:
-            self.claim(name)
+            self.claim(name, user=identity.user)
         caller = Caller(host, address, name if name is not None else self.assigned_name(address), waits)
         caller.identify(identity)
         return caller
@@ -165,15 +166,19 @@ class Hub:
         self._assigned_names += 1
         return f"guest-{self._assigned_names}"
 
-    def claim(self, name: str, client: Client | None = None) -> None:
-        """Give `name` to `client`, in place of its old one; without a client only check that it is free.
+    def claim(self, name: str, client: Client | None = None, user: str = "") -> None:
+        """Give `name` to `client`, in place of its old one; without a client only check that `user` may have it.
 
-        Raises CommandError(BAD_NAME) or (NAME_TAKEN).
+        A client of the same user loses it: after a change of network that is most often a connection that is dead, and
+        not noticed yet. Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
         key = fold(check_name(name))
         owner = self._names.get(key)
         if owner is not None and owner is not client:
-            raise CommandError(NAME_TAKEN, name=name)
+            if not owner.user or owner.user != (user or (client.user if client is not None else "")):
+                raise CommandError(NAME_TAKEN, name=name)
+            if client is not None:
+                self._call(owner, self.assigned_name(owner.address))
         if client is not None:
             old = fold(client.name)
             if self._names.get(old) is client:
@@ -189,9 +194,12 @@ class Hub:
 
         Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
-        old = client.name
         self.claim(name, client)
         client.chat = True
+        self._call(client, name)
+
+    def _call(self, client: Client, name: str) -> None:
+        old = client.name
         client.rename(name)
         if client.announced and name != old:
             for channel, subscription in client.subscriptions.items():

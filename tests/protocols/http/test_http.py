@@ -303,7 +303,7 @@ class UpgradeTests(HTTPTestCase):
             self.assertEqual(self.upgrade(path), status, path)
         stream = self.connect()
         stream.ask("GET /channels/lobby/events?name=ann")
-        self.assertEqual(self.upgrade("/ws?name=Ann"), 409)
+        self.assertEqual(self.upgrade("/ws?name=Ann"), 503)
         self.assertEqual(self.upgrade("/ws"), 503)
         self.assertEqual(self.taken, [])
 
