@@ -257,8 +257,8 @@ class ImportTests(Case):
     def test_public_names(self) -> None:
         self.assertEqual(
             set(longconn.__all__),
-            {"ChatFactory", "ChatProtocol", "Data", "GrpcCall", "GrpcFactory", "HookDisconnectError", "HookRefusalError",
-             "HookReply", "HookRequest", "Hooks", "Hub", "Info", "LiveResource",
+            {"ChatFactory", "ChatProtocol", "Data", "GrpcCall", "GrpcFactory", "HookDisconnectError",
+             "HookRefusalError", "HookReply", "HookRequest", "Hooks", "Hub", "Info", "LiveResource",
              "LiveSite", "LocalMember", "LongConnService", "ServerAPI", "Services", "Settings", "SharedPortFactory",
              "StatusCode", "StatusError", "WebSocketFactory", "__version__", "program_hooks"},
         )  # fmt: skip

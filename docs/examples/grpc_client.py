@@ -1,6 +1,7 @@
 """Publishes in a channel, and reads it from its oldest message on: python grpc_client.py localhost:9999"""
 
 import json
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ messages, services = grpc.protos_and_services("longconn/v1/longconn.proto")
 def publications(stub: Any, channel: str) -> Iterator[Any]:
     """Each publication, for ever. After a lost connection the missed ones come first."""
     since = messages.Position()
+    failures = 0
     while True:
         try:
             for response in stub.Subscribe(messages.SubscribeRequest(channel=channel, since=since)):
                 if response.HasField("subscribed"):
-                    since = response.subscribed.position
+                    since, failures = response.subscribed.position, 0
                     if not response.subscribed.recovered:
                         print("some are lost", flush=True)
                 else:
@@ -30,7 +32,9 @@ def publications(stub: Any, channel: str) -> Iterator[Any]:
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
-            time.sleep(1)
+            # Longer each time, and random, so that clients that lost the server together do not return together.
+            time.sleep(random.random() * min(60, 2**failures))
+            failures += 1
 
 
 def main(address: str) -> None:

@@ -4,6 +4,7 @@ const readline = require('readline');
 
 const [host, port] = process.argv.slice(2);
 let position = {}; // its position in the channel
+let failures = 0;
 
 function connect() {
   const socket = net.connect(Number(port), host);
@@ -12,7 +13,8 @@ function connect() {
 
   socket.setTimeout(60_000, () => socket.destroy()); // pings come every 25 seconds
   socket.on('error', (error) => console.log(`lost the connection: ${error.message}`));
-  socket.on('close', () => comeBack && setTimeout(connect, 1000));
+  // Longer each time, and random, so that clients that lost the server together do not return together.
+  socket.on('close', () => comeBack && setTimeout(connect, Math.random() * Math.min(60_000, 1000 * 2 ** failures++)));
   send({ id: 1, connect: {} });
 
   readline.createInterface({ input: socket }).on('error', () => {}).on('line', (line) => {
@@ -25,6 +27,7 @@ function connect() {
     } else if (subscribe) {
       const first = !position.epoch;
       console.log(first ? 'subscribed' : subscribe.recovered ? 'back; nothing is lost' : 'back; something is lost');
+      failures = 0;
       position = { epoch: subscribe.epoch, offset: subscribe.offset ?? 0 }; // a member that is zero is left out
       (subscribe.publications ?? []).forEach(published);
       if (first) send({ id: 3, publish: { channel: 'lobby', data: { temperature: 21.5 } } });

@@ -4,6 +4,7 @@ It reconnects after a lost connection, and recovers missed publications. It need
 """
 
 import json
+import random
 import socket
 import sys
 import time
@@ -21,6 +22,7 @@ class Reader:
         self.address = address
         #: where in the channel it stands; empty before the first subscribe
         self.position: dict[str, Any] = {}
+        self.failures = 0
 
     def run(self) -> None:
         while True:
@@ -28,7 +30,9 @@ class Reader:
                 self.converse()
             except OSError as error:
                 print(f"lost the connection: {error}", flush=True)
-            time.sleep(1)
+            # Longer each time, and random, so that clients that lost the server together do not return together.
+            time.sleep(random.random() * min(60, 2**self.failures))
+            self.failures += 1
 
     def converse(self) -> None:
         # Pings come every 25 seconds: after 60 without a byte the server counts as dead.
@@ -61,6 +65,7 @@ class Reader:
                 self.send()  # {} is a ping, and also its answer
 
     def subscribed(self, result: dict[str, Any]) -> None:
+        self.failures = 0
         if not self.position:
             print("subscribed", flush=True)
             self.send(id=PUBLISH, publish={"channel": CHANNEL, "data": {"temperature": 21.5}})

@@ -17,6 +17,9 @@ from longconn.clients.transports.base import TransportConfiguration, TransportFa
 LATENESS = 10.0
 #: Seconds for a clean end, before the connection is aborted.
 CLOSE_TIMEOUT = 1.0
+#: Seconds between two answers to pings at least: the shortest interval of pings is a second. More answers could wait
+#: without a limit for a server that does not read.
+PONG_PAUSE = 0.5
 
 
 class ConnectTimeout(ConnectionFailed):
@@ -57,6 +60,7 @@ class ConnectionAttempt:
         self._silence = 0.0
         self._received_at = self._answered_at = self._calls.seconds()
         self._sends_pongs = False
+        self._pong_at = 0.0
         self._held = self._paused = False
         self._silence_call: Any = None
         self._answer_call: Any = None
@@ -154,7 +158,8 @@ class ConnectionAttempt:
     def _on_object(self, value: JSONObject) -> None:
         received = self._matcher.read(value)
         if isinstance(received, ReceivedPing):
-            if self._sends_pongs:
+            if self._sends_pongs and self._received_at >= self._pong_at:
+                self._pong_at = self._received_at + PONG_PAUSE
                 self._transport.send([{}])
         elif isinstance(received, ReceivedReply):
             self._answered_at = self._received_at

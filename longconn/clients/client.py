@@ -178,7 +178,7 @@ class Client:
                 body["data"] = raw_json(body["data"])
         except ClientError as error:
             return fail(error)
-        backoff = Backoff(self._configuration.random)
+        backoff = Backoff(self._configuration.random, self._reactor.seconds)
 
         def answered(answer: JSONObject | ClientError) -> None:
             if command.given_up:

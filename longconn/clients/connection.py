@@ -75,7 +75,7 @@ class ReconnectingConnection:
         self._on_push = on_push
         self._on_state = on_state
         self._calls = DelayedCalls(transport_configuration.reactor)
-        self._backoff = Backoff(configuration.random)
+        self._backoff = Backoff(configuration.random, self._calls.seconds)
         self._current: ConnectionAttempt | None = None
         self._token_request: Deferred[str] | None = None
         # Commands that wait for a connection, and those that are sent again after a pause.
@@ -204,7 +204,7 @@ class ReconnectingConnection:
         current.on_connected(result)
         self.id = client
         self._was_up = True
-        self._backoff.reset()
+        self._backoff.succeed()
         self._renewal.expect(result)
         # Subscribes go first: publications until they arrive have to be recovered.
         commands = [*self._on_connected(), *(each for each in self._waiting if not each.given_up)]
@@ -250,9 +250,9 @@ class ReconnectingConnection:
             return not error.final
         if isinstance(error, Refused):
             expired = error.code == TOKEN_EXPIRED and callable(self.configuration.token)
-            # The server may still take our own last connection for open.
-            ours = error.code == _NAME_TAKEN and self._was_up
-            return error.temporary or expired or ours
+            if error.code == _NAME_TAKEN:  # the server may still take our own last connection for open
+                return self._was_up
+            return error.temporary or expired
         # Before the first connection, these errors say that the URL is wrong.
         return self._was_up or not isinstance(error, NotLongconn | CertificateError)
 

@@ -49,7 +49,7 @@ class Subscription:
         self._token = token
         self._on_end = on_end
         random = connection.configuration.random
-        self._backoff = Backoff(random)
+        self._backoff = Backoff(random, calls.seconds)
         # None once it has fired.
         self._first: Deferred[Subscription] | None = first
         self._overdue = calls.call(connection.timeout, self._on_overdue)
@@ -205,7 +205,7 @@ class Subscription:
         else:
             events = self._recovery.on_subscribed(answer)
             self._live = True
-            self._backoff.reset()
+            self._backoff.succeed()
             self._renewal.expect(answer)
             first, self._first = self._first, None
             if first is not None:

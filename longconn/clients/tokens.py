@@ -55,7 +55,7 @@ class Renewal:
     ) -> None:
         self._calls = calls
         self._token = token
-        self._backoff = Backoff(random)
+        self._backoff = Backoff(random, calls.seconds)
         self._send = send
         self._end = end
         self._call: Any = None
@@ -65,7 +65,7 @@ class Renewal:
     def expect(self, result: JSONObject) -> None:
         """Read from an answer, or from a push, when the token expires. Raises NotLongconn."""
         self.stop()
-        self._backoff.reset()
+        self._backoff.succeed()
         if member(result, "expires", bool, False) and callable(self._token):
             ttl = member(result, "ttl", int, 0)
             self._call = self._calls.call(ttl - min(_AHEAD, ttl / 4), self._ask)

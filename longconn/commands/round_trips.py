@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NoReturn, cast
 
-from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from autobahn.twisted.websocket import WebSocketClientFactory
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineOnlyReceiver
@@ -16,7 +16,10 @@ from longconn.clients.endpoints import endpoint_for, explain
 from longconn.clients.errors import ClientError, ConnectionFailed, NotLongconn
 from longconn.clients.transports.base import TransportConfiguration, check_no_path
 from longconn.clients.transports.json_frames import not_longconn
+from longconn.clients.transports.websocket import OnePongProtocol
 
+#: Bytes of the head of a handshake, and of a message.
+_MOST = 64 * 1024
 #: The first bytes of servers of other protocols (RFC 9112, section 4; RFC 4253, section 4.2; RFC 5321, section 4.2).
 _FOREIGN = re.compile(r"HTTP/|SSH-|\d\d\d[ -]|\* OK|\+OK")
 
@@ -139,7 +142,14 @@ class MessageRoundTrips(RoundTrips):
         factory.noisy = False
         factory.host = self.address.uri_host  # for the Host header (RFC 9110, section 7.2)
         factory.protocol = cast(Any, lambda: _MessageProtocol(self))
-        factory.setProtocolOptions(version=13, openHandshakeTimeout=0, closeHandshakeTimeout=0)
+        factory.setProtocolOptions(
+            version=13,
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            maxFramePayloadSize=_MOST,
+            maxMessagePayloadSize=_MOST,
+            failByDrop=True,
+        )
         return factory
 
     async def connect(self) -> None:
@@ -151,15 +161,26 @@ class MessageRoundTrips(RoundTrips):
         self.protocol.sendMessage(text.encode())
 
 
-class _MessageProtocol(WebSocketClientProtocol):
+class _MessageProtocol(OnePongProtocol):
     def __init__(self, round_trips: MessageRoundTrips) -> None:
         super().__init__()
         self._round_trips = round_trips
         self._opened = False
+        self._head_size = 0
 
     def connectionMade(self) -> None:
         self._round_trips.protocol = self
         super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._opened:
+            self._head_size += len(data)
+            if self._head_size > _MOST:
+                where = self._round_trips.address.netloc
+                self._round_trips.fail(NotLongconn(f"{where}: no WebSocket: its answer does not end"))
+                self._round_trips.close()
+                return
+        super().dataReceived(data)
 
     def onOpen(self) -> None:
         self._opened = True
@@ -173,7 +194,8 @@ class _MessageProtocol(WebSocketClientProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        if not self._opened and self.droppedByMe and self.wasNotCleanReason:
+        if self.droppedByMe and self.wasNotCleanReason:
+            what = "does not echo" if self._opened else "no WebSocket"
             text = " ".join(self.wasNotCleanReason.split())
-            self._round_trips.fail(NotLongconn(f"{self._round_trips.address.netloc}: no WebSocket: {text}"))
+            self._round_trips.fail(NotLongconn(f"{self._round_trips.address.netloc}: {what}: {text}"))
         self._round_trips.on_lost(reason)

@@ -162,6 +162,6 @@ def _element(name: str, value: str) -> str:
     if name == "allowed_host":
         host = normal_host(value)
         if host is None:
-            raise BadValue(f"{shown(value)} is no host; allowed: a host name without a port, as chat.example.org")
+            raise BadValue(f"{shown(value)} is no host; allowed: a host name without a port, as chat.example.org, or *")
         return host
     return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -13,7 +12,7 @@ from longconn.core.broker import Broker, Done
 from longconn.core.client import PROGRAM, Caller, Client, Outlet
 from longconn.core.disconnects import EXPIRED, SERVER_ERROR, SLOW
 from longconn.core.door import Door
-from longconn.core.errors import LIMIT_EXCEEDED, NAME_TAKEN, CommandError
+from longconn.core.errors import NAME_TAKEN, CommandError
 from longconn.core.expiry import Expiry
 from longconn.core.gate import Gate
 from longconn.core.guesses import Guesses
@@ -21,6 +20,7 @@ from longconn.core.hooks import Hooks
 from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
+from longconn.core.places import Places
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
 from longconn.core.settings import Settings
 from longconn.core.slices import Slices
@@ -28,11 +28,6 @@ from longconn.core.timers import ClientBuckets, Clock, Wheel, keep_steady, wall_
 from longconn.core.turn import Turn
 
 log = logging.getLogger("longconn")
-
-#: Connections beyond `max_connections`, and beyond `max_connections_per_ip`, that are accepted: their protocol can tell
-#: them that there are too many, and a short request can be answered.
-_SPARE_CONNECTIONS = 50
-_SPARE_OF_ADDRESS = 2
 
 
 class Hub:
@@ -73,11 +68,8 @@ class Hub:
         #: functions of an embedding program for `rpc`, by method, and for `send`
         self.rpc: dict[str, Callable[[Client, Any, Done[Any]], None]] = {}
         self.on_send: Callable[[Client, Any], None] | None = None
-        #: connections that are no client: undecided ones, kept ones of HTTP
-        self.pending_connections = 0
-        # By host, while `max_connections_per_ip` is set: clients, and connections that are no client.
-        self._clients_of: Counter[str] = Counter()
-        self._pending_of: Counter[str] = Counter()
+        #: how many clients and other connections there may be
+        self.places = Places(settings, self.clients)
         self._names: dict[str, Client] = {}
         self._assigned_names = 0
         #: for peers without an address of their own: unix:N
@@ -136,22 +128,22 @@ class Hub:
         address: str,
         name: str | None = None,
         kind: type[Client] = Client,
+        user: str = "",
     ) -> Client:
-        """A new client, called `name` (HOST:PORT or guest-N without one). `kind` is its class.
+        """A new client, called `name` (HOST:PORT or guest-N without one). `kind` is its class, `user` will be its user.
 
         Raises CommandError: LIMIT_EXCEEDED where there are too many, BAD_NAME, NAME_TAKEN.
         """
-        self.check_room(host)
+        self.places.check(host)
         client = kind(outlet, protocol, host, address, self._on_gone)
         if name is not None:
-            self.claim(name, client)
+            self.claim(name, client, user)
             client.name = name
         else:
             client.name = self.assigned_name(address)
         self.clients[client.id] = client
         self.total_clients += 1
-        if self.settings.max_connections_per_ip:
-            self._clients_of[host] += 1
+        self.places.add_client(host)
         log.info("%s client %s from %s came", client.protocol, client.name, client.address)
         return client
 
@@ -163,45 +155,10 @@ class Hub:
         `waits` says that it waits over its rate, and is not refused. Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
         if name is not None:
-            self.claim(name)
+            self.claim(name, user=identity.user)
         caller = Caller(host, address, name if name is not None else self.assigned_name(address), waits)
         caller.identify(identity)
         return caller
-
-    def check_room(self, host: str) -> None:
-        """Raises CommandError(LIMIT_EXCEEDED) if there are too many clients, or too many of `host`."""
-        settings = self.settings
-        if settings.max_connections and len(self.clients) >= settings.max_connections:
-            raise CommandError(LIMIT_EXCEEDED, what="connections")
-        per_ip = settings.max_connections_per_ip
-        if per_ip and host and self._clients_of[host] >= per_ip:
-            raise CommandError(LIMIT_EXCEEDED, what="connections of one address")
-
-    def add_pending(self, host: str) -> None:
-        """A connection of `host` is open that is no client. To be taken back by `remove_pending`."""
-        self.pending_connections += 1
-        if self.settings.max_connections_per_ip:
-            self._pending_of[host] += 1
-
-    def remove_pending(self, host: str) -> None:
-        """A connection of `host` became a client, or is lost."""
-        self.pending_connections -= 1
-        _take_one(self._pending_of, host)
-
-    def is_full(self, host: str) -> bool:
-        """Whether a further connection of `host` is closed at once: not even a refusal has room."""
-        return self._is_over(host, _SPARE_CONNECTIONS, _SPARE_OF_ADDRESS)
-
-    def is_crowded(self, host: str) -> bool:
-        """Whether connections are open that are spare, so that those of `host` should end when they were answered."""
-        return self._is_over(host, 1, 1)
-
-    def _is_over(self, host: str, spare: int, spare_of_address: int) -> bool:
-        limit, per_ip = self.settings.max_connections, self.settings.max_connections_per_ip
-        if limit and len(self.clients) + self.pending_connections >= limit + spare:
-            return True
-        # A peer without a host is not limited by address.
-        return bool(per_ip and host) and self._clients_of[host] + self._pending_of[host] >= per_ip + spare_of_address
 
     def assigned_name(self, address: str) -> str:
         """The name of a caller at `address` that has none of its own: HOST:PORT, or guest-N."""
@@ -210,15 +167,19 @@ class Hub:
         self._assigned_names += 1
         return f"guest-{self._assigned_names}"
 
-    def claim(self, name: str, client: Client | None = None) -> None:
-        """Give `name` to `client`, in place of its old one; without a client only check that it is free.
+    def claim(self, name: str, client: Client | None = None, user: str = "") -> None:
+        """Give `name` to `client`, in place of its old one; without a client only check that `user` may have it.
 
-        Raises CommandError(BAD_NAME) or (NAME_TAKEN).
+        A client of the same user loses it: after a change of network that is most often a connection that is dead, and
+        not noticed yet. Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
         key = fold(check_name(name))
         owner = self._names.get(key)
         if owner is not None and owner is not client:
-            raise CommandError(NAME_TAKEN, name=name)
+            if not owner.user or owner.user != (user or (client.user if client is not None else "")):
+                raise CommandError(NAME_TAKEN, name=name)
+            if client is not None:
+                self._call(owner, self.assigned_name(owner.address))
         if client is not None:
             old = fold(client.name)
             if self._names.get(old) is client:
@@ -234,9 +195,12 @@ class Hub:
 
         Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
-        old = client.name
         self.claim(name, client)
         client.chat = True
+        self._call(client, name)
+
+    def _call(self, client: Client, name: str) -> None:
+        old = client.name
         client.rename(name)
         if client.announced and name != old:
             for channel, subscription in client.subscriptions.items():
@@ -287,7 +251,7 @@ class Hub:
         key = fold(client.name)
         if self._names.get(key) is client:
             del self._names[key]
-        _take_one(self._clients_of, client.host)
+        self.places.remove_client(client.host)
         log.info("%s client %s from %s left", client.protocol, client.name, client.address)
 
     def _on_broken(self, client: Client) -> None:
@@ -345,10 +309,3 @@ class Hub:
             if not largest.queued:
                 break
             largest.close(SLOW)
-
-
-def _take_one(counter: Counter[str], key: str) -> None:
-    if key in counter:
-        counter[key] -= 1
-        if not counter[key]:
-            del counter[key]

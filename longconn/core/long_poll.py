@@ -74,6 +74,10 @@ class LongPoll:
         """Nothing came in time: answer with no publications, and the position that was asked from."""
         self._finish(History([], self._since))
 
+    def give_way(self) -> None:
+        """A client gets the place: answer now."""
+        self.expire()
+
     def stop(self) -> None:
         """Give up without an answer. A second call has no effect."""
         self._wheel.clear(self)

@@ -24,6 +24,6 @@ def normal_origin(value: str) -> str | None:
 
 
 def normal_host(value: str) -> str | None:
-    """A host in lower case; None if it is no host, or has a port."""
+    """A host in lower case, or `*`; None if it is no host, or has a port."""
     value = value.strip().lower()
-    return value if _HOST.fullmatch(value) else None
+    return value if value == "*" or _HOST.fullmatch(value) else None

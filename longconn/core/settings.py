@@ -32,7 +32,9 @@ class Settings:
         (),
         "an Origin whose pages may connect, as https://example.org; 'null' for pages opened from a file; '*' for any",
     )
-    allowed_host: tuple[str, ...] = option((), "a Host that is served on loopback beside localhost and IP addresses")
+    allowed_host: tuple[str, ...] = option(
+        (), "a Host that is served beside localhost, IP addresses and names of the local network; '*' for any"
+    )
 
     # Users.
     anonymous: str = option(

@@ -57,8 +57,7 @@ def warning(ports: Sequence[OpenPort], hub: Hub) -> str | None:
     public = [str(each) for each in ports if each.is_public]
     if not public or not hub.gate.is_open:
         return None
-    may = "read" if hub.settings.anonymous == "read" else "read and write"
-    return f"anyone who can reach {_and(public)} can {may} every channel: no credentials are needed"
+    return f"anyone who can reach {_and(public)} can {_rights(hub)} every channel: no credentials are needed"
 
 
 def access(hub: Hub) -> str:
@@ -70,6 +69,19 @@ def access(hub: Hub) -> str:
     ways += ["client certificates"] if gate.certificates else []
     ways += ["the application's hook"] if gate.hooks.connect is not None else []
     return f"anonymous: {anonymous}; users: {', '.join(ways) or 'none'}"
+
+
+def pages_warning(hub: Hub) -> str | None:
+    """The line that says that the pages of all sites can use the server, as peers without credentials."""
+    settings = hub.settings
+    if not hub.gate.is_open or "*" not in (*settings.allowed_origin, *settings.allowed_host):
+        return None
+    option, pages = ("origin", "") if "*" in settings.allowed_origin else ("host", " that makes its name point here")
+    return f"any web page{pages} can {_rights(hub)} every channel: --allowed-{option}=*"
+
+
+def _rights(hub: Hub) -> str:
+    return "read" if hub.settings.anonymous == "read" else "read and write"
 
 
 def lines(ports: Sequence[OpenPort], channel: str) -> list[str]:

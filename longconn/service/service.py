@@ -124,9 +124,9 @@ class LongConnService(Service):
 
     def _greet(self) -> None:
         ports = self._ports.open_ports
-        warning = greeting.warning(ports, self.hub)
-        if warning is not None:
-            log.warn("{line}", line=warning)
+        for warning in (greeting.warning(ports, self.hub), greeting.pages_warning(self.hub)):
+            if warning is not None:
+                log.warn("{line}", line=warning)
         log.info("{line}", line=greeting.access(self.hub))
         for line in greeting.lines(ports, self.hub.settings.default_channel):
             log.info("{line}", line=line)

@@ -116,7 +116,8 @@ export class Connection {
 
   welcome(connect) {
     const { client, ping = 0, pong = false } = connect;
-    Object.assign(this, { client, pong, silence: ping ? (ping + GRACE) * 1000 : 0, attempts: 0, tries: 0 });
+    Object.assign(this, { client, pong, silence: ping ? (ping + GRACE) * 1000 : 0, tries: 0 });
+    this.welcomedAt = Date.now();
     this.ids.add(client);
     this.heldName = this.nameless ? "" : this.name;
     this.transport.welcome(connect);
@@ -174,6 +175,9 @@ export class Connection {
 
   wait() {
     this.drop();
+    // A connection that is lost at once is no success.
+    if (this.welcomedAt && Date.now() - this.welcomedAt > LONGEST) this.attempts = 0;
+    this.welcomedAt = 0;
     const delay = SHORTEST + Math.random() * Math.min(LONGEST - SHORTEST, SHORTEST * 2 ** this.attempts++);
     this.retryAt = Date.now() + delay;
     this.timer = setTimeout(() => this.open(this.preferred), delay);

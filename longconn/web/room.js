@@ -58,7 +58,7 @@ export class Room {
       if (error instanceof Lost || attempt !== this.attempt) return;
       this.error = error.message;
       this.settle(false);
-      if (error.temporary) setTimeout(() => attempt === this.attempt && this.enter(), RETRY_AFTER);
+      if (error.temporary) setTimeout(() => attempt === this.attempt && this.enter(), RETRY_AFTER * (1 + Math.random()));
       this.on.changed(this);
     }
   }

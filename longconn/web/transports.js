@@ -87,7 +87,7 @@ export class Events {
   /** POST a request; resolves with the status, 0 if there is no response. */
   async postOnce(request) {
     const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) };
-    for (;;) {
+    for (let wait = 1000; ; wait = Math.min(2 * wait, 20000)) {
       try {
         const { status } = await fetch(at("emulation"), options);
         if (status !== 429) return status;
@@ -95,7 +95,7 @@ export class Events {
         return 0;
       }
       // 429: the server's queue is full, and it took no command of this request.
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await new Promise((resolve) => setTimeout(resolve, 500 + wait * Math.random()));
     }
   }
 

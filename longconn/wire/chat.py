@@ -28,7 +28,7 @@ COMMANDS = {
 }
 
 #: `ping` once or more without a line end, after a BOM or none, and the seconds after which it is answered.
-PINGS = re.compile(rb"(?:\xef\xbb\xbf)?(?:ping)+")
+PINGS = re.compile(rb"(?:\xef\xbb\xbf)?(?:ping){1,64}")
 PING_PAUSE = 0.2
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")

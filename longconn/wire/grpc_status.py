@@ -50,6 +50,8 @@ class StatusError(LongConnError):
 
 #: Milliseconds after which a caller may try again, in trailing metadata (gRFC A6, "Server Pushback").
 PUSHBACK = "grpc-retry-pushback-ms"
+#: Milliseconds after which a taken name is worth another try.
+_NAME_RETRY_MS = "5000"
 #: The name of the trailing metadata that has the number of a reason or a disconnect.
 NUMBER = "longconn-code"
 
@@ -110,6 +112,17 @@ def status_of_error(error: CommandError) -> StatusError:
     # A number of the application's own is in the metadata.
     other = StatusCode.UNAVAILABLE if error.reason.temporary else StatusCode.PERMISSION_DENIED
     return StatusError(REASONS.get(error.reason, other), str(error), metadata)
+
+
+def status_of_opening(error: CommandError) -> StatusError:
+    """Return the status of a call that would become a client of the hub, and is refused.
+
+    A taken name is UNAVAILABLE, after which clients try again: their own last connection, which is dead, may have it.
+    """
+    if error.reason is not errors.NAME_TAKEN:
+        return status_of_error(error)
+    metadata = [(NUMBER, str(error.reason.code)), (PUSHBACK, _NAME_RETRY_MS)]
+    return StatusError(StatusCode.UNAVAILABLE, str(error), metadata)
 
 
 def status_of_disconnect(disconnect: Disconnect) -> StatusError:

@@ -6,14 +6,16 @@ browsers, they are no authentication.
 
     Origin                RFC 6454; `null` for a page opened from a file or in a sandbox, in some programs `file://`
     Sec-Fetch-Site, -Mode W3C Fetch Metadata; also sent where Origin is not
-    Host                  RFC 9110, section 7.2; on a loopback address it reveals DNS rebinding,
-                          where a foreign name was made to point at the user's machine
+    Host                  RFC 9110, section 7.2; it reveals DNS rebinding, where a foreign name was made to point at the
+                          server, and the browser takes the foreign page for one of the server's own
+
+A page of a foreign site has a name of the public DNS. So other names pass, as addresses do: see docs/decisions/0025.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -26,6 +28,8 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::(\d{0,5}))?"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Characters of an IPv6 address with a zone.
 _LONGEST_ADDRESS = 64
+#: Ends of names that the public DNS does not have (RFC 6762; RFC 8375; ICANN reserved .internal in 2024).
+_PRIVATE = (".local", ".home.arpa", ".internal")
 #: Characters of a received origin that are repeated in an answer.
 _SHOWN = 200
 
@@ -57,10 +61,12 @@ class RequestOrigin:
 
 
 class OriginRules:
-    """The rules with the settings `allowed_origin` and `allowed_host`."""
+    """The rules with the settings `allowed_origin` and `allowed_host`. `own_names` are those of the machine."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, own_names: Collection[str] = ()) -> None:
         self._any = "*" in settings.allowed_origin
+        self._any_host = self._any or "*" in settings.allowed_host
+        self._own_names = {each.lower() for each in own_names}
         self._origins = {_canonical(each) for each in settings.allowed_origin}
         self._hosts = {each.lower().rstrip(".") for each in settings.allowed_host}
         for each in settings.allowed_origin:
@@ -100,14 +106,19 @@ class OriginRules:
             if match is None or (match[2] and int(match[2]) > 65535):
                 return OriginRefusal(400, "the Host header is malformed")
             host = match[1].rstrip(".")
-            if request.local and not (self._any or host in self._hosts or _is_localhost(host) or _is_address(host)):
-                name = normal_host(host)
+            if not self._admits_host(host, request):
+                name = normal_host(host) if host != "*" else None
                 known = name is not None and len(name) <= _SHOWN
                 advice = (
                     f"--allowed-host={name} would serve it" if known else "--allowed-host=HOST serves a host by name"
                 )
-                return OriginRefusal(403, f"on a loopback address the host {_shown(host)} is not served; {advice}")
+                return OriginRefusal(403, f"the host {_shown(host)} is not served; {advice}")
         return None
+
+    def _admits_host(self, host: str, request: RequestOrigin) -> bool:
+        if self._any_host or request.secure or host in self._hosts or host in self._own_names:
+            return True
+        return _is_localhost(host) or _is_address(host) or (not request.local and _is_private(host))
 
     def _check_origin(self, request: RequestOrigin, harmless: bool) -> OriginRefusal | None:
         if len(request.origins) > 1:
@@ -181,6 +192,11 @@ def _is_localhost(host: str) -> bool:
 def _is_address(host: str) -> bool:
     host = host.removeprefix("[").removesuffix("]")
     return len(host) <= _LONGEST_ADDRESS and _kind(host) != "name"
+
+
+def _is_private(host: str) -> bool:
+    """Whether a name is one of a local network: it has no dot, or ends as no public name does."""
+    return "." not in host or host.endswith(_PRIVATE)
 
 
 def _shown(text: str) -> str:

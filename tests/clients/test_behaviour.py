@@ -187,9 +187,11 @@ class Suite:
         self.assertEqual(waits, [1.0, 1.5, 2.5, 4.5, 8.5, 16.5, 20.0])
         self.assertIn("connection refused", ann.state.reason)
         self.serve()
-        self.get(ann.connected(), 20)
-        self.break_off()
-        self.assertEqual(ann.state.retry_in, 1.0)
+        for lasts, wait in ((0, 20.0), (25, 1.0), (1, 1.5), (1, 2.5)):
+            self.get(ann.connected(), ann.state.retry_in + 1)
+            self.network.advance(lasts)
+            self.break_off()
+            self.assertEqual(ann.state.retry_in, wait)
 
     def test_commands_wait_for_the_connection(self: Any) -> None:
         ann = self.client(timeout=5)

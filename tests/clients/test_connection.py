@@ -1,5 +1,6 @@
 """Commands and connections with answers that the real server rarely gives, or never."""
 
+import json
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -128,6 +129,18 @@ class EndTests(ScriptedCase):
         self.break_off()
         self.network.advance(1)
         self.assertEqual(self.script.commands[0]["connect"], {"data": {"chat": {"name": "eve"}}})
+
+    def test_very_many_pings_are_answered_twice_a_second(self) -> None:
+        """A server that does not read could make the answers fill the memory."""
+        self.connects = {"connect": {"client": "me", "ping": 1, "pong": True}}
+        self.get(self.client().connected())
+        script = self.scripts[-1]
+        script.commands.clear()
+        for _ in range(100):
+            script.say(*[{}] * 100)
+            self.network.advance(0.1)
+        self.assertLess(len(script.commands), 25)
+        self.assertEqual({json.dumps(each) for each in script.commands}, {"{}"})
 
     def test_pings_are_answered_if_the_server_asks_for_pongs(self) -> None:
         for pong, expected in ((True, [{}]), (False, [])):

@@ -2,6 +2,8 @@
 
 import json
 import re
+from base64 import b64encode
+from hashlib import sha1
 from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
@@ -32,6 +34,23 @@ class Foreign(Protocol):
         self.transport.write(data)
         if self.factory.ends:
             self.transport.loseConnection()
+
+
+class HostileWebSocket(Protocol):
+    """Accepts the handshake, and sends `data` then."""
+
+    factory: Any
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        if data.startswith(b"GET "):
+            key = re.search(rb"Sec-WebSocket-Key: (\S+)", data, re.IGNORECASE)
+            assert key is not None
+            accept = b64encode(sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            self.transport.write(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + self.factory.data)
+        else:
+            self.factory.received += data
 
 
 class ForeignCase(Case):
@@ -195,6 +214,28 @@ class EchoTests(ForeignCase):
         await self.assert_one_line("no WebSocket: ", "echo", "-s", nothing)
         chat = f"ws://127.0.0.1:{self.port}/ws"
         await self.assert_one_line(f"longconn: {chat} does not echo", "echo", "-s", chat)
+
+    async def test_a_hostile_server_does_not_fill_the_memory(self) -> None:
+        mebibyte = b"x" * 1024 * 1024
+        for answer in (mebibyte, b"HTTP/1.1 101 Switching Protocols\r\nX-A: " + mebibyte):
+            where = self.foreign(answer=answer)
+            await self.assert_one_line("no WebSocket: its answer does not end", "echo", "-s", f"ws://{where}")
+        very_large = b"\x81\x7f" + (2**40).to_bytes(8, "big")
+        endless = b"\x01\x00" + b"\x00\x7e\xff\xff" + b"x" * 65_535 + b"\x00\x01x" * 10
+        for data in (very_large, endless):
+            await self.assert_one_line("does not echo: ", "echo", "-s", f"ws://{self.hostile(data)}")
+        # Of many pings in one read the last is answered.
+        where = self.hostile(b"\x89\x00" * 10_000 + b"\x89\x04last")
+        command = self.command("echo", "-s", f"ws://{where}", "--timeout=0.2")
+        self.assertEqual(await command.status, 1)
+        self.assertLess(len(self.factory.received), 200)
+
+    def hostile(self, data: bytes) -> str:
+        self.factory = Factory.forProtocol(HostileWebSocket)
+        self.factory.data, self.factory.received = data, b""
+        port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"127.0.0.1:{port.getHost().port}"
 
     async def test_the_server_goes(self) -> None:
         command = self.command("echo", *self.at, "--every=0.01", "--times=0")

@@ -19,7 +19,7 @@ class HandshakeTests(Case):
             return silent.closed and garbled.closed
 
         await until(over)
-        self.assertEqual((met, self.hub.pending_connections), (set(), 0))
+        self.assertEqual((met, self.hub.places.guests), (set(), 0))
 
     async def test_in_time_it_is_served(self) -> None:
         key, certificate = write_certificate(self.folder())
@@ -28,4 +28,4 @@ class HandshakeTests(Case):
         client = await self.line_client(secure)
         client.say("through TLS")
         await client.connection.until(lambda: any(line.endswith(": through TLS") for line in client.lines))
-        self.assertEqual(self.hub.pending_connections, 0)
+        self.assertEqual(self.hub.places.guests, 0)

@@ -220,6 +220,20 @@ class GreetingTests(Case):
         self.assertIn("no credentials are needed", said[0])
         self.assertIn("nc 127.0.0.1 9999", "\n".join(said))
 
+    def test_a_line_warns_of_pages_of_all_sites(self) -> None:
+        cases: tuple[tuple[dict[str, Any], str | None], ...] = (
+            ({"allowed_origin": ("*",)}, "any web page can read and write every channel: --allowed-origin=*"),
+            ({"allowed_host": ("*",)}, "any web page that makes its name point here can read and write every channel"),
+            ({"allowed_host": ("*",), "anonymous": "read"}, "that makes its name point here can read every channel"),
+            ({"allowed_host": ("chat.example",)}, None),
+            ({"allowed_host": ("*",), "anonymous": "no"}, None),
+        )
+        for settings, expected in cases:
+            said = self.said(MemoryReactorClock(), settings=Settings(**settings))
+            self.assertEqual("any web page" in said[0], expected is not None, said)
+            if expected is not None:
+                self.assertIn(expected, said[0])
+
     def test_there_is_no_warning_for_loopback(self) -> None:
         with capturedLogs() as events:
             self.started(port=[LOOPBACK])

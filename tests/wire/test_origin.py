@@ -16,11 +16,13 @@ def check(
     host: str = "chat.example.org",
     origin: str | None = None,
     origins: tuple[str, ...] = (),
-    hosts: tuple[str, ...] = (),
+    hosts: tuple[str, ...] = ("a.org", "chat.example.org"),
     harmless: bool = False,
     **caller: Any,
 ) -> OriginRefusal | None:
-    rules = OriginRules(Settings(allowed_origin=origins, allowed_host=hosts))
+    rules = OriginRules(
+        Settings(allowed_origin=origins, allowed_host=hosts), own_names=("Web1", "web1.local", "web1.example.net")
+    )
     return rules.check(RequestOrigin(hosts=(host,), origins=() if origin is None else (origin,), **caller), harmless)
 
 
@@ -90,7 +92,7 @@ class OriginTests(SynchronousTestCase):
         assert refusal is not None
         (advised,) = re.findall("--allowed-host=(\\S+)", refusal.message)
         self.assertIsNone(check(host="evil.example:1", local=True, hosts=(advised,)))
-        for host in ("", "a(b)", "a,b", "x" * 300):
+        for host in ("", "a(b)", "a,b", "*", "x" * 300):
             refusal = check(host=host, local=True)
             assert refusal is not None
             self.assertIn("--allowed-host=HOST ", refusal.message)
@@ -151,14 +153,41 @@ class HostTests(SynchronousTestCase):
             self.assertEqual(refusal.status, 403)
             self.assertIn("--allowed-host", refusal.message)
 
-    def test_elsewhere_any_host(self) -> None:
-        self.assertIsNone(check(host="whatever.example"))
+    def test_elsewhere_names_that_no_foreign_site_can_have(self) -> None:
+        for host in (
+            "192.0.2.1:9999", "[2001:db8::1]", "localhost", "longconn:9999", "printer.local", "nas.home.arpa",
+            "feed.prod.internal", "Printer.LOCAL.", "",
+        ):  # fmt: skip
+            self.assertIsNone(check(host=host), host)
+        for host in (
+            "evil.example", "evil.example.:9999", "local.evil.example", "xlocal.example", "evil.localdomain.example",
+            "192.0.2.1.evil.example", "192.0.2.1.nip.io", "3221225985.example",
+        ):  # fmt: skip
+            refusal = check(host=host)
+            assert refusal is not None, host
+            self.assertEqual(refusal.status, 403)
+            self.assertIn("--allowed-host", refusal.message)
+
+    def test_the_names_of_the_machine_itself(self) -> None:
+        for host in ("web1", "WEB1:9999", "web1.local", "web1.example.net"):
+            for local in (True, False):
+                self.assertIsNone(check(host=host, local=local), host)
+        for host in ("web2", "web2.local", "longconn", "feed.prod.internal"):
+            self.assertIsNotNone(check(host=host, local=True), host)
+
+    def test_a_browser_checks_the_name_over_tls(self) -> None:
+        for local in (True, False):
+            self.assertIsNone(check(host="any.example", secure=True, local=local))
 
     def test_allowed_hosts(self) -> None:
         self.assertIsNone(check(host="Chat.example:9999", local=True, hosts=("chat.example",)))
         self.assertIsNone(check(host="chat.example", local=True, origins=("https://chat.example:8443",)))
         self.assertIsNone(check(host="chat.example", local=True, origins=("*",)))
-        self.assertIsNotNone(check(host="other.example", local=True, hosts=("chat.example",)))
+        for local in (True, False):
+            self.assertIsNotNone(check(host="other.example", local=local, hosts=("chat.example",)))
+            self.assertIsNone(check(host="other.example", local=local, hosts=("*",)))
+        # Any host, but not any origin.
+        self.assertIsNotNone(check(host="other.example", origin="http://evil.example", hosts=("*",)))
 
     def test_a_rebound_page(self) -> None:
         # Its origin is its host: only the host gives it away.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from random import random
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -58,7 +59,6 @@ class Emulation:
         # A command that was sent once may have been carried out.
         self._pool.retryAutomatically = False
         self._agent = Agent.usingEndpointFactory(configuration.reactor, connections, self._pool)
-        self._backoff = Backoff(lambda: 0.0)
         self._session = self._node = ""
         self._waiting: deque[bytes] = deque()
         self._posting: Deferred[None] | None = None
@@ -92,13 +92,14 @@ class Emulation:
         """POST until no command waits. Raises ClientError, and errors of twisted.web."""
         while self._waiting:
             body = self._take_batch()
+            reactor = self._configuration.reactor
+            backoff = Backoff(random, reactor.seconds)
             while (status := await self._status_of(body)) == _TOO_MANY_REQUESTS:  # no command of it was carried out
-                await deferLater(self._configuration.reactor, self._backoff.delay())
+                await deferLater(reactor, backoff.delay())
             if status == 404:
                 raise ConnectionFailed("the server does not know this session any more")
             if status not in (200, 204):
                 raise ConnectionFailed(f"commands are answered by HTTP {status}")
-            self._backoff.reset()
         self._busy = False
 
     def _take_batch(self) -> bytes:

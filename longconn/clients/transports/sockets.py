@@ -23,7 +23,8 @@ def status_error(status: int, where: str) -> ClientError:
     if status in _TRY_LATER:
         return ConnectionFailed(f"{where} answered HTTP {status}")
     if status in (401, 403):
-        return Refused(status, f"{where} does not let us in")
+        advice = "; perhaps it serves this name with --allowed-host only" if status == 403 else ""
+        return Refused(status, f"{where} does not let us in{advice}")
     return NotLongconn(f"{where} answered HTTP {status}: this is no longconn server, or not its path")
 
 

@@ -31,7 +31,25 @@ def transports(address: Address) -> list[TransportFactory]:
     return [WebSocketTransport]
 
 
-class _Protocol(WebSocketClientProtocol):
+class OnePongProtocol(WebSocketClientProtocol):
+    """Answers only the last ping of each read (RFC 6455, section 5.5.3).
+
+    A server that does not read could make the answers fill the memory otherwise.
+    """
+
+    _last_ping: bytes | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        payload, self._last_ping = self._last_ping, None
+        if payload is not None:
+            super().onPing(payload)
+
+    def onPing(self, payload: bytes) -> None:
+        self._last_ping = payload
+
+
+class _Protocol(OnePongProtocol):
     """The protocol of the socket. Autobahn uses many attribute names: the prefix keeps ours apart."""
 
     longconn_transport: WebSocketTransport

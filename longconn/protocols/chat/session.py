@@ -301,6 +301,7 @@ class ChatSession:
         hub.identify(client, identity)
         if identity.user and not has_own_name:
             with suppress(CommandError):  # it is no name, or another client of the user has it
+                hub.claim(identity.user)
                 hub.rename(client, identity.user)
 
     # Answers.

@@ -11,7 +11,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from longconn.core.disconnects import CLOSED, Disconnect
+from longconn.core.disconnects import CLOSED, IDLE, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
@@ -24,6 +24,8 @@ from longconn.wire.chat import PING_PAUSE, PINGS, ChatFormat, crlf, safe
 from longconn.wire.chat_texts import CATALOGUES
 from longconn.wire.first_bytes import Kind
 
+#: Seconds for the rest of a listener's first line, which a person may type in a terminal that sends each key.
+FIRST_LINE = 60.0
 #: An object of its own, so that `is` tells whether a program has set another one, even an equal one.
 _LF_OR_CRLF = bytes(bytearray(b"\r\n"))
 
@@ -50,6 +52,8 @@ class ChatProtocol(PausableReading, LineReceiver):
     _outlet: SocketOutlet
     _session: ChatSession | None = None
     _ping: Call | None = None
+    #: the deadline of a first line that has begun
+    _deadline: Call | None = None
     #: whether the rest of a line that is too long is still to come
     _skipping = False
 
@@ -84,6 +88,7 @@ class ChatProtocol(PausableReading, LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_ping()
+        self._stop_deadline()
         self._outlet.stop()
         if self._session is not None:
             self._session.stop()
@@ -115,6 +120,10 @@ class ChatProtocol(PausableReading, LineReceiver):
             return
         if self.table is not None and self.line_mode:
             kind = self.table.detect(self._partial, before)
+            if kind is not Kind.UNDECIDED:
+                self._stop_deadline()
+            elif self._deadline is None:
+                self._deadline = self.factory.hub.clock.callLater(FIRST_LINE, self._on_deadline)
             if kind is Kind.CHAT:
                 self.table = None
             elif kind not in (Kind.EMPTY, Kind.UNDECIDED):
@@ -231,6 +240,7 @@ class ChatProtocol(PausableReading, LineReceiver):
 
     def _on_ping_pause(self) -> None:
         self._ping = None
+        self._stop_deadline()
         self.answer_pings(self.clearLineBuffer())
 
     def answer_pings(self, pings: bytes) -> None:
@@ -242,6 +252,17 @@ class ChatProtocol(PausableReading, LineReceiver):
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
+
+    # The first line.
+
+    def _on_deadline(self) -> None:
+        self._deadline = None
+        self._outlet.close(IDLE)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     # Another protocol after all.
 

@@ -22,7 +22,8 @@ class ChatWebSocket:
         hub, outlet = socket.hub, socket.outlet
         self._socket = socket
         self._said_nothing = True
-        client = hub.connect(outlet, "websocket", socket.host, socket.address, socket.name)
+        user = socket.identity.user if socket.identity is not None else ""
+        client = hub.connect(outlet, "websocket", socket.host, socket.address, socket.name, user=user)
         client.headers = socket.headers
         self._session = ChatSession(hub, client, outlet, format, socket)
         try:

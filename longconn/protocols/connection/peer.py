@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from ipaddress import IPv6Address as IPv6
 from ipaddress import IPv6Network
@@ -51,6 +52,13 @@ def peer_of(transport: Any, numbers: Iterator[int]) -> tuple[str, str]:
     if isinstance(peer, UNIXAddress):
         return "", f"unix:{next(numbers)}"
     return "", f"other:{next(numbers)}"
+
+
+def own_names() -> set[str]:
+    """The names that this machine calls itself: `web1`, `web1.local`, and `web1.example.org` if it knows that."""
+    name = socket.gethostname().lower().rstrip(".")
+    first = name.partition(".")[0]
+    return {name, first, f"{first}.local"} if first else set()
 
 
 def is_local(transport: Any) -> bool:

@@ -32,11 +32,19 @@ USER_TIMEOUT_GRACE = 3
 
 
 def is_full(hub: Hub, addr: IAddress | None) -> bool:
-    """Whether a new connection from `addr` is to be refused, because there are too many; the log says so."""
-    full = hub.is_full(host_of(addr))
+    """Whether a new connection from `addr` is to be refused, because there are too many; the log says so.
+
+    Another connection, which is no client, may be closed to make room for it.
+    """
+    full = not hub.places.make_room(host_of(addr))
     if full:
         log.info("connection from %s closed: too many connections", addr)
     return full
+
+
+def log_given_way(peer: object) -> None:
+    """A connection is closed for a newcomer (see `longconn.core.places`)."""
+    log.info("connection from %s closed: too many connections, and a new one gets its place", peer)
 
 
 def set_up(hub: Hub, transport: Any, on_close: Callable[[Disconnect], None]) -> tuple[SocketOutlet, str, str]:

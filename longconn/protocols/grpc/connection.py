@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub, log
-from longconn.protocols.connection.set_up import set_up
+from longconn.protocols.connection.set_up import log_given_way, set_up
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.h2_adapter import describe_error, server_h2
 from longconn.protocols.grpc.limits import FrameLimits
@@ -47,7 +47,7 @@ class GrpcConnection(Protocol):
     """The server's side of one connection.
 
     `connections` has all connections of the factory while they last. Without a client of the hub among its calls, the
-    connection counts as a guest of the hub.
+    connection is a guest in the hub's places.
     """
 
     #: the second at which its timer ends (`Timed` in core/timers.py)
@@ -81,7 +81,7 @@ class GrpcConnection(Protocol):
         hub, settings = self._hub, self._hub.settings
         self._outlet, self._host, self._address = set_up(hub, transport, self._on_close)
         host = self._host
-        hub.add_pending(host)
+        hub.places.add(self, host)
         self._connections.add(self)
         self._heard_at = self._unused_since = hub.clock.seconds()
         self._frames = FrameReader(settings.max_head)
@@ -108,19 +108,20 @@ class GrpcConnection(Protocol):
         self._sender.stop()
         self._outlet.stop()
         self._connections.discard(self)
-        if not self._clients:
-            self._hub.remove_pending(self._host)
+        self._hub.places.remove(self)
 
     def _count_clients(self, change: int) -> None:
         before, self._clients = self._clients, self._clients + change
         if not before:
-            self._hub.remove_pending(self._host)
+            self._hub.places.remove(self)
         elif not self._clients:
-            self._hub.add_pending(self._host)
+            self._hub.places.add(self, self._host)
+            self._hub.places.works(self)
 
     def _on_no_calls(self) -> None:
         self._unused_since = self._hub.clock.seconds()
-        if self._streams.last_stream is not None or self._hub.is_crowded(self._host):
+        self._hub.places.waits(self)
+        if self._streams.last_stream is not None or self._hub.places.is_crowded(self._host):
             self._hub.turn.soon(self._close_if_unused)
 
     # Reading.
@@ -178,6 +179,8 @@ class GrpcConnection(Protocol):
             if kind in (http2.SETTINGS, http2.WINDOW_UPDATE):
                 frame = http2.without_ignored(kind, frame)
         self._streams.receive(frame)
+        if self._streams.calls and kind in (http2.HEADERS, http2.CONTINUATION, http2.DATA):
+            self._hub.places.works(self)
         if kind == http2.PING and flags & http2.ACK and frame[FRAME_HEADER_SIZE:] == SHUTDOWN_PING:
             self._shutdown.on_pong()
 
@@ -216,7 +219,7 @@ class GrpcConnection(Protocol):
             self._abort()
         elif not self._streams.calls and (
             (settings.idle_timeout and now - self._unused_since >= settings.idle_timeout)
-            or self._hub.is_crowded(self._host)
+            or self._hub.places.is_crowded(self._host)
         ):
             self._close_if_unused()
         else:
@@ -240,6 +243,16 @@ class GrpcConnection(Protocol):
         """The server shuts down. To be called until the connection is closed."""
         if not self.ended:
             self._shutdown.drain(now)
+
+    def give_way(self) -> None:
+        """For the hub's places: there is no client of the hub among the calls."""
+        log_given_way(self._address)
+        if self.ended:
+            self._outlet.abort()
+        elif self._streams.calls:
+            self._abort()
+        else:
+            self._close_if_unused()
 
     def _close_if_unused(self) -> None:
         """Close the connection if no call is under way."""

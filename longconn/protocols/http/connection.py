@@ -29,7 +29,7 @@ from longconn.core.command_queue import InputMeter
 from longconn.core.hub import Hub
 from longconn.core.slices import CHUNK_LINE, REQUEST
 from longconn.protocols.connection.peer import host_of
-from longconn.protocols.connection.set_up import notice_dead_peer
+from longconn.protocols.connection.set_up import log_given_way, notice_dead_peer
 from longconn.protocols.http.chunks import ChunkedBody
 from longconn.protocols.http.errors import HTTPError, answer_of
 from longconn.protocols.http.request import MAX_HEADERS, api_key, body_limit, check_lines, find_head
@@ -42,6 +42,8 @@ _BODY_CHECK = 5.0
 #: Seconds and bytes for which a client that was refused is still read, so that it gets the answer.
 LINGER = 10.0
 LINGER_BYTES = 32 * 1024 * 1024
+#: Seconds for the last answer on an idle connection whose place is needed.
+_LAST_SECOND = 1.0
 #: Seconds for an answer to a client that sends no more: a little longer than the longest poll.
 LAST_ANSWER = 65.0
 #: Seconds after the end of the input until the client is asked whether it is there, and between two such questions.
@@ -106,7 +108,6 @@ class HTTPConnection(HTTPChannel):
         self._is_api = False
         self._body = self._limit = self._discarded = 0
         self._body_began_at = self._last_byte_at = 0.0
-        self._counted = False
         # Counts requests and chunks; further ones wait while it holds the connection.
         self._meter: InputMeter | None = None
 
@@ -126,17 +127,13 @@ class HTTPConnection(HTTPChannel):
 
     def count(self) -> None:
         """Count the connection among those that are no client."""
-        if not self._counted:
-            self._counted = True
-            self._hub.add_pending(self._host)
+        self._hub.places.add(self, self._host)
 
     def leave(self) -> None:
         """Stop counting the connection: it is lost, another protocol took it over, or a client streams on it."""
         if self._meter is not None:
             self._meter.stop()
-        if self._counted:
-            self._counted = False
-            self._hub.remove_pending(self._host)
+        self._hub.places.remove(self)
 
     # Phases and their timers.
 
@@ -147,6 +144,10 @@ class HTTPConnection(HTTPChannel):
             self._state.idle.add(self)
         else:
             self._state.idle.discard(self)
+        if phase in (Phase.BODY, Phase.BUSY):
+            self._hub.places.works(self)
+        else:
+            self._hub.places.waits(self)
         if timeout:
             wheel.set(self, timeout)
         else:
@@ -177,14 +178,22 @@ class HTTPConnection(HTTPChannel):
         else:
             self.transport.abortConnection()
 
+    def give_way(self) -> None:
+        """For the hub's places. A request that is under way gets no answer."""
+        log_given_way(self.transport.getPeer())
+        if self.phase is Phase.IDLE and not self._output_paused:
+            self._close(_LAST_SECOND)
+        else:
+            self.transport.abortConnection()
+
     def close_idle(self) -> None:
         """Close, if no request is under way. The client gets some seconds to read the last answer."""
         if self.phase is Phase.IDLE:
             self._close()
 
-    def _close(self) -> None:
+    def _close(self, linger: float = LINGER) -> None:
         self._end()
-        self._enter(Phase.ENDING, LINGER)
+        self._enter(Phase.ENDING, linger)
         self.loseConnection()  # type: ignore[no-untyped-call]
 
     # Reading.
@@ -257,6 +266,7 @@ class HTTPConnection(HTTPChannel):
             return False
         if self.phase is Phase.BODY:
             self._last_byte_at = self._hub.clock.seconds()
+            self._hub.places.works(self)
             self.rawDataReceived(self._take_body())
             return True
         if self.phase is Phase.BUSY or (self.phase is Phase.IDLE and self._output_paused):
@@ -379,7 +389,9 @@ class HTTPConnection(HTTPChannel):
         self._is_api = bool(key) and path.startswith(b"/api/") and compare_digest(key, _api_key(request))
         if self._admit(self.length or 0, self.length or 0):
             if codings:
-                self._transferDecoder = ChunkedBody(request.handleContentChunk, self._finishRequestBody)
+                self._transferDecoder = ChunkedBody(
+                    request.handleContentChunk, self._finishRequestBody, self._admit_chunk
+                )
             super().allHeadersReceived()  # type: ignore[no-untyped-call]
             if self.length != 0:
                 self._body_began_at = self._last_byte_at = self._hub.clock.seconds()
@@ -389,7 +401,7 @@ class HTTPConnection(HTTPChannel):
         """Whether the connection stays open after the answer (RFC 9112, section 9.3): not where it is one too many."""
         values = request.requestHeaders.getRawHeaders(b"connection") or []
         options = {each.strip().lower() for value in values for each in value.split(b",")}
-        closes = b"close" in options or self._hub.is_crowded(self._host)
+        closes = b"close" in options or self._hub.places.is_crowded(self._host)
         if version == b"HTTP/1.1" and closes:
             request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         return version == b"HTTP/1.1" and not closes
@@ -404,6 +416,10 @@ class HTTPConnection(HTTPChannel):
         self._state.bodies += size
         self._state.bodies_of[self._host] += size
         return self._admit(self._body)
+
+    def _admit_chunk(self, size: int) -> bool:
+        """Whether a chunk of `size` bytes may follow."""
+        return self._body + size <= self._limit or self._admit(self._body + size)
 
     def _admit(self, size: int, further: int = 0) -> bool:
         """Whether the limits allow a body of `size` bytes, of which `further` are not counted yet; else refuse."""

@@ -40,6 +40,8 @@ def status_of(error: CommandError) -> int:
     return STATUSES.get(error.reason, 503 if error.reason.temporary else 403)
 
 
+#: Seconds after which a taken name is worth another try.
+NAME_RETRY = 5
 #: Statuses after which a client may try again, and the Retry-After in seconds unless an error brings its own.
 _RETRY_AFTER = {429: 1, 503: 1}
 
@@ -68,6 +70,16 @@ def as_http_error(error: CommandError | HTTPError, **extra: object) -> HTTPError
     wait = error.values.get("retry_after")
     headers = [("Retry-After", str(math.ceil(wait)))] if isinstance(wait, float) else []
     return HTTPError(status_of(error), str(error), headers, error.reason.code, **extra)
+
+
+def refusal_of_client(error: CommandError) -> HTTPError:
+    """The refusal of a request that would become a client.
+
+    A taken name is 503: the client's own last connection, which is dead, may have it. Many readers give up at 409.
+    """
+    if error.reason is not errors.NAME_TAKEN:
+        return as_http_error(error)
+    return HTTPError(503, str(error), [("Retry-After", str(NAME_RETRY))], error.reason.code)
 
 
 def headers_of(error: HTTPError) -> list[tuple[str, str]]:

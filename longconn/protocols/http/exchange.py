@@ -17,7 +17,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.identity import Identity
 from longconn.core.namespaces import Action
 from longconn.core.publication import Position
-from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of
+from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of, refusal_of_client
 from longconn.protocols.http.large_answer import SMALL_ANSWER, LargeAnswers
 from longconn.protocols.http.request import body_limit
 from longconn.wire.origin import RequestOrigin
@@ -127,10 +127,10 @@ class HTTPExchange:
                 if isinstance(result, CommandError):
                     raise result
                 if name is not None:
-                    hub.claim(name)
-                hub.check_room(self.host)
+                    hub.claim(name, user=self.caller.user)
+                hub.places.check(self.host)
             except CommandError as error:
-                self.fail(error)
+                self.fail(refusal_of_client(error))
             else:
                 fits()
 

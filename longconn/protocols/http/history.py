@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from longconn.core.errors import BAD_REQUEST, LIMIT_EXCEEDED, CommandError
+from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.long_poll import LongPoll
 from longconn.core.publication import History, Position
 from longconn.protocols.http.exchange import HTTPExchange
@@ -45,26 +45,29 @@ class ChannelHistory:
 
     def _wait(self, exchange: HTTPExchange, channel: str, since: Position, seconds: float) -> None:
         hub = exchange.hub
-        hub.check_room(exchange.host)
-        most = hub.settings.max_connections
-        if most and len(hub.clients) + len(self._polls) >= most:
-            raise CommandError(LIMIT_EXCEEDED, what="connections")
+        hub.places.check_poll(exchange.host)
 
-        def answered(result: History | CommandError) -> None:
+        def leave() -> None:
             if poll is not None:
                 self._polls.discard(poll)
+                hub.places.remove_poll(poll)
+
+        def answered(result: History | CommandError) -> None:
+            leave()
             self._finish(exchange, channel, since, result)
 
         def stop() -> None:
+            leave()
             if poll is not None:
-                self._polls.discard(poll)
                 poll.stop()
 
         poll: LongPoll | None = None
         exchange.watch(stop)
+        exchange.notice_end()
         poll = hub.door.wait_for_news(exchange.caller, channel, since, seconds, answered)
         if poll is not None:
             self._polls.add(poll)
+            hub.places.add_poll(poll, exchange.host)
 
     def _finish(
         self, exchange: HTTPExchange, channel: str, since: Position | None, result: History | CommandError

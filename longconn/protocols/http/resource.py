@@ -25,7 +25,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
-from longconn.protocols.connection.peer import is_local, peer_of
+from longconn.protocols.connection.peer import is_local, own_names, peer_of
 from longconn.protocols.http import openapi
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
@@ -78,7 +78,7 @@ class HTTPResource(Resource):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.hub = hub
-        self._rules = OriginRules(hub.settings)
+        self._rules = OriginRules(hub.settings, own_names())
         self._history = ChannelHistory()
         self._large_answers = LargeAnswers(hub)
         self._on_missing = on_missing

@@ -9,7 +9,7 @@ from longconn.core.client import Client
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.publication import History, Position, Publication
-from longconn.protocols.http.errors import status_of
+from longconn.protocols.http.errors import refusal_of_client
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.response import NO_BUFFERING, StreamingResponse
 from longconn.wire.sse import EventFormat, StreamFormat, quoted
@@ -50,7 +50,9 @@ class ChannelStream:
         exchange = self._exchange
         self._since = since
         try:
-            client = exchange.hub.connect(self._outlet, kind, exchange.host, exchange.address, name)
+            client = exchange.hub.connect(
+                self._outlet, kind, exchange.host, exchange.address, name, user=exchange.caller.user
+            )
             self._client = self._outlet.client = client
             client.headers = exchange.caller.headers
             exchange.hub.identify(client, exchange.caller.identity)
@@ -128,10 +130,10 @@ def refuse(exchange: HTTPExchange, format: StreamFormat, error: CommandError) ->
     To an EventSource every status but 200 is final (WHATWG HTML, section 9.2.2). So a refusal that passes, as of a name
     whose last connection is still taken for open, is an event in a stream that ends: the browser asks again.
     """
-    status = status_of(error)
     is_event_source = isinstance(format, EventFormat) and "text/event-stream" in exchange.header("accept")
-    if not is_event_source or status not in (409, 429, 503):
-        exchange.fail(error)
+    refusal = refusal_of_client(error)
+    if not is_event_source or refusal.status not in (429, 503):
+        exchange.fail(refusal)
         return
     disconnect = Disconnect(error.reason.code, error.reason.key, str(error))
     retry = _RETRY + random.randrange(_RETRY_SPREAD)

@@ -20,7 +20,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
-from longconn.protocols.connection.set_up import is_full
+from longconn.protocols.connection.set_up import is_full, log_given_way
 
 #: Bytes of the longest header of version 1, its line end included.
 _V1_MOST = 107
@@ -49,7 +49,7 @@ class ProxiedConnection(ProtocolWrapper):
         self.connected = 1
         self.factory.registerProtocol(self)  # type: ignore[no-untyped-call]
         hub = self.factory.hub
-        hub.add_pending("")  # the peer is the proxy, which brings many clients
+        hub.places.add(self, "")  # the peer is the proxy, which brings many clients
         if hub.settings.handshake_timeout:
             self._deadline = hub.clock.callLater(hub.settings.handshake_timeout, self._give_up)
 
@@ -79,7 +79,7 @@ class ProxiedConnection(ProtocolWrapper):
         """The header is read, or the connection is lost before."""
         if self._received is not None:
             self._received = None
-            self.factory.hub.remove_pending("")
+            self.factory.hub.places.remove(self)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -87,6 +87,11 @@ class ProxiedConnection(ProtocolWrapper):
     def _give_up(self) -> None:
         self._deadline = None
         self._refuse("no header of the PROXY protocol in time")
+
+    def give_way(self) -> None:
+        """For the hub's places."""
+        log_given_way(self.transport.getPeer())
+        self.transport.abortConnection()
 
     def _refuse(self, why: str) -> None:
         log.info("connection from %s closed: %s", self.transport.getPeer(), why)

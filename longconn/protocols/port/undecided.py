@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from longconn.core.hub import Hub
 from longconn.core.timers import Call
 from longconn.protocols.connection.peer import host_of
+from longconn.protocols.connection.set_up import log_given_way
 
 
 class UndecidedProtocol(Protocol):
@@ -18,14 +19,11 @@ class UndecidedProtocol(Protocol):
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._is_guest = False
         self._timer: Call | None = None
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        self._host = host_of(transport.getPeer())
-        self._hub.add_pending(self._host)
-        self._is_guest = True
+        self._hub.places.add(self, host_of(transport.getPeer()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.leave()
@@ -33,9 +31,7 @@ class UndecidedProtocol(Protocol):
     def leave(self) -> None:
         """The connection becomes something else, or is lost."""
         self.stop_timer()
-        if self._is_guest:
-            self._is_guest = False
-            self._hub.remove_pending(self._host)
+        self._hub.places.remove(self)
 
     def start_timer(self, delay: float, action: Callable[[], None]) -> None:
         """Call `action` in `delay` seconds; there is one timer at a time."""
@@ -50,6 +46,13 @@ class UndecidedProtocol(Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def give_way(self) -> None:
+        """For the hub's places."""
+        transport: Any = self.transport
+        self.stop_timer()
+        log_given_way(transport.getPeer())
+        self.abort()
 
     def abort(self) -> None:
         transport: Any = self.transport

@@ -30,7 +30,7 @@ from longconn.wire.authorization import read_credentials
 from longconn.wire.origin import OriginRules, RequestOrigin
 
 _STATUSES = {
-    NAME_TAKEN: 409, PERMISSION_DENIED: 403, TOKEN_EXPIRED: 401, TOO_MANY_REQUESTS: 429, UNAUTHORIZED: 401,
+    NAME_TAKEN: 503, PERMISSION_DENIED: 403, TOKEN_EXPIRED: 401, TOO_MANY_REQUESTS: 429, UNAUTHORIZED: 401,
     UNKNOWN_CHANNEL: 404, INTERNAL: 503,
 }  # fmt: skip
 
@@ -64,8 +64,6 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
         if applicant.channel is not None:
             check_channel(applicant.channel)
         credentials = _credentials(hub, rules, origin, headers)
-        if applicant.name is not None:
-            hub.claim(applicant.name)
     except CommandError as error:
         raise _denied(error) from None
     admitted: Deferred[None] = Deferred()
@@ -79,13 +77,18 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
         hub.door.check(asking, Action.SUBSCRIBE, applicant.channel or hub.settings.default_channel, checked)
 
     def checked(result: object) -> None:
-        if isinstance(result, CommandError):
-            admitted.errback(_denied(result))
+        try:
+            if isinstance(result, CommandError):
+                raise result
+            if applicant.name is not None:
+                hub.claim(applicant.name, user=asking.user)
+        except CommandError as error:
+            admitted.errback(_denied(error))
         else:
             admitted.callback(None)
 
     if applicant.mode == "chat" and hub.gate.wants_login and not credentials:
-        admitted.callback(None)  # it logs in by its first line
+        checked(None)  # it logs in by its first line
     else:
         hub.gate.admit(Admission("websocket", host, address, credentials, headers=applicant.headers), known)
     return admitted

@@ -28,8 +28,8 @@ from longconn.core.hub import Hub
 from longconn.core.identity import AdmissionError, Identity
 from longconn.core.slices import FRAME_STEP
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.peer import host_of
-from longconn.protocols.connection.set_up import PausableReading, is_full, set_up
+from longconn.protocols.connection.peer import host_of, own_names
+from longconn.protocols.connection.set_up import PausableReading, is_full, log_given_way, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.websocket.admission import admit
 from longconn.wire.centrifugo import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
@@ -114,8 +114,6 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     #: whether further frames wait in `data` until `_meter` is free
     _frames_wait = False
     _is_open = False
-    #: the host for which the hub counts a handshake that is under way
-    _counted_host: str | None = None
     #: whether a ping was sent and nothing has come since
     _pinged = False
 
@@ -129,8 +127,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
             self.factory.countConnections += 1
             return
         super().connectionMade()
-        self._counted_host = host_of(self.transport.getPeer())
-        hub.add_pending(self._counted_host)
+        hub.places.add(self, host_of(self.transport.getPeer()))
         if hub.settings.handshake_timeout:
             # Autobahn's own timer is the global reactor's, whatever clock the hub has.
             hub.wheel.set(self, hub.settings.handshake_timeout)
@@ -287,9 +284,12 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
 
     def _leave(self) -> None:
         """The handshake is over, or the connection is lost."""
-        if self._counted_host is not None:
-            self.hub.remove_pending(self._counted_host)
-            self._counted_host = None
+        self.hub.places.remove(self)
+
+    def give_way(self) -> None:
+        """For the hub's places: the handshake is under way."""
+        log_given_way(self.transport.getPeer())
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._leave()
@@ -354,7 +354,7 @@ class WebSocketServer(WebSocketServerFactory):
         super().__init__(reactor=hub.clock, server="longconn")  # type: ignore[no-untyped-call]
         self.hub = hub
         self.spoken = spoken
-        self._rules = OriginRules(hub.settings)
+        self._rules = OriginRules(hub.settings, own_names())
         limit = hub.settings.max_message
         self.setProtocolOptions(
             versions=[13, 8],

@@ -162,6 +162,8 @@ class OtherServerTests(SocketCase):
                 self.assertIsInstance(await self.error(url, where), NotLongconn, f"{url} {where}")
         self.assertIn("'SSH-2.0-OpenSSH_9.6'", str(await self.error(PLAIN[0], greeting)))
         self.assertIn("answered HTTP 404", str(await self.error(PLAIN[1], web)))
+        forbids = self.other(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+        self.assertIn("--allowed-host", str(await self.error(PLAIN[1], forbids)))
         self.assertIn("does not speak TLS", str(await self.error(SECURE[1], web)))
         for text in (b'{"error":"no"}\n', b"[1]\n", b"\x00\xff\n", b"\x15\x03\x01\x00\x02\x02\x46"):
             self.assertIsInstance(await self.error(PLAIN[0], self.other(text)), NotLongconn)

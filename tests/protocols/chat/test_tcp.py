@@ -214,6 +214,16 @@ class PingTests(Case):
         self.server.advance(1)
         self.assertEqual(client.read(), [])
 
+    def test_very_many_pings_are_the_start_of_a_line(self) -> None:
+        """They would be looked through again with each packet."""
+        client = self.client()
+        client.connection.send(b"ping" * 64)
+        self.server.advance(1)
+        self.assertEqual(client.read(), ["pong"] * 64)
+        client.connection.send(b"ping" * 65)
+        self.server.advance(1)
+        self.assertEqual(client.read(), [])
+
     def test_the_rest_of_a_line_is_no_ping(self) -> None:
         client = self.client()
         for data in (b"pin", b"pingp", b"ring", b"ping "):

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from hpack import Encoder
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,8 +15,10 @@ from longconn.testing import MemoryServer
 
 
 class Case(SynchronousTestCase):
+    settings = Settings(max_connections=10)
+
     def setUp(self) -> None:
-        self.server = MemoryServer(Settings(max_connections=10))
+        self.server = MemoryServer(self.settings)
         self.addCleanup(self.server.stop)
         hub = self.server.hub
         self.chat = ChatFactory(hub)
@@ -40,9 +43,11 @@ class OptionTests(Case):
 
 
 class FullTests(Case):
+    settings = Settings(max_connections_per_ip=1)
+
     def test_a_connection_too_many_is_closed_and_logged(self) -> None:
-        for number in range(1_000):
-            self.server.hub.add_pending(f"192.0.2.{number}")
+        for _ in range(3):
+            self.server.connect(self.shared).send(HALF_BODY)
         for factory in (self.chat, self.shared, HandshakeFactory(self.server.hub, self.shared)):
             with self.assertLogs("longconn", logging.INFO) as logs:
                 connection = self.server.connect(factory)
@@ -52,9 +57,30 @@ class FullTests(Case):
 
 #: What makes a connection of each kind that is no client.
 HALF_LINE = b"hel"
+HALF_HEAD = b"GET / HTTP/1.1\r\nHost:"
+HALF_BODY = b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1234"
+#: More than a client may publish at once.
+MANY_LINES = (
+    b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    b"Content-Length: 20000\r\n\r\n" + b"1\n" * 10_000
+)
+HALF_TLS = b"\x16\x03\x01\x02\0\1\0\1"
+HALF_PROXY = b"PROXY TCP4 203.0."
 IDLE_HTTP = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GRPC = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
-LONG_POLL = b"GET /channels/a?since=x:0&wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+_FIELDS = Encoder().encode(
+    [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/longconn.v1.LongConn/Publish"),
+        (":authority", "localhost"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+    ]
+)
+CALL = len(_FIELDS).to_bytes(3, "big") + b"\1\4\0\0\0\1" + _FIELDS
+#: `EPOCH` stands for that of the channel.
+LONG_POLL = b"GET /channels/a?since=EPOCH:0&wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 STREAMS = (
     b"GET /channels/a/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /channels/a/stream HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -74,11 +100,14 @@ class RoomTests(SynchronousTestCase):
         self.addCleanup(self.server.stop)
         hub = self.server.hub
         self.shared = SharedPortFactory(ChatFactory(hub), LiveSite(hub), GrpcFactory(hub))
+        found: list[Any] = []
+        hub.history("a", found.append)
+        self.epoch = found[0].position.epoch.encode()
 
     def open(self, data: bytes, peer: str = "192.0.2.1") -> Any:
         local = (IPv6Address if ":" in peer else IPv4Address)("TCP", peer, 50000)
         connection = self.server.connect(self.shared, local=local)
-        connection.send(data)
+        connection.send(data.replace(b"EPOCH", self.epoch))
         self.server.settle()
         return connection
 
@@ -92,7 +121,7 @@ class RoomTests(SynchronousTestCase):
             self.assertTrue(other.received.startswith(b"HTTP/1.1 200 "), data)
             for each in opened:
                 each.close()
-            self.server.settle()
+            self.server.advance(5)
             self.assertTrue(self.open(IDLE_HTTP).received.startswith(b"HTTP/1.1 200 "), data)
 
     def test_the_addresses_of_an_ipv6_network_count_together(self) -> None:
@@ -128,7 +157,88 @@ class RoomTests(SynchronousTestCase):
                 self.assertEqual(bytes(connection.received[9:12]), status)
                 self.assertIn(b"\r\nconnection: close\r\n", connection.received.lower())
                 self.assertTrue(connection.closed)
-        self.assertEqual(self.server.hub.pending_connections, 0)
+        self.assertEqual(self.server.hub.places.guests, 0)
+
+    def test_a_newcomer_gets_the_place_of_a_connection_that_is_no_client(self) -> None:
+        """Whatever fills the places, from one address and from many."""
+        kinds: dict[str, tuple[bytes, Any]] = {
+            "nothing yet": (b"", None),
+            "half a line": (HALF_LINE, None),
+            "half a head": (HALF_HEAD, None),
+            "half a body": (HALF_BODY, None),
+            "half a TLS handshake": (HALF_TLS, HandshakeFactory),
+            "half a PROXY header": (HALF_PROXY, ProxyHeaderFactory),
+            "half a WebSocket handshake": (UPGRADE[:20], lambda hub, shared: WebSocketFactory(hub)),
+            "an idle HTTP connection": (IDLE_HTTP, None),
+            "long polls": (LONG_POLL, None),
+            "lines under their rate": (MANY_LINES, None),
+            "the preface of HTTP/2": (GRPC[:24], None),
+            "HTTP/2 without a call": (GRPC, None),
+            "gRPC calls without a message": (GRPC + CALL, None),
+        }
+        for name, (data, wrap) in kinds.items():
+            for addresses in (1, 20, 200):
+                self.serve(max_connections=100)
+                usual, hub = self.shared, self.server.hub
+                self.shared = wrap(hub, usual) if wrap else usual
+                opened = [self.open(data, f"192.0.2.{number % addresses}") for number in range(200)]
+                self.assertLessEqual(sum(not each.closed for each in opened), 150, name)
+                self.assertIn(hub.places.guests + len(hub.clients), (100, 150), name)
+                self.shared = usual
+                for newcomer, answer in (
+                    (IDLE_HTTP, b"HTTP/1.1 200 "),
+                    (UPGRADE, b"HTTP/1.1 101 "),
+                    (b"ping\n", b"pong"),
+                ):
+                    received = self.open(newcomer, "198.51.100.1").received
+                    self.assertTrue(received.startswith(answer), (name, addresses, bytes(received)))
+
+    def test_an_address_that_opens_many_connections_closes_its_own(self) -> None:
+        self.serve(max_connections=100)
+        kept = [self.open(IDLE_HTTP, f"198.51.100.{number}") for number in range(20)]
+        opened = [self.open(HALF_LINE) for _ in range(500)]
+        self.assertFalse(any(each.closed for each in kept))
+        self.assertEqual([each.closed for each in opened], [True] * 370 + [False] * 130)
+        # What works for its peer gives way after what waits, even if it came before.
+        self.serve(max_connections=100)
+        body = self.open(HALF_BODY)
+        for _ in range(500):
+            self.open(HALF_LINE)
+        self.assertFalse(body.closed)
+        body.send(b"56789")
+        self.server.settle()
+        self.assertTrue(body.received.startswith(b"HTTP/1.1 200 "))
+
+    def test_over_the_limit_of_an_address_an_idle_connection_gives_way(self) -> None:
+        self.serve(max_connections_per_ip=5)
+        opened = [self.open(IDLE_HTTP) for _ in range(5)]
+        bodies = [self.open(HALF_BODY) for _ in range(2)]
+        websocket = self.open(UPGRADE)
+        self.assertTrue(websocket.received.startswith(b"HTTP/1.1 101 "))
+        self.assertEqual([each.closed for each in opened + bodies], [True] + [False] * 6)
+
+    def test_a_client_does_not_give_way(self) -> None:
+        self.serve(max_connections=100)
+        clients = [self.open(data, f"192.0.2.{number}") for number in range(25) for data in (*STREAMS, UPGRADE)]
+        for _ in range(200):
+            self.open(HALF_LINE, "198.51.100.1")
+        self.assertFalse(any(each.closed for each in clients))
+        self.assertEqual((len(self.server.hub.clients), self.server.hub.places.guests), (100, 50))
+
+    def test_a_long_poll_gives_its_place_to_a_client(self) -> None:
+        self.serve(max_connections=100)
+        polls = [self.open(LONG_POLL, f"192.0.2.{number}") for number in range(101)]
+        self.assertEqual([bytes(each.received[9:12]) for each in polls], [b""] * 100 + [b"503"])
+        clients = [self.open(UPGRADE, f"192.0.2.{number}") for number in range(20)]
+        self.assertEqual({bytes(each.received[9:12]) for each in clients}, {b"101"})
+        self.assertEqual([bytes(each.received[9:12]) for each in polls], [b"200"] * 20 + [b""] * 80 + [b"503"])
+        self.assertIn(b'"publications":[]', polls[0].received)
+        self.assertEqual(bytes(self.open(LONG_POLL).received[9:12]), b"503")
+        # Polls that ended leave their places, whatever ended them.
+        polls[20].close()
+        polls[21].reset()
+        self.server.advance(5)
+        self.assertEqual([bytes(self.open(LONG_POLL).received[9:12]) for _ in range(3)], [b"", b"", b"503"])
 
     def test_an_unused_grpc_connection_leaves_a_full_server(self) -> None:
         self.serve(max_connections=3)
@@ -145,6 +255,6 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(sum(not each.closed for each in opened), 7)
         for each in opened:
             each.close()
-        self.assertEqual(self.server.hub.pending_connections, 0)
+        self.assertEqual(self.server.hub.places.guests, 0)
         self.assertTrue(self.open(UPGRADE).received.startswith(b"HTTP/1.1 101 "))
-        self.assertEqual((self.server.hub.pending_connections, len(self.server.hub.clients)), (0, 1))
+        self.assertEqual((self.server.hub.places.guests, len(self.server.hub.clients)), (0, 1))

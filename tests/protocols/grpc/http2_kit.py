@@ -179,7 +179,7 @@ class Case(SynchronousTestCase):
     def _stop(self, server: MemoryServer) -> None:
         server.stop()
         # Whatever the test did: nothing is left of it.
-        self.assertEqual((self.factory.budget.kept, self.hub.pending_connections), (0, 0))
+        self.assertEqual((self.factory.budget.kept, self.hub.places.guests), (0, 0))
         self.assertEqual((set(self.hub.waiting), self.hub._queued), (set(), 0))
         self.assertEqual(self.factory.connections, set())
         self.assertEqual([each for each in self.calls if not each.over], [])

@@ -173,7 +173,7 @@ class ClientTests(Case):
     def test_a_name_that_is_taken(self) -> None:
         self.subscribe("a", channel_name="bo")
         found = self.refusal("Subscribe", pb.SubscribeRequest(channel="a", name="BO"))
-        self.assertEqual(found, (StatusCode.ALREADY_EXISTS, "the name BO is taken"))
+        self.assertEqual(found, (StatusCode.UNAVAILABLE, "the name BO is taken"))
 
     def test_a_disconnect_is_the_status(self) -> None:
         call = self.subscribe("lobby")

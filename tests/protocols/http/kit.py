@@ -115,12 +115,12 @@ class Connection:
     def answer(self, head_only: bool = False) -> Answer:
         return Answer(self.take(), head_only)
 
-    def request(self, line: str, *headers: str, body: bytes = b"", host: str = "example.org") -> Answer:
+    def request(self, line: str, *headers: str, body: bytes = b"", host: str = "server") -> Answer:
         """Send a request, `line` without its version, and parse the answer."""
         self.ask(line, *headers, body=body, host=host)
         return self.answer(head_only=line.startswith("HEAD"))
 
-    def ask(self, line: str, *headers: str, body: bytes = b"", host: str = "example.org", version: str = "1.1") -> None:
+    def ask(self, line: str, *headers: str, body: bytes = b"", host: str = "server", version: str = "1.1") -> None:
         lines = [f"{line} HTTP/{version}", f"Host: {host}", *headers]
         if body:
             lines.append(f"Content-Length: {len(body)}")

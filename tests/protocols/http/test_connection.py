@@ -75,9 +75,9 @@ class HeadTests(HTTPTestCase):
         self.assertEqual(Answer(first.rest).body, b"hello word")
 
     def test_absolute_form(self) -> None:
-        other = "//other.example"
+        other = "//other.internal"
         for target, body in ((f"http:{other}/PrintHello?x", b"hello word"), (f"HTTP:{other}?x", b"<!doc")):
-            answer = self.request(f"GET {target}", "Origin: http://other.example")
+            answer = self.request(f"GET {target}", "Origin: http://other.internal")
             self.assertEqual((answer.status, answer.body[: len(body)]), (200, body))
 
     def refused(self, data: bytes, status: int) -> Answer:
@@ -339,6 +339,15 @@ class BodyTests(HTTPTestCase):
         self.assertEqual(connection.answer().status, 413)
         self.assertEqual(self.site.state.bodies, 0)
         self.assertEqual(self.hub.channels, {})
+
+    def test_a_chunk_that_is_too_large_is_refused_by_its_size(self) -> None:
+        self.start(max_body=1000)
+        for before, size in ((b"", b"3e9"), (b"", b"1" + b"0" * 20), (b"", b"f" * 1000), (b"1\r\nx\r\n", b"3e8;a=b")):
+            connection = self.connect()
+            connection.send(b"POST /channels/lobby HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + before)
+            connection.send(size + b"\r\n")
+            self.assertEqual(connection.answer().status, 413, size)
+        self.assertEqual((self.site.state.bodies, self.hub.channels), (0, {}))
 
     def test_bulk_may_be_larger(self) -> None:
         self.start(max_body=100, max_bulk_body=200)

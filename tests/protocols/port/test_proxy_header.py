@@ -53,10 +53,10 @@ class ProxyHeaderTests(SynchronousTestCase):
     def test_nothing_begins_before_the_header(self) -> None:
         connection = self.connect(TCP4[:20], self.chat)
         self.server.advance(5)
-        self.assertEqual((self.server.hub.clients, self.server.hub.pending_connections), ({}, 1))
+        self.assertEqual((self.server.hub.clients, self.server.hub.places.guests), ({}, 1))
         connection.send(TCP4[20:])
         self.assertEqual([each.name for each in self.server.hub.clients.values()], ["203.0.113.7:4711"])
-        self.assertEqual(self.server.hub.pending_connections, 0)
+        self.assertEqual(self.server.hub.places.guests, 0)
 
     def test_what_is_no_header_is_closed_and_logged(self) -> None:
         for data in (
@@ -69,7 +69,7 @@ class ProxyHeaderTests(SynchronousTestCase):
                 self.server.settle()
             self.assertTrue(connection.aborted, data)
             self.assertIn("no header of the PROXY protocol", str(logs.output))
-            self.assertEqual(self.server.hub.pending_connections, 0)
+            self.assertEqual(self.server.hub.places.guests, 0)
 
     def test_a_header_that_does_not_come_in_time(self) -> None:
         for data in (b"", b"PROXY "):

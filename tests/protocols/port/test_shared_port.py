@@ -94,7 +94,7 @@ class TableTests(Case):
             self.server.settle()
             # The server has begun to speak HTTP/2 too, with its settings.
             self.assertEqual(bytes(connection.received[3:9]), b"\4\0\0\0\0\0")
-        self.assertEqual(self.server.hub.pending_connections, 3)
+        self.assertEqual(self.server.hub.places.guests, 3)
 
     def test_grpc_on_a_connection_that_was_written_to(self) -> None:
         connection = self.listener()
@@ -402,6 +402,22 @@ class PartTests(Case):
         connection.send(b"ping")
         self.server.advance(0.25)
         self.assertTrue(connection.received.endswith(b"pong\r\n"))
+
+    def test_the_first_line_of_a_listener_ends_in_time(self) -> None:
+        slow, typist = self.listener(), LineClient(self.listener())
+        slow.send(b"h")
+        for _ in range(55):
+            self.server.advance(1)
+            slow.send(b"m")
+        typist.connection.send(b"hello")
+        self.server.advance(6)
+        self.assertTrue(slow.closed)
+        self.assertIn(b"! ", slow.received)
+        typist.connection.send(b"\n/who\n")
+        self.server.advance(100)
+        typist.connection.send(b"an unfinished second line")
+        self.server.advance(100)
+        self.assertFalse(typist.connection.closed)
 
     def test_an_endless_first_line_is_chat_and_too_long(self) -> None:
         self.serve(max_message=1_000)

@@ -129,7 +129,7 @@ class MessageTests(Case):
                 self.assertEqual(client.read(), [f"bo{own}: hi"])
                 self.assertEqual([each.name for each in self.server.hub.presence("a/b-c")], [f"bo{own}"])
                 self.assertEqual(self.client("/ws?channel=a%20b", own).status, 400)
-                self.assertEqual(self.client(f"/ws?name=BO{own}", own).status, 409)
+                self.assertEqual(self.client(f"/ws?name=BO{own}", own).status, 503)
                 self.assertEqual(self.client("/ws?name=127.0.0.1", own).status, 400)
                 client.connection.reset()
 

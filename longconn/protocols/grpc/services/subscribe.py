@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from longconn.core.broker import Done
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, SUBSCRIPTION_EXPIRED
+from longconn.core.errors import CommandError
 from longconn.core.identity import Admission, Credentials, Identity
 from longconn.core.publication import History
 from longconn.core.timers import until
@@ -14,7 +15,7 @@ from longconn.protocols.grpc.services.messages import answered, parse, since_of,
 from longconn.v1 import longconn_pb2 as pb
 from longconn.wire.grpc import frame
 from longconn.wire.grpc_messages import MESSAGES, backlog
-from longconn.wire.grpc_status import status_of_disconnect
+from longconn.wire.grpc_status import status_of_disconnect, status_of_opening
 
 
 async def subscribe(call: GrpcCall) -> None:
@@ -26,7 +27,12 @@ async def subscribe(call: GrpcCall) -> None:
 async def _subscribe(call: GrpcCall) -> None:
     """Read the request, which is not kept while the call goes on, and answer it."""
     request = parse(pb.SubscribeRequest, await call.read_one())
-    await _Subscriber(call, await identify(call), request.name).subscribe(request)
+    identity = await identify(call)
+    try:
+        subscriber = _Subscriber(call, identity, request.name)
+    except CommandError as error:
+        raise status_of_opening(error) from None
+    await subscriber.subscribe(request)
 
 
 class _Subscriber:
@@ -43,7 +49,9 @@ class _Subscriber:
         """Raises CommandError: LIMIT_EXCEEDED where there are too many clients, BAD_NAME, NAME_TAKEN."""
         self._call = call
         self._hub = hub = call.hub
-        self._client = client = hub.connect(call.outlet, "grpc", call.host, call.address, name or None)
+        self._client = client = hub.connect(
+            call.outlet, "grpc", call.host, call.address, name or None, user=identity.user
+        )
         call.outlet.client = client
         client.headers = named_metadata(call)
         # A client that takes a name is a chat client.
