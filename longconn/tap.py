@@ -71,7 +71,7 @@ class _ServerProcess(LongConnService):
         """The process is a daemon by now, has its privileges and its log, and is this service's alone."""
         process_log = ProcessLog()
         process_log.take_over()
-        ProcessSignals(self._reactor, process_log).install()
+        ProcessSignals(self._reactor, process_log, self.reload_certificates).install()
         self._reactor.addSystemEventTrigger("after", "shutdown", process_log.end)
 
 

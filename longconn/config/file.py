@@ -25,6 +25,7 @@ from typing import Any
 from longconn.auth.jwt import JWTVerifier
 from longconn.config import endpoints
 from longconn.config import namespaces as channel_tables
+from longconn.config.certificates import check_options
 from longconn.config.values import BadValue, is_list, is_secret, parse, strings
 from longconn.core.errors import CommandError, ConfigError, shown
 from longconn.core.namespaces import NAMESPACE_BOUNDARY, personal_channel
@@ -122,6 +123,7 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             # Otherwise any client could subscribe to the personal channel of any user.
             needs = "a token key, and allow_user_limited_channels not false"
             raise ConfigError(f"{sources['user_personal_channel']}: channels as {channel} need {needs}")
+    check_options(settings)
     JWTVerifier(settings)
 
 

@@ -32,6 +32,7 @@ PORT_HELP = {
 _TITLES = {
     "default_channel": "What people see",
     "allowed_origin": "Which sites may come",
+    "tls_cert": "TLS on the shared port (--port); other ports are plain unless they are ssl:",
     "anonymous": "Who may come",
     "token_hmac_secret_key": "By which token",
     "hook_connect": "What the application decides",

@@ -63,8 +63,8 @@ class Caller:
     """
 
     __slots__ = (
-        "address", "conn_info", "decisions", "grants", "headers", "host", "identity", "name", "publications",
-        "published_bytes", "user", "waits",
+        "address", "certificate", "conn_info", "decisions", "grants", "headers", "host", "identity", "name",
+        "publications", "published_bytes", "user", "waits",
     )  # fmt: skip
 
     #: whether it may do everything, as the program that embeds the hub and the server API may
@@ -93,6 +93,8 @@ class Caller:
         self.grants: Mapping[str, Granted] = ANONYMOUS.subs
         #: over its rate: True if it waits, False if it is refused
         self.waits = waits
+        #: the user that its TLS certificate names
+        self.certificate = ""
         #: the headers of its request that hooks get
         self.headers: Mapping[str, str] = _NO_HEADERS
         #: what waits for decisions of the application; the first one makes it

@@ -60,12 +60,13 @@ class Gate:
     @property
     def takes_credentials(self) -> bool:
         """Whether a token or a password can be checked."""
-        return self.verifier is not None or self.passwords is not None
+        return self.verifier is not None or self.passwords is not None or self.certificates
 
     @property
     def wants_login(self) -> bool:
         """Whether a peer that can log in later, by what it sends, has to do that first."""
-        return self.takes_credentials and not self.is_open and self.hooks.connect is None
+        can_log_in = self.verifier is not None or self.passwords is not None
+        return can_log_in and not (self.is_open or self.certificates) and self.hooks.connect is None
 
     def admit(self, admission: Admission, done: Done[Identity]) -> None:
         """`done` gets the identity of a peer, or an error, which the log has.

@@ -296,7 +296,7 @@ class Session:
 
     def _admission(self, token: str, data: bytes = b"") -> Admission:
         client = self.client
-        credentials = Credentials(token)
+        credentials = Credentials(token, certificate=client.certificate)
         return Admission(
             client.protocol, client.host, client.address, credentials, client.id, client.headers, data
         )  # fmt: skip

@@ -36,6 +36,21 @@ class Settings:
         (), "a Host that is served beside localhost, IP addresses and names of the local network; '*' for any"
     )
 
+    # TLS on the shared port.
+    tls_cert: tuple[str, ...] = option(
+        (), "a certificate, with its chain, in PEM: the shared port takes TLS, too; a further one for other names"
+    )
+    tls_key: tuple[str, ...] = option((), "the file of its key, in PEM; as many as there are certificates")
+    tls_only: bool = option(False, "whether the shared port refuses clients without TLS")
+    tls_client_ca: str = option(
+        "",
+        "a file of authorities, in PEM: a client needs a certificate of one of them, which names its user",
+        form="text",
+    )
+    hsts: float = option(
+        0, "for how long browsers are to use https alone (Strict-Transport-Security); 0: not said", "seconds"
+    )
+
     # Users.
     anonymous: str = option(
         "auto",
@@ -145,7 +160,7 @@ class Settings:
     @property
     def has_users(self) -> bool:
         """Whether a client may have a user."""
-        return self.has_token_keys or bool(self.auth or self.hook_connect)
+        return self.has_token_keys or bool(self.auth or self.hook_connect or self.tls_client_ca)
 
     def effective_namespaces(self) -> Namespaces:
         """`namespaces`, with the values of these settings in place of the options that they leave open."""

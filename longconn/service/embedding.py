@@ -17,6 +17,7 @@ from longconn.protocols.http.resource import HTTPResource
 from longconn.protocols.http.site import HTTPSite
 from longconn.protocols.http.upgrade import TakeOver, upgrade_routes
 from longconn.protocols.port.shared_port import SharedPort
+from longconn.protocols.port.table import Builder
 from longconn.protocols.websocket.connection import Spoken, WebSocketConnection, WebSocketServer
 from longconn.protocols.websocket.echo import EchoWebSocket
 from longconn.server_api.http import APIRoutes
@@ -61,10 +62,11 @@ class WebSocketFactory(WebSocketServer):
 class SharedPortFactory(SharedPort):
     """Passes each connection to `chat` (a `ChatFactory`), `site` (a twisted.web Site) or `grpc` (a `GrpcFactory`).
 
-    Without `grpc` HTTP/2 is not served.
+    Without `grpc` HTTP/2 is not served. `build_tls` makes the protocol of a connection that begins with a TLS
+    handshake; without it such a connection is closed.
     """
 
-    def __init__(self, chat: ChatLinesFactory, site: Any, grpc: Any = None) -> None:
+    def __init__(self, chat: ChatLinesFactory, site: Any, grpc: Any = None, build_tls: Builder | None = None) -> None:
         builders = {
             **chat.builders,
             Kind.CHAT: chat.build_decided,
@@ -73,6 +75,8 @@ class SharedPortFactory(SharedPort):
         }
         if grpc is not None:
             builders[Kind.HTTP2] = grpc.buildProtocol
+        if build_tls is not None:
+            builders[Kind.TLS] = build_tls
         super().__init__(chat.hub, builders, chat.build_listener, [site] if grpc is None else [site, grpc])
 
 

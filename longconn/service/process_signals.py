@@ -15,12 +15,14 @@ from longconn.service.process_log import ProcessLog
 class ProcessSignals:
     """Handles SIGHUP, SIGUSR1 and SIGUSR2, unless the program handles them itself.
 
-    SIGHUP stops a server in a terminal as SIGTERM does, because the terminal is gone. Elsewhere it begins
-    new log files, and so does SIGUSR1. SIGUSR2 does nothing. A signal that is ignored, as by nohup(1), stays ignored.
+    SIGHUP stops a server in a terminal as SIGTERM does, because the terminal is gone. Elsewhere it calls `reload`, for
+    certificates, and begins new log files. SIGUSR1 begins new log files, too. SIGUSR2 does nothing. A signal
+    that is ignored, as by nohup(1), stays ignored.
     """
 
-    def __init__(self, reactor: Any, process_log: ProcessLog) -> None:
+    def __init__(self, reactor: Any, process_log: ProcessLog, reload: Callable[[], object] = lambda: None) -> None:
         self._reactor = reactor
+        self._reload = reload
         self._log = process_log
         self._terminal = any(os.isatty(each) for each in (0, 1, 2))
 
@@ -49,6 +51,7 @@ class ProcessSignals:
             log.info("received {name}: the terminal is gone; stopping", name=name)
             self._reactor.stop()
         else:
+            self._reload()
             self._rotate(name)
 
     def _rotate(self, name: str) -> None:

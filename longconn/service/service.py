@@ -24,6 +24,7 @@ from longconn.service import greeting, logs, open_files
 from longconn.service.embedding import ChatFactory, LiveSite, SharedPortFactory
 from longconn.service.logs import log
 from longconn.service.ports import Ports
+from longconn.service.shared_tls import SharedTLS
 from longconn.service.shutdown import Drain, SecondSignal
 
 
@@ -76,7 +77,14 @@ class LongConnService(Service):
         self._site = LiveSite(self.hub)
         chat = ChatFactory(self.hub)
         self._grpc = GrpcFactory(self.hub, grpc_services, grpc_files)
-        shared = SharedPortFactory(chat, self._site, self._grpc)
+        shared: Any = SharedPortFactory(chat, self._site, self._grpc)
+        self._tls: SharedTLS | None = None
+        if self.hub.settings.tls_cert:
+            self._tls = SharedTLS(self.hub, shared)
+            shared = self._tls.factory
+            if not self.hub.settings.tls_only:
+                shared = SharedPortFactory(chat, self._site, self._grpc, self._tls.build)
+        gate.certificates = bool(self.hub.settings.tls_client_ca)
         self._factories = {"port": shared, "tcp": chat, "http": self._site, "grpc": self._grpc}
         self._open_files_limit: int | None = None
         self._attached = False
@@ -107,7 +115,16 @@ class LongConnService(Service):
         self.hub.door.accepting = self.hub.ready = True
         if isinstance(self.hub.gate.verifier, JWTVerifier):
             self.hub.gate.verifier.load()
+        if self._tls is not None:
+            self._tls.start()
         self._greet()
+
+    def reload_certificates(self) -> bool:
+        """Read the files of certificates anew; False if there are none."""
+        if self._tls is None:
+            return False
+        self._tls.reload()
+        return True
 
     def _make_jwks(self, where: str) -> JWKS:
         return JWKS(where, self._reactor, fetcher(self._reactor))
@@ -179,6 +196,8 @@ class LongConnService(Service):
         yield drained
         self._ports.forget()
         yield maybeDeferred(self.hub.hooks.stop)
+        if self._tls is not None:
+            self._tls.stop()
         self.hub.stop()
 
     def _close_idle(self) -> None:

@@ -11,6 +11,7 @@ from longconn.core.disconnects import BAD_REQUEST, CLOSED, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.session import Session
+from longconn.protocols.connection.peer import certificate_user
 from longconn.protocols.connection.set_up import PausableReading, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.centrifugo import CentrifugoJSON, disconnect_push, error_reply, lines
@@ -35,6 +36,8 @@ class CentrifugoTCP(PausableReading, Protocol):
             self._session = Session(
                 self._hub, self._outlet, codec, self, "tcp", host, address, on_answered=self._quit_if_answered
             )
+            if self._hub.gate.certificates:
+                self._session.client.certificate = certificate_user(self.transport)
         except CommandError as error:
             log.info("connection from %s refused: %s", address, error)
             self._outlet.finish(lines((error_reply(0, error),)), self._outlet.lose)

@@ -12,7 +12,7 @@ from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
-from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity, disconnect_of
+from longconn.core.identity import Admission, Credentials, Identity, disconnect_of
 from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Info, Position, Publication
 from longconn.protocols.connection.socket_outlet import SocketOutlet
@@ -104,7 +104,7 @@ class ChatSession:
             else:
                 self.queue.go_on()
 
-        gate.admit(self._admission(NO_CREDENTIALS), admitted)
+        gate.admit(self._admission(Credentials(certificate=self.client.certificate)), admitted)
         asking = False
 
     def _enter(self, channel: str) -> None:

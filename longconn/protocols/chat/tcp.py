@@ -17,6 +17,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
 from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.connection.handover import HTTP1_ALPN
+from longconn.protocols.connection.peer import certificate_user
 from longconn.protocols.connection.set_up import AnyServerFactory, PausableReading, is_full, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.port.table import Builder, PortTable
@@ -70,6 +71,8 @@ class ChatProtocol(PausableReading, LineReceiver):
         self._outlet, host, address = set_up(hub, self.transport, self._on_close)
         try:
             client = hub.connect(self._outlet, "tcp", host, address)
+            if hub.gate.certificates:
+                client.certificate = certificate_user(self.transport)
             self._session = ChatSession(hub, client, self._outlet, self.factory.format, self)
             self._session.enter(hub.settings.default_channel, self.announced_at_once)
         except CommandError as error:

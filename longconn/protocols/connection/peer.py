@@ -61,6 +61,14 @@ def own_names() -> set[str]:
     return {name, first, f"{first}.local"} if first else set()
 
 
+def certificate_user(transport: Any) -> str:
+    """The user that a verified client certificate names: the common name of its subject; empty without one."""
+    get: Any = getattr(transport, "getPeerCertificate", None)
+    certificate = get() if get is not None else None
+    name = certificate.get_subject().CN if certificate is not None else None
+    return name or ""
+
+
 def is_local(transport: Any) -> bool:
     """Whether a connection came to a loopback address or a UNIX socket; `transport` has `getHost`."""
     here = transport.getHost()

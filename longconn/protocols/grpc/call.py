@@ -36,7 +36,7 @@ _DEADLINE = StatusError(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """Shared by the calls of one connection. `host` and `address` are the peer's.
+    """Shared by the calls of one connection. `host` and `address` are the peer's, `certificate` names its user.
 
     `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it ceases to be one; `on_sent`
     with a call whose last frame was sent.
@@ -45,6 +45,7 @@ class CallContext:
     hub: Hub
     host: str
     address: str
+    certificate: str
     sender: Sender
     window: ConnectionWindow
     on_client: Callable[[int], None]
@@ -60,7 +61,8 @@ class GrpcCall:
     """
 
     __slots__ = (
-        "_context", "_gzip", "_handler", "_inbox", "_on_end", "_timer", "address", "body_left", "cancelled", "deadline",
+        "_context", "_gzip", "_handler", "_inbox", "_on_end", "_timer", "address", "body_left", "cancelled",
+        "certificate", "deadline",
         "head_size", "host", "hub", "identity", "metadata", "outlet", "over", "path", "stream_id", "trailing",
     )  # fmt: skip
 
@@ -76,6 +78,7 @@ class GrpcCall:
         self.hub = hub = context.hub
         self.host = context.host
         self.address = context.address
+        self.certificate = context.certificate
         #: who makes it; None until it is known
         self.identity: Identity | None = None
         self.path = request.path

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub, log
+from longconn.protocols.connection.peer import certificate_user
 from longconn.protocols.connection.set_up import log_given_way, set_up
 from longconn.protocols.grpc.call import Services
 from longconn.protocols.grpc.h2_adapter import describe_error, server_h2
@@ -90,7 +91,7 @@ class GrpcConnection(Protocol):
         self._sender = Sender(self._h2, self._outlet, hub.turn, self._on_overflow)
         self._streams = GrpcStreams(
             hub,
-            (host, self._address),
+            (host, self._address, certificate_user(transport) if hub.gate.certificates else ""),
             self._services,
             self._sender,
             ConnectionWindow(self._sender, self._budget, host, self._max_message),

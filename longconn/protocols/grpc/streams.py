@@ -39,7 +39,7 @@ class GrpcStreams:
     def __init__(
         self,
         hub: Hub,
-        peer: tuple[str, str],
+        peer: tuple[str, str, str],
         services: Services,
         sender: Sender,
         window: ConnectionWindow,
@@ -57,7 +57,8 @@ class GrpcStreams:
         self._sender = sender
         self._window = window
         self._address = peer[1]
-        self._context = CallContext(hub, *peer, sender, window, on_client, self._on_sent)
+        host, address, certificate = peer
+        self._context = CallContext(hub, host, address, certificate, sender, window, on_client, self._on_sent)
         self._on_empty = on_empty
         # Bytes of headers of the calls under way.
         self._heads = 0

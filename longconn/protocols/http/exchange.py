@@ -37,6 +37,7 @@ class RequestConnection(Protocol):
     address: str
     local: bool
     secure: bool
+    certificate: str
 
 
 class HTTPExchange:
@@ -49,7 +50,7 @@ class HTTPExchange:
         self.hub = large_answers.hub
         self._large_answers = large_answers
         self.request = request
-        self._connection = connection
+        self.connection = connection
         self.host = host = connection.host
         self.address = address = connection.address
         #: the caller, for requests that publish nothing; those that do speak by `Hub.request`
@@ -84,8 +85,8 @@ class HTTPExchange:
             origins=self.headers("origin"),
             fetch_site=self.header("sec-fetch-site"),
             fetch_mode=self.header("sec-fetch-mode"),
-            local=self._connection.local,
-            secure=self._connection.secure,
+            local=self.connection.local,
+            secure=self.connection.secure,
             must_name_host=self.request.clientproto != b"HTTP/1.0",
         )
 

@@ -25,7 +25,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
-from longconn.protocols.connection.peer import is_local, own_names, peer_of
+from longconn.protocols.connection.peer import certificate_user, is_local, own_names, peer_of
 from longconn.protocols.http import openapi
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
@@ -57,6 +57,7 @@ class _ConnectionRecord:
     address: str
     local: bool
     secure: bool
+    certificate: str = ""
     requests: int = 0
 
 
@@ -135,6 +136,8 @@ class HTTPResource(Resource):
         if connection is None:
             host, address = peer_of(request.channel, self.hub.numbers)
             connection = _ConnectionRecord(host, address, is_local(request), bool(request.isSecure()))
+            if self.hub.gate.certificates:
+                connection.certificate = certificate_user(request.channel.transport)
             self._connections[request.channel] = connection
         connection.requests += 1
         return HTTPExchange(self._large_answers, request, connection)
@@ -145,6 +148,8 @@ class HTTPResource(Resource):
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
         request.setHeader("Vary", "Origin")
+        if exchange.connection.secure and self.hub.settings.hsts:
+            request.setHeader("Strict-Transport-Security", f"max-age={self.hub.settings.hsts:.0f}")  # RFC 6797
         route, parameters, error = self._find(exchange)
         refusal = self._rules.check(exchange.origin(), harmless=route is not None and route.harmless)
         if refusal is None and exchange.header("origin"):
@@ -199,7 +204,8 @@ class HTTPResource(Resource):
         if not self.hub.gate.takes_credentials:
             return NO_CREDENTIALS
         name = self.hub.settings.token_cookie if self._rules.may_send_cookies(exchange.origin()) else ""
-        return read_credentials(exchange.header("authorization"), exchange.header("cookie"), name)
+        found = read_credentials(exchange.header("authorization"), exchange.header("cookie"), name)
+        return found or Credentials(certificate=exchange.connection.certificate)
 
     def _find(self, exchange: HTTPExchange) -> tuple[Route | None, list[str], HTTPError | None]:
         """The route of a request and its parameters; None if there is none, or with an error for a malformed path."""

@@ -25,7 +25,7 @@ from longconn.core.hub import Hub
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action
-from longconn.protocols.connection.peer import is_local, peer_of
+from longconn.protocols.connection.peer import certificate_user, is_local, peer_of
 from longconn.wire.authorization import read_credentials
 from longconn.wire.origin import OriginRules, RequestOrigin
 
@@ -63,7 +63,7 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
         hub.door.count_request(asking)
         if applicant.channel is not None:
             check_channel(applicant.channel)
-        credentials = _credentials(hub, rules, origin, headers)
+        credentials = _credentials(hub, rules, origin, headers, applicant.transport)
     except CommandError as error:
         raise _denied(error) from None
     admitted: Deferred[None] = Deferred()
@@ -105,11 +105,14 @@ def _origin(transport: Any, headers: dict[str, str]) -> RequestOrigin:
     )
 
 
-def _credentials(hub: Hub, rules: OriginRules, origin: RequestOrigin, headers: dict[str, str]) -> Credentials:
+def _credentials(
+    hub: Hub, rules: OriginRules, origin: RequestOrigin, headers: dict[str, str], transport: Any
+) -> Credentials:
     if not hub.gate.takes_credentials:
         return NO_CREDENTIALS
     cookie = hub.settings.token_cookie if rules.may_send_cookies(origin) else ""
-    return read_credentials(headers.get("authorization", ""), headers.get("cookie", ""), cookie)
+    found = read_credentials(headers.get("authorization", ""), headers.get("cookie", ""), cookie)
+    return found or Credentials(certificate=certificate_user(transport) if hub.gate.certificates else "")
 
 
 def _status(error: CommandError) -> int:

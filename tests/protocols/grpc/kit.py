@@ -90,6 +90,7 @@ class FakeCall:
         self.host, self.address = address.rpartition(":")[0], address
         self.trailing: list[tuple[str, str | bytes]] = []
         self.identity: Identity | None = None
+        self.certificate = ""
         self.over = False
         self.outlet = Outlet(lambda disconnect: self._end(status_of_disconnect(disconnect)))
         #: how it ended, once it has

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from longconn.core.client import Caller
-from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
+from longconn.core.identity import Admission, Credentials, Identity
 from longconn.core.tokens import TokenError
 from longconn.protocols.grpc.call import GrpcCall, Handler
 from longconn.protocols.grpc.services.messages import answered
@@ -73,4 +73,4 @@ def credentials(call: GrpcCall) -> Credentials:
     for name, value in call.metadata:
         if name == "authorization" and isinstance(value, str):
             return read_authorization(value)
-    return NO_CREDENTIALS
+    return Credentials(certificate=call.certificate)
