@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from longconn.v1 import longconn_pb2 as pb
 from tests.behaviour.grpc_members import SERVICE
 from tests.behaviour.test_gate import Server, authorization, sign
-from tests.protocols.grpc.http2_kit import Peer
+from tests.protocols.grpc.http2_kit import Peer, prefixed
 
 NAME = "desk"
 
@@ -73,6 +73,14 @@ def grpc_subscribe(server: Server, token: str) -> Callable[[], Any]:
     return lambda: (peer.status(call), peer.trailers(call).get("grpc-retry-pushback-ms"))
 
 
+def grpc_connect(server: Server, token: str) -> Callable[[], Any]:
+    peer = Peer(server.memory, server.factories["grpc"])
+    request = pb.ConnectRequest(id=1, connect=pb.ConnectCommand(name=NAME, token=token))
+    call = peer.begin(f"{SERVICE}Connect")
+    peer.send(call, prefixed(request.SerializeToString()))
+    return lambda: (peer.status(call), peer.trailers(call).get("grpc-retry-pushback-ms"))
+
+
 def _headers(token: str) -> list[tuple[str, str]]:
     return authorization("token", token) if token else []
 
@@ -100,7 +108,8 @@ WAYS: dict[str, tuple[Way, Callable[[Any], bool]]] = {
     "stream": (stream("/channels/lobby/stream"), is_503),
     "Centrifugo's client protocol": (program, is_temporary),
     "the page": (page, is_temporary),
-    "gRPC": (grpc_subscribe, lambda end: end == ((14, f"the name {NAME} is taken"), "5000")),
+    "gRPC's Connect": (grpc_connect, lambda end: end == ((14, f"the name {NAME} is taken"), "5000")),
+    "gRPC's Subscribe": (grpc_subscribe, lambda end: end == ((14, f"the name {NAME} is taken"), "5000")),
 }
 
 

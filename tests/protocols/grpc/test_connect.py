@@ -230,7 +230,7 @@ class ChannelTests(Case):
         self.assertEqual(ann.read(), ["bo: hello", "* bo left"])
         ann.say("x")
         found = self.refusal("Connect", pb.ConnectRequest(connect={"name": "ann"}))
-        self.assertEqual(found, (StatusCode.ALREADY_EXISTS, "the name ann is taken"))
+        self.assertEqual(found, (StatusCode.UNAVAILABLE, "the name ann is taken"))
 
 
 class RateTests(Case):

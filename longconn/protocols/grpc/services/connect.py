@@ -34,7 +34,7 @@ from longconn.wire.grpc_messages import (
     history_parts,
     presence_parts,
 )
-from longconn.wire.grpc_status import StatusCode, StatusError
+from longconn.wire.grpc_status import StatusCode, StatusError, status_of_opening
 
 #: Bytes from which on a command waits for a slice of a turn, and bytes of a command that cost as much as one item that
 #: is looked at.
@@ -133,7 +133,7 @@ class _Carrier:
 
     def _on_error(self, error: CommandError | StatusError) -> None:
         """The connect is refused, or a message is no command."""
-        self._error = error
+        self._error = status_of_opening(error) if isinstance(error, CommandError) else error
         self._session.queue.close()
         self._on_change()
 
