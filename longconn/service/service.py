@@ -141,6 +141,8 @@ class LongConnService(Service):
 
     def _greet(self) -> None:
         ports = self._ports.open_ports
+        if self.hub.settings.tls_only:
+            ports = [replace(each, kind="ssl") if each.option == "port" else each for each in ports]
         for warning in (greeting.warning(ports, self.hub), greeting.pages_warning(self.hub)):
             if warning is not None:
                 log.warn("{line}", line=warning)
