@@ -29,6 +29,7 @@ from longconn.config.certificates import check_options
 from longconn.config.values import BadValue, is_list, is_secret, parse, strings
 from longconn.core.errors import CommandError, ConfigError, shown
 from longconn.core.namespaces import NAMESPACE_BOUNDARY, personal_channel
+from longconn.core.proxies import TrustedProxies
 from longconn.core.settings import OPTIONS, Settings
 
 #: The options for ports, which are no fields of `Settings`.
@@ -124,6 +125,7 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             needs = "a token key, and allow_user_limited_channels not false"
             raise ConfigError(f"{sources['user_personal_channel']}: channels as {channel} need {needs}")
     check_options(settings)
+    TrustedProxies(settings.trusted_proxy)
     JWTVerifier(settings)
 
 

@@ -21,6 +21,7 @@ from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
 from longconn.core.places import Places
+from longconn.core.proxies import TrustedProxies
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
 from longconn.core.settings import Settings
 from longconn.core.slices import Slices
@@ -46,6 +47,8 @@ class Hub:
         self.settings = settings = settings or Settings()
         #: the options of channels
         self.namespaces = settings.effective_namespaces()
+        #: the proxies in front
+        self.proxies = TrustedProxies(settings.trusted_proxy)
         #: decides who a peer is
         self.gate = Gate(clock, self.wall_time, settings)
         self.wheel = Wheel(clock)

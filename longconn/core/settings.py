@@ -36,6 +36,10 @@ class Settings:
         (), "a Host that is served beside localhost, IP addresses and names of the local network; '*' for any"
     )
 
+    trusted_proxy: tuple[str, ...] = option(
+        (), "a proxy in front, whose word on its client's address counts: an address, a network, or unix"
+    )
+
     # TLS on the shared port.
     tls_cert: tuple[str, ...] = option(
         (), "a certificate, with its chain, in PEM: the shared port takes TLS, too; a further one for other names"

@@ -16,6 +16,7 @@ from longconn.protocols.chat.websocket import ChatWebSocket
 from longconn.protocols.http.resource import HTTPResource
 from longconn.protocols.http.site import HTTPSite
 from longconn.protocols.http.upgrade import TakeOver, upgrade_routes
+from longconn.protocols.port.proxy_header import TrustedHeaderFactory
 from longconn.protocols.port.shared_port import SharedPort
 from longconn.protocols.port.table import Builder
 from longconn.protocols.websocket.connection import Spoken, WebSocketConnection, WebSocketServer
@@ -77,6 +78,9 @@ class SharedPortFactory(SharedPort):
             builders[Kind.HTTP2] = grpc.buildProtocol
         if build_tls is not None:
             builders[Kind.TLS] = build_tls
+        if chat.hub.proxies:
+            inner = SharedPort(chat.hub, dict(builders), chat.build_listener)
+            builders[Kind.PROXY] = TrustedHeaderFactory(chat.hub, inner).buildProtocol
         super().__init__(chat.hub, builders, chat.build_listener, [site] if grpc is None else [site, grpc])
 
 

@@ -16,7 +16,7 @@ from longconn.core.json_text import BOM
 REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^ \r\n]+ HTTP/1\.[0-9]")
 
 _PREFACE = b"PRI * HTTP/2.0"  # RFC 9113, section 3.4: the first line of the client's preface
-_PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"  # haproxy's proxy-protocol.txt, section 2.2
+PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"  # haproxy's proxy-protocol.txt, section 2.2
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 # White space before a line. The bytes of a BOM count as such here.
 _BLANKS = b" \t\v\f\r" + BOM
@@ -97,7 +97,7 @@ def detect(data: bytes | bytearray, limit: int, before: int = 0) -> Kind:
         return Kind.BINARY
     if data.startswith(_UTF16):
         return Kind.UTF16
-    if data.startswith(_PROXY_V2):
+    if data.startswith(PROXY_V2):
         return Kind.PROXY
     start = 0
     while (end := data.find(b"\n", start)) >= 0:

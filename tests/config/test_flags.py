@@ -41,7 +41,7 @@ class OptionsTests(TestCase):
         for name, option in OPTIONS.items():
             value = option.metadata["choices"][:1] or ("true" if kind_of(option) == "bool" else "7000",)
             # Options that are checked against others have their own tests.
-            if name in ("allowed_origin", "user_personal_channel") or name.startswith("tls_"):
+            if name in ("allowed_origin", "user_personal_channel") or name.startswith(("tls_", "trusted")):
                 continue
             if not name.endswith(("_key", "_namespace")):
                 config = self.parsed(f"{flag(name)}={value[0]}").config
@@ -49,10 +49,10 @@ class OptionsTests(TestCase):
 
     def test_repeated(self) -> None:
         repeated = [*PORTS, "allowed_host"]
-        others = ["allowed_origin", "allowed_host", "tls_cert", "tls_key", "auth", "hook_header"]
+        others = ["allowed_origin", "allowed_host", "trusted_proxy", "tls_cert", "tls_key", "auth", "hook_header"]
         self.assertEqual(repeated[:-1] + [each for each in OPTIONS if is_list(OPTIONS[each])],
                          [*PORTS, *others])  # fmt: skip
-        for name in [each for each in repeated if not each.startswith("tls_")]:
+        for name in [each for each in repeated if not each.startswith(("tls_", "trusted"))]:
             config = self.parsed(flag(name), "1", flag(name) + "=2").config
             self.assertEqual(config.value(name), ("1", "2"))
 

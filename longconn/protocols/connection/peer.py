@@ -9,7 +9,9 @@ from ipaddress import IPv6Network
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.web.http_headers import Headers
 
+from longconn.core.proxies import TrustedProxies
 from longconn.wire.origin import is_loopback
 
 
@@ -59,6 +61,36 @@ def own_names() -> set[str]:
     name = socket.gethostname().lower().rstrip(".")
     first = name.partition(".")[0]
     return {name, first, f"{first}.local"} if first else set()
+
+
+def counted_host(proxies: TrustedProxies, peer: object) -> str:
+    """The host that a connection is counted by: none for a proxy, which brings many clients."""
+    return "" if is_proxy(proxies, peer) else host_of(peer)
+
+
+def is_proxy(proxies: TrustedProxies, peer: object) -> bool:
+    """Whether a peer is a trusted proxy."""
+    return bool(proxies) and proxies.trust(getattr(peer, "host", ""))
+
+
+def forwarded_peer(proxies: TrustedProxies, peer: object, headers: Headers) -> tuple[str, str, bool | None] | None:
+    """The host and the address of the client of a proxy, and whether it came through TLS (None: not said).
+
+    The port is that of the proxy's connection. None if `peer` is no proxy, and if no header names the client.
+    """
+    if not is_proxy(proxies, peer):
+        return None
+
+    def values(name: str) -> list[str]:
+        return [each.decode("latin-1") for each in headers.getRawHeaders(name.encode()) or []]
+
+    proto = values("x-forwarded-proto")
+    found = proxies.client(values("forwarded"), values("x-forwarded-for"), proto[-1] if proto else "")
+    if found is None:
+        return None
+    kind = IPv6Address if ":" in found.host else IPv4Address
+    port = getattr(peer, "port", 0)
+    return host_of(kind("TCP", found.host, port)), address_of(found.host, port), found.secure
 
 
 def certificate_user(transport: Any) -> str:

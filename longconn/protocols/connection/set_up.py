@@ -14,7 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub, log
 from longconn.core.settings import Settings
-from longconn.protocols.connection.peer import host_of, peer_of
+from longconn.protocols.connection.peer import counted_host, peer_of
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def is_full(hub: Hub, addr: IAddress | None) -> bool:
 
     Another connection, which is no client, may be closed to make room for it.
     """
-    full = not hub.places.make_room(host_of(addr))
+    full = not hub.places.make_room(counted_host(hub.proxies, addr))
     if full:
         log.info("connection from %s closed: too many connections", addr)
     return full

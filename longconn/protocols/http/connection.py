@@ -28,7 +28,7 @@ from zope.interface import implementer
 from longconn.core.command_queue import InputMeter
 from longconn.core.hub import Hub
 from longconn.core.slices import CHUNK_LINE, REQUEST
-from longconn.protocols.connection.peer import host_of
+from longconn.protocols.connection.peer import counted_host
 from longconn.protocols.connection.set_up import log_given_way, notice_dead_peer
 from longconn.protocols.http.chunks import ChunkedBody
 from longconn.protocols.http.errors import HTTPError, answer_of
@@ -112,7 +112,7 @@ class HTTPConnection(HTTPChannel):
         self._meter: InputMeter | None = None
 
     def connectionMade(self) -> None:
-        self._host = host_of(self.transport.getPeer())
+        self._host = counted_host(self._hub.proxies, self.transport.getPeer())
         self.count()
         self.totalHeadersSize = self._hub.settings.max_head
         notice_dead_peer(self.transport, self._hub.settings)

@@ -12,7 +12,7 @@ openapi     a description of all paths          large_answer  answers that wait 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,7 +25,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
-from longconn.protocols.connection.peer import certificate_user, is_local, own_names, peer_of
+from longconn.protocols.connection.peer import certificate_user, forwarded_peer, is_local, is_proxy, own_names, peer_of
 from longconn.protocols.http import openapi
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
@@ -58,6 +58,8 @@ class _ConnectionRecord:
     local: bool
     secure: bool
     certificate: str = ""
+    #: whether its peer is a proxy, which says in each request from whom that is
+    proxied: bool = False
     requests: int = 0
 
 
@@ -139,8 +141,19 @@ class HTTPResource(Resource):
             if self.hub.gate.certificates:
                 connection.certificate = certificate_user(request.channel.transport)
             self._connections[request.channel] = connection
+            connection.proxied = is_proxy(self.hub.proxies, request.channel.getPeer())
         connection.requests += 1
+        if connection.proxied:
+            connection = self._forwarded(request, connection)
         return HTTPExchange(self._large_answers, request, connection)
+
+    def _forwarded(self, request: Any, connection: _ConnectionRecord) -> _ConnectionRecord:
+        """What a proxy says of the client of a request."""
+        found = forwarded_peer(self.hub.proxies, request.channel.getPeer(), request.requestHeaders)
+        if found is None:
+            return connection
+        host, address, secure = found
+        return replace(connection, host=host, address=address, secure=connection.secure if secure is None else secure)
 
     def _serve(self, exchange: HTTPExchange) -> None:
         """Find the request's route, check where it comes from, count it, and call the route."""

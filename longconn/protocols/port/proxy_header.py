@@ -20,6 +20,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from longconn.core.hub import Hub, log
 from longconn.core.timers import Call
+from longconn.protocols.connection.peer import is_proxy
 from longconn.protocols.connection.set_up import is_full, log_given_way
 
 #: Bytes of the longest header of version 1, its line end included.
@@ -135,6 +136,17 @@ class ProxyHeaderFactory(WrappingFactory):
     def __init__(self, hub: Hub, wrapped: Any) -> None:
         super().__init__(wrapped)  # type: ignore[no-untyped-call]
         self.hub = hub
+
+
+class TrustedHeaderFactory(ProxyHeaderFactory):
+    """Reads the header on a port that takes other connections, too, from trusted proxies alone."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """None, and a line in the log, for a peer that is no proxy."""
+        if not is_proxy(self.hub.proxies, addr):
+            log.info("connection from %s closed: PROXY protocol, and --trusted-proxy does not name it", addr)
+            return None
+        return super().buildProtocol(addr)
 
 
 #: The exceptions of Twisted's parsers.

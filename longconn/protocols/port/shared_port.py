@@ -14,11 +14,12 @@ from zope.interface import implementer
 
 from longconn.core.hub import Hub, log
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
+from longconn.protocols.connection.peer import is_proxy
 from longconn.protocols.connection.set_up import AnyServerFactory, is_full
 from longconn.protocols.port.table import Builder, PortTable
 from longconn.protocols.port.undecided import UndecidedProtocol
 from longconn.wire.chat import PING_PAUSE, PINGS
-from longconn.wire.first_bytes import Kind
+from longconn.wire.first_bytes import PROXY_V2, Kind
 
 #: Seconds without a byte after which a client is a listener.
 SILENCE = 0.3
@@ -45,6 +46,9 @@ class SharedPortProtocol(UndecidedProtocol):
         self.stop_timer()
         before = len(self._data)
         self._data += data
+        if self._may_be_proxy():
+            self.start_timer(SILENCE, self._decide)
+            return
         kind = self._table.detect(self._data, before)
         if kind is Kind.EMPTY and self._hub.settings.empty_line == "ignore":
             self._data.clear()
@@ -57,6 +61,17 @@ class SharedPortProtocol(UndecidedProtocol):
             self.start_timer(PING_PAUSE, self._listen)
         else:
             self._wait_for_line(before)
+
+    def _may_be_proxy(self) -> bool:
+        """Whether what has come may be the beginning of version 2 of the PROXY protocol: it begins with empty lines."""
+        transport: Any = self.transport
+        return PROXY_V2.startswith(self._data) and is_proxy(self._hub.proxies, transport.getPeer())
+
+    def _decide(self) -> None:
+        """No more came of what may have been a header of a proxy."""
+        self.leave()
+        kind = self._table.detect(self._data, 0)
+        self._table.pass_on(kind, self.transport, bytes(self._data))
 
     def _wait_for_line(self, before: int) -> None:
         """Give the first line its time, which begins with its first byte: `before` is the number of earlier ones."""

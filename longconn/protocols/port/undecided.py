@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from longconn.core.hub import Hub
 from longconn.core.timers import Call
-from longconn.protocols.connection.peer import host_of
+from longconn.protocols.connection.peer import counted_host
 from longconn.protocols.connection.set_up import log_given_way
 
 
@@ -23,7 +23,7 @@ class UndecidedProtocol(Protocol):
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        self._hub.places.add(self, host_of(transport.getPeer()))
+        self._hub.places.add(self, counted_host(self._hub.proxies, transport.getPeer()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.leave()

@@ -28,7 +28,7 @@ from longconn.core.hub import Hub
 from longconn.core.identity import AdmissionError, Identity
 from longconn.core.slices import FRAME_STEP
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.peer import host_of, own_names
+from longconn.protocols.connection.peer import counted_host, forwarded_peer, own_names
 from longconn.protocols.connection.set_up import PausableReading, is_full, log_given_way, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.websocket.admission import admit
@@ -98,6 +98,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     name: str | None = None
     #: who it is, if its handshake has proved that
     identity: Identity | None = None
+    #: the host and the address that a proxy names
+    forwarded: tuple[str, str] | None = None
     #: the headers of its handshake that hooks get
     headers: Mapping[str, str] = MappingProxyType({})
     #: whether the resource that handed the connection over has checked the request
@@ -127,7 +129,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
             self.factory.countConnections += 1
             return
         super().connectionMade()
-        hub.places.add(self, host_of(self.transport.getPeer()))
+        hub.places.add(self, counted_host(hub.proxies, self.transport.getPeer()))
         if hub.settings.handshake_timeout:
             # Autobahn's own timer is the global reactor's, whatever clock the hub has.
             hub.wheel.set(self, hub.settings.handshake_timeout)
@@ -166,6 +168,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
                 setattr(self, each, None)
         self.heard = hub.clock.seconds()
         self.outlet, self.host, self.address = set_up(hub, self.transport, self._on_close)
+        if self.forwarded is not None:
+            self.host, self.address = self.forwarded
         self._is_open = True
         self._leave()
         hub.wheel.clear(self)
@@ -423,6 +427,9 @@ class WebSocketServer(WebSocketServerFactory):
         if self.hub.hooks.header_names:
             protocol.headers = self.hub.hooks.select(lambda name: request.getHeader(name) or "")
         headers = request.requestHeaders
+        found = forwarded_peer(self.hub.proxies, transport.getPeer(), headers) if self.hub.proxies else None
+        if found is not None:
+            protocol.forwarded = found[:2]
         offered = b",".join(headers.getRawHeaders(b"sec-websocket-protocol") or ()).decode("latin-1")
         protocol.open(headers.getRawHeaders(b"sec-websocket-key")[0], [each.strip() for each in offered.split(",")])
         if early:
