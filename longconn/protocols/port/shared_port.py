@@ -49,6 +49,8 @@ class SharedPortProtocol(UndecidedProtocol):
         if self._may_be_proxy():
             self.start_timer(SILENCE, self._decide)
             return
+        if PROXY_V2.startswith(self._data[:before]):
+            before = 0  # these bytes were not looked at
         kind = self._table.detect(self._data, before)
         if kind is Kind.EMPTY and self._hub.settings.empty_line == "ignore":
             self._data.clear()
