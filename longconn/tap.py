@@ -38,7 +38,9 @@ def makeService(options: CommandLineOptions) -> LongConnService:
 
     config = options.config
     try:
-        service = _ServerProcess(reactor, config.settings, config.port, config.tcp, config.http, grpc=config.grpc)
+        service = _ServerProcess(
+            reactor, config.settings, config.port, config.tcp, config.http, grpc=config.grpc, admin=config.admin
+        )
     except LongConnError as error:  # an endpoint that cannot be checked without a reactor
         fail(error)
     service.daemon = options.parent is not None and not options.parent.get("nodaemon", True)

@@ -211,7 +211,7 @@ class ConsoleScriptTests(Case):
         self.assertIn('http = ["[::1]:80"]  # flag --http\n', out)
         # TOML has no null: an option that is not set is a comment.
         valued = [name for name, option in OPTIONS.items() if option.default is not None]
-        self.assertEqual(list(tomllib.loads(out)), ["port", "tcp", "http", "grpc", *valued])
+        self.assertEqual(list(tomllib.loads(out)), ["port", "tcp", "http", "grpc", "admin", *valued])
 
     def test_config_refuses_in_one_line(self) -> None:
         line = "longconn: flag --names: 'x' is not valid; allowed: address or guest"

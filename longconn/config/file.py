@@ -33,7 +33,7 @@ from longconn.core.proxies import TrustedProxies
 from longconn.core.settings import OPTIONS, Settings
 
 #: The options for ports, which are no fields of `Settings`.
-PORTS = ("port", "tcp", "http", "grpc")
+PORTS = ("port", "tcp", "http", "grpc", "admin")
 NAMES = (*PORTS, *OPTIONS)
 PREFIX = "LONGCONN_"
 
@@ -47,8 +47,8 @@ _SERVICE_LINK = re.compile(r"LONGCONN_(?:SERVICE_(?:HOST|PORT\w*)|PORT_\d+_(?:TC
 class Config:
     """The effective configuration: the settings, the ports, and the source of each value.
 
-    `port`, `tcp`, `http` and `grpc` are listening strings (`longconn.config.endpoints`) as they were written. `sources`
-    maps each name to "default", "flag --x", "environment LONGCONN_X" or "file F key x".
+    `port`, `tcp`, `http`, `grpc` and `admin` are listening strings (`longconn.config.endpoints`) as they were written.
+    `sources` maps each name to "default", "flag --x", "environment LONGCONN_X" or "file F key x".
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -56,6 +56,7 @@ class Config:
     tcp: tuple[str, ...] = ()
     http: tuple[str, ...] = ()
     grpc: tuple[str, ...] = ()
+    admin: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, name: str) -> Any:
@@ -99,7 +100,7 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
         sources[name] = f"flag {flag(name)}"
         values[name] = _parsed(name, given, sources[name])
     ports = {name: values.pop(name, ()) for name in PORTS}
-    if not any(ports.values()):
+    if not any(listened for name, listened in ports.items() if name != "admin"):
         ports["port"] = endpoints.default_ports()
     settings = Settings(**values)
     _check(settings, sources)

@@ -27,6 +27,7 @@ PORT_HELP = {
     "tcp": "serve chat lines alone here",
     "http": "serve HTTP, WebSocket and SSE alone here",
     "grpc": "serve gRPC alone here",
+    "admin": "serve the server API and /health here, and nowhere else",
 }
 #: Headings of the help, by the first option under each.
 _TITLES = {

@@ -107,6 +107,7 @@ class Settings:
 
     # The server API.
     api_key: str = option("", "the key of the server API, POST /api/…; without one it is off", form="secret")
+    api_previous_key: str = option("", "the key before that, while programs still use it", form="secret")
 
     # Limits of number and size.
     max_connections: int = option(

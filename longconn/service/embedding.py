@@ -85,17 +85,33 @@ class SharedPortFactory(SharedPort):
 
 
 class LiveResource(HTTPResource):
-    """All that `hub` serves over HTTP, at any path of any `twisted.web` site.
+    """All that `hub` serves over HTTP, at any path of any `twisted.web` site; without `for_operators` all for clients.
 
     `upgrade` takes over connections that ask for WebSocket; by default a `WebSocketFactory` is
     made for them. Under a site that is no `LiveSite`, that site's limits on heads and bodies apply. A body that
     is over `max_body` of the settings is refused there too, once all of it has come.
     """
 
-    def __init__(self, hub: Hub, upgrade: TakeOver | None = None) -> None:
+    def __init__(self, hub: Hub, upgrade: TakeOver | None = None, for_operators: bool = True) -> None:
         api = APIRoutes(ServerAPI(hub))
         upgrades = upgrade_routes(upgrade if upgrade is not None else WebSocketFactory(hub).take_over)
-        super().__init__(hub, {**upgrades, **centrifugo.ROUTES, **api.routes()}, api.on_missing)
+        routes = {**upgrades, **centrifugo.ROUTES, **api.routes()}
+        if for_operators:
+            super().__init__(hub, routes, api.on_missing)
+        else:
+            super().__init__(hub, routes, serves=lambda path: not _is_for_operators(path))
+
+
+class AdminResource(HTTPResource):
+    """What an operator needs: the server API and the state of the server's health."""
+
+    def __init__(self, hub: Hub) -> None:
+        api = APIRoutes(ServerAPI(hub))
+        super().__init__(hub, api.routes(), api.on_missing, _is_for_operators)
+
+
+def _is_for_operators(path: str) -> bool:
+    return path.startswith(("/api/", "/health/"))
 
 
 class LiveSite(HTTPSite):

@@ -19,6 +19,7 @@ _SERVES = {
     "tcp": "chat lines",
     "http": "HTTP, WebSocket and SSE",
     "grpc": "gRPC",
+    "admin": "the server API and /health",
 }
 #: Endpoints for which the greeting shows an example: a client only has to connect.
 _WITH_EXAMPLE = ("tcp", "tcp6", "unix", "systemd", "ssl")
@@ -54,7 +55,7 @@ class OpenPort:
 
 def warning(ports: Sequence[OpenPort], hub: Hub) -> str | None:
     """The line that comes first if peers without credentials can reach a port from another machine."""
-    public = [str(each) for each in ports if each.is_public]
+    public = [str(each) for each in ports if each.is_public and each.option != "admin"]
     if not public or not hub.gate.is_open:
         return None
     return f"anyone who can reach {_and(public)} can {_rights(hub)} every channel: no credentials are needed"

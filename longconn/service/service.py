@@ -21,7 +21,7 @@ from longconn.core.settings import Settings
 from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.factory import GrpcFactory
 from longconn.service import greeting, logs, open_files
-from longconn.service.embedding import ChatFactory, LiveSite, SharedPortFactory
+from longconn.service.embedding import AdminResource, ChatFactory, LiveResource, LiveSite, SharedPortFactory
 from longconn.service.logs import log
 from longconn.service.ports import Ports
 from longconn.service.shared_tls import SharedTLS
@@ -56,11 +56,12 @@ class LongConnService(Service):
         grpc_services: Mapping[str, Handler] | None = None,
         grpc_files: Sequence[FileDescriptor] = (),
         hooks: Hooks | None = None,
+        admin: Sequence[str] = (),
     ) -> None:
         if hub is not None and settings is not None:
             raise ValueError("a hub has settings already: give one or the other")
         self._reactor = reactor
-        self._ports = Ports(reactor, {"port": port, "tcp": tcp, "http": http, "grpc": grpc})
+        self._ports = Ports(reactor, {"port": port, "tcp": tcp, "http": http, "grpc": grpc, "admin": admin})
         #: the channels and clients; an embedding program may publish through it
         self.hub = hub if hub is not None else Hub(reactor, _within_open_files(settings or Settings()))
         gate = self.hub.gate
@@ -74,7 +75,7 @@ class LongConnService(Service):
         elif any(getattr(self.hub.settings, f"hook_{event}") for event in EVENTS):
             self.hub.hooks = http_hooks(self.hub.settings, reactor)
         self._configured_limit = (settings or self.hub.settings).max_connections
-        self._site = LiveSite(self.hub)
+        self._site = LiveSite(self.hub, LiveResource(self.hub, for_operators=not admin))
         chat = ChatFactory(self.hub)
         self._grpc = GrpcFactory(self.hub, grpc_services, grpc_files)
         shared: Any = SharedPortFactory(chat, self._site, self._grpc)
@@ -86,6 +87,8 @@ class LongConnService(Service):
                 shared = SharedPortFactory(chat, self._site, self._grpc, self._tls.build)
         gate.certificates = bool(self.hub.settings.tls_client_ca)
         self._factories = {"port": shared, "tcp": chat, "http": self._site, "grpc": self._grpc}
+        self._admin_site = LiveSite(self.hub, AdminResource(self.hub))
+        self._factories["admin"] = self._admin_site
         self._open_files_limit: int | None = None
         self._attached = False
         self._trigger: Any = None
@@ -205,6 +208,7 @@ class LongConnService(Service):
     def _close_idle(self) -> None:
         """Close connections without a request or call, and send GOAWAY on the others that speak gRPC."""
         self._site.close_idle()
+        self._admin_site.close_idle()
         self._grpc.drain()
 
     def _pause(self, seconds: float) -> Deferred[None]:

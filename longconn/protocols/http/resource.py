@@ -66,9 +66,9 @@ class _ConnectionRecord:
 class HTTPResource(Resource):
     """Serves `hub` over HTTP, and `routes`, at any path of any `twisted.web` site.
 
-    `on_missing` is called with a request and its path before a 404 is answered. Under a site that is no
-    `HTTPSite`, that site's limits on heads and bodies apply. A body that is over `max_body` of the settings is
-    refused there too, once all of it has come.
+    `on_missing` is called with a request and its path before a 404 is answered. `serves` says of each path whether it
+    is served. Under a site that is no `HTTPSite`, that site's limits on heads and bodies apply. A body that is over
+    `max_body` of the settings is refused there too, once all of it has come.
     """
 
     isLeaf = True
@@ -78,6 +78,7 @@ class HTTPResource(Resource):
         hub: Hub,
         routes: Mapping[str, Route],
         on_missing: Callable[[HTTPExchange, list[str]], None] = lambda exchange, path: None,
+        serves: Callable[[str], bool] = lambda path: True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.hub = hub
@@ -87,27 +88,26 @@ class HTTPResource(Resource):
         self._on_missing = on_missing
         batches: set[PacedBatch[Any]] = set()
         #: all that is served here, by paths
-        self.routes = Routes(
-            {
-                "/": Route(page, harmless=True, free=True, access=Access.PUBLIC),
-                "/page/{file}": Route(page_file, free=True, access=Access.PUBLIC),
-                "/PrintHello": Route(self._hello, harmless=True, free=True),
-                "/health/live": Route(self._live, harmless=True, free=True, access=Access.PUBLIC),
-                "/health/ready": Route(self._ready, harmless=True, free=True, access=Access.PUBLIC),
-                "/openapi.json": Route(self._describe, harmless=True, free=True, access=Access.PUBLIC),
-                "/channels/{channel}": Route(
-                    lambda exchange, name: self._history.answer(exchange, check_channel(name)),
-                    lambda exchange, name: publish(exchange, check_channel(name), batches),
-                ),
-                "/channels/{channel}/events": Route(
-                    lambda exchange, name: open_stream("sse", exchange, check_channel(name))
-                ),
-                "/channels/{channel}/stream": Route(
-                    lambda exchange, name: open_stream("stream", exchange, check_channel(name))
-                ),
-                **routes,
-            }
-        )
+        table = {
+            "/": Route(page, harmless=True, free=True, access=Access.PUBLIC),
+            "/page/{file}": Route(page_file, free=True, access=Access.PUBLIC),
+            "/PrintHello": Route(self._hello, harmless=True, free=True),
+            "/health/live": Route(self._live, harmless=True, free=True, access=Access.PUBLIC),
+            "/health/ready": Route(self._ready, harmless=True, free=True, access=Access.PUBLIC),
+            "/openapi.json": Route(self._describe, harmless=True, free=True, access=Access.PUBLIC),
+            "/channels/{channel}": Route(
+                lambda exchange, name: self._history.answer(exchange, check_channel(name)),
+                lambda exchange, name: publish(exchange, check_channel(name), batches),
+            ),
+            "/channels/{channel}/events": Route(
+                lambda exchange, name: open_stream("sse", exchange, check_channel(name))
+            ),
+            "/channels/{channel}/stream": Route(
+                lambda exchange, name: open_stream("stream", exchange, check_channel(name))
+            ),
+            **routes,
+        }
+        self.routes = Routes({path: route for path, route in table.items() if serves(path)})
         self._connections: WeakKeyDictionary[Any, _ConnectionRecord] = WeakKeyDictionary()
 
     def end_polls(self) -> None:
