@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from longconn.core.disconnects import INVALID_TOKEN, PERMISSION_DENIED, Disconnect
-from longconn.core.errors import UNAUTHORIZED, CommandError, Reason
+from longconn.core.disconnects import INVALID_TOKEN, PERMISSION_DENIED, SERVER_ERROR, Disconnect
+from longconn.core.errors import INTERNAL, UNAUTHORIZED, CommandError, Reason
 from longconn.core.namespaces import Action
 
 
@@ -24,7 +24,9 @@ class AdmissionError(CommandError):
 
 def disconnect_of(error: CommandError) -> Disconnect:
     """The reason for closing a client that is not let in because of `error`."""
-    return error.disconnect if isinstance(error, AdmissionError) else PERMISSION_DENIED
+    if isinstance(error, AdmissionError):
+        return error.disconnect
+    return SERVER_ERROR if error.reason is INTERNAL else PERMISSION_DENIED
 
 
 @dataclass(frozen=True, slots=True)

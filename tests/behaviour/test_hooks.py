@@ -20,7 +20,12 @@ from tests.behaviour.test_gate import GRPC, HTTP, IN, LINES, NOT_HERE, PROGRAM, 
 
 #: For a family of answers (`test_gate.WAYS`): those to an error of the application, its disconnect, and its absence.
 ANSWERS: list[tuple[Any, Any, Any, Any]] = [
-    (LINES, ["! not you"], ["! unauthorized"], ["! internal error; try again"]),
+    (
+        LINES,
+        ["! not you", "! disconnected: permission denied"],
+        ["! unauthorized", "! disconnected: banned"],
+        ["! internal error; try again", "! disconnected: internal server error"],
+    ),
     (HTTP, (403, 1000), (401, 101), (503, 100)),
     (UPGRADE_ALONE, 403, 401, 503),
     (PROGRAM, 1000, ("disconnect", 4500), 100),
@@ -76,8 +81,6 @@ class ConnectTests(Case):
             self.assertGreater(len(application.asked), 0, name)
             return
         special = {
-            # On the port of chat lines alone it is a chat client until its first line comes.
-            "structured lines": ("! not you", "! unauthorized", "! internal error; try again"),
             "HEAD /channels/{channel}": ((403, None), (401, None), (503, None)),
             "GET /ws": (("close", 3507), ("close", 4500), ("close", 3004)),
             "/ws, by lines": (("close", 3507), ("close", 4500), ("close", 3004)),

@@ -67,23 +67,27 @@ class ChatSession:
         client.queue = self.queue
         self._wait_for_idleness()
 
-    def enter(self, channel: str, announce: bool, identity: Identity | None = None) -> None:
+    def enter(self, channel: str, announce: bool, identity: Identity | None = None, at_once: bool = False) -> None:
         """Join the first channel as `identity`. Without one the gate decides, or the client has to log in first.
 
-        Raises CommandError for a client that is not let in, and for a channel that it may not enter. If the broker
-        fails, now or later, the client gets an error line, stays in no channel, and may join again. With `announce` the
-        client is announced at once, otherwise when its first line comes.
+        Unless all are let in, the gate is asked `at_once`, or when the first line comes: until then the client may turn
+        out to speak something else. Raises CommandError for a client that is not let in, and for a channel that it may
+        not enter. If the broker fails, now or later, the client gets an error line, stays in no channel, and may join
+        again. With `announce` the client is announced at once, otherwise when its first line comes.
         """
         gate = self.hub.gate
         self.client.announced = announce
-        if identity is None and gate.wants_login:
-            self._entrance = channel
-            self.hub.wheel.set(self, _LOGIN_TIMEOUT)
-            return
         if identity is not None:
             self._become(identity)
             self._enter(channel)
-            return
+        elif gate.wants_login or not (at_once or gate.is_open):
+            self._entrance = channel
+            self.hub.wheel.set(self, _LOGIN_TIMEOUT)
+        else:
+            self._ask_gate(channel)
+
+    def _ask_gate(self, channel: str) -> None:
+        """Join `channel` if the gate lets the client in. Raises as `enter`, if the gate answers now."""
         self._busy = True
         asking = True
 
@@ -99,13 +103,27 @@ class ChatSession:
             except CommandError as error:
                 if asking:
                     raise
-                self._refuse(error)
-                self.hub.turn.answer(partial(self.client.close, disconnect_of(error)))
+                self._turn_away(error)
             else:
                 self.queue.go_on()
 
-        gate.admit(self._admission(Credentials(certificate=self.client.certificate)), admitted)
+        self.hub.gate.admit(self._admission(Credentials(certificate=self.client.certificate)), admitted)
         asking = False
+
+    def _turn_away(self, error: CommandError) -> None:
+        self._refuse(error)
+        self.hub.turn.answer(partial(self.client.close, disconnect_of(error)))
+
+    def _on_first_line(self) -> None:
+        """Ask the gate about a client that has begun to speak."""
+        channel, self._entrance = self._entrance or "", None
+        self._wait_for_idleness()
+        self.client.announced = True
+        try:
+            self._ask_gate(channel)
+        except CommandError as error:
+            self.queue.close()
+            self._turn_away(error)
 
     def _enter(self, channel: str) -> None:
         refusal: CommandError | None = None
@@ -167,6 +185,10 @@ class ChatSession:
         if not self.client.live:
             self.queue.close()
             return 0.0
+        if self._entrance is not None and not (self._busy or self.hub.gate.wants_login):
+            self._on_first_line()
+            if self.queue.closed:
+                return 0.0
         if self._busy:
             return UNTIL_TOLD
         if len(raw) > self.max_line:

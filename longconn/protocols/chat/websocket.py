@@ -27,7 +27,8 @@ class ChatWebSocket:
         client.headers = socket.headers
         self._session = ChatSession(hub, client, outlet, format, socket)
         try:
-            self._session.enter(socket.channel or hub.settings.default_channel, announce=True, identity=socket.identity)
+            channel = socket.channel or hub.settings.default_channel
+            self._session.enter(channel, announce=True, identity=socket.identity, at_once=True)
         except CommandError:
             self._session.stop()
             raise

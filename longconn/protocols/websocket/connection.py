@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from longconn.core.command_queue import InputMeter
-from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, PERMISSION_DENIED, SERVER_ERROR, Disconnect
+from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, Disconnect
 from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.hooks import APPLICATION
 from longconn.core.hub import Hub
-from longconn.core.identity import AdmissionError, Identity
+from longconn.core.identity import AdmissionError, Identity, disconnect_of
 from longconn.core.slices import FRAME_STEP
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
 from longconn.protocols.connection.peer import counted_host, forwarded_peer, own_names
@@ -335,11 +335,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
 
 def _disconnect_of(error: CommandError) -> Disconnect:
     """Why a connection is closed on which nothing could begin."""
-    if isinstance(error, AdmissionError):
-        return error.disconnect
-    if error.reason is INTERNAL:
-        return SERVER_ERROR
-    return PERMISSION_DENIED if error.reason.key == APPLICATION else CONNECTION_LIMIT
+    by_gate = isinstance(error, AdmissionError) or error.reason is INTERNAL or error.reason.key == APPLICATION
+    return disconnect_of(error) if by_gate else CONNECTION_LIMIT
 
 
 @implementer(IProtocolNegotiationFactory)
