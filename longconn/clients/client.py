@@ -254,6 +254,7 @@ def connect(
     reactor: Any,
     name: str | None = None,
     token: Token = "",
+    login: tuple[str, str] | None = None,
     reconnect: bool = True,
     trust_root: Any = None,
     on_state: Callable[[State], None] | None = None,
@@ -268,7 +269,8 @@ def connect(
 
     `name`: be a chat client with that name, which others see. `token`: a token, or a callable that returns a Deferred
     of one. It is called before each connection, and before the token expires. If it fails with a ClientError other
-    than ConnectionFailed, the client ends with that error.
+    than ConnectionFailed, the client ends with that error. `login`: a name and a password, for a server that checks
+    these.
 
     `reconnect`: try again after 0.5 to 20 s, until `close`, or until the server says not to. Until the first
     connection, a server that does not speak the protocol, and a certificate that does not fit, end the client, too.
@@ -279,5 +281,6 @@ def connect(
 
     Raises AddressError for a URL that cannot be used.
     """
-    transport_configuration = TransportConfiguration(reactor, trust_root, timeout)
-    return Client(url, transport_configuration, ConnectionConfiguration(token, name, reconnect, random), on_state)
+    transport_configuration = TransportConfiguration(reactor, trust_root, timeout, login)
+    connection = ConnectionConfiguration(token, name, reconnect, random, login)
+    return Client(url, transport_configuration, connection, on_state)

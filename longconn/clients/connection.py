@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -43,6 +43,7 @@ class ConnectionConfiguration:
     name: str | None
     reconnect: bool
     random: Callable[[], float]
+    login: tuple[str, str] | None = field(default=None, repr=False)
 
 
 class ReconnectingConnection:
@@ -177,8 +178,14 @@ class ReconnectingConnection:
         if self._ending is not None:
             return
         body: JSONObject = {"token": token} if token else {}
+        data: JSONObject = {}
         if self.configuration.name is not None:
-            body["data"] = {"chat": {"name": self.configuration.name}}
+            data["chat"] = {"name": self.configuration.name}
+        if self.configuration.login is not None:
+            user, password = self.configuration.login
+            data["login"] = {"user": user, "password": password}
+        if data:
+            body["data"] = data
         self._opened_at = self._calls.seconds()
         self._current = ConnectionAttempt(
             self._transports[self._choice],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from argparse import Namespace
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from longconn.clients import Client, Closed, ConnectionState, Lost, State, connect
-from longconn.commands.parser import TOKEN_VARIABLE, server_url
+from longconn.commands.parser import PASSWORD_VARIABLE, TOKEN_VARIABLE, UsageError, server_url
 from longconn.commands.running import Console
 
 
@@ -41,6 +42,7 @@ async def open_client(
         reactor=console.reactor,
         name=name,
         token=arguments.token or console.environ.get(TOKEN_VARIABLE, ""),
+        login=_login(console, arguments.user),
         reconnect=reconnect,
         on_state=on_change,
         timeout=arguments.timeout,
@@ -51,6 +53,16 @@ async def open_client(
         await client.close()
         raise
     return client
+
+
+def _login(console: Console, user: str | None) -> tuple[str, str] | None:
+    """The name and the password; the latter is asked for in a terminal. Raises UsageError if there is none."""
+    if user is None:
+        return None
+    password = console.environ.get(PASSWORD_VARIABLE)
+    if password is None and not console.input.is_terminal:
+        raise UsageError(f"--user needs the password in ${PASSWORD_VARIABLE}, or a terminal to ask for it")
+    return user, password if password is not None else getpass.getpass(f"password of {user}: ")
 
 
 def say_state(console: Console, state: State) -> None:

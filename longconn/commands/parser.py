@@ -16,6 +16,8 @@ URL_VARIABLE = "LONGCONN_URL"
 DEFAULT_SERVER = "localhost:9999"
 #: The environment variable with the token. Other users of a machine can read command lines.
 TOKEN_VARIABLE = "LONGCONN_TOKEN"
+#: The environment variable with the password of --user.
+PASSWORD_VARIABLE = "LONGCONN_PASSWORD"
 
 
 class UsageError(ClientError):
@@ -48,6 +50,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--token", metavar="JWT", help=f"the token to connect with; else ${TOKEN_VARIABLE}, else none"
         )
+        self.add_argument(
+            "--user", metavar="NAME", help=f"log in by this name; the password is ${PASSWORD_VARIABLE}, or is asked for"
+        )  # fmt: skip
 
     def add_timeout(self, default: float, text: str) -> None:
         self.add_argument(

@@ -38,7 +38,7 @@ NAMES = (*PORTS, *OPTIONS)
 PREFIX = "LONGCONN_"
 
 #: Variables that are no options of the server: the file's name, and the clients' address and token.
-_OTHER_VARIABLES = ("LONGCONN_CONFIG", "LONGCONN_URL", "LONGCONN_TOKEN")
+_OTHER_VARIABLES = ("LONGCONN_CONFIG", "LONGCONN_URL", "LONGCONN_TOKEN", "LONGCONN_PASSWORD")
 # Kubernetes sets these in every pod if there is a service with the name longconn ("service links").
 _SERVICE_LINK = re.compile(r"LONGCONN_(?:SERVICE_(?:HOST|PORT\w*)|PORT_\d+_(?:TCP|UDP|SCTP)\w*)")
 

@@ -8,7 +8,7 @@ command in its reply.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import CommandError, LongConnError
@@ -53,7 +53,10 @@ class Connect:
     name: str | None = None
     subs: Mapping[str, Subscribe] | None = None
     heartbeat: float | None = None
+    #: what the program passes on to the application's hook, as JSON
     data: bytes = b""
+    #: a name and a password, in place of a token
+    login: tuple[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)

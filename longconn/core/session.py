@@ -289,14 +289,15 @@ class Session:
     def _connect(self, command: commands.Connect) -> None:
         self.connecting = True
         admitted = partial(self._admitted, command)
-        if self._identity is not None and not command.token:
+        if self._identity is not None and not (command.token or command.login):
             admitted(self._identity)
         else:
-            self.hub.gate.admit(self._admission(command.token, command.data), admitted)
+            self.hub.gate.admit(self._admission(command.token, command.data, command.login), admitted)
 
-    def _admission(self, token: str, data: bytes = b"") -> Admission:
+    def _admission(self, token: str, data: bytes = b"", login: tuple[str, str] | None = None) -> Admission:
         client = self.client
-        credentials = Credentials(token, certificate=client.certificate)
+        user, password = login or ("", None)
+        credentials = Credentials(token, user, password, client.certificate)
         return Admission(
             client.protocol, client.host, client.address, credentials, client.id, client.headers, data
         )  # fmt: skip

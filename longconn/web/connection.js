@@ -40,12 +40,14 @@ const isNameRefused = (code) => code === 152 || code === 153;
 export class Connection {
   state = "idle";
   reason = "";
+  code = 0; // of the disconnect after which it is stopped
   retryAt = 0;
   client = ""; // our client id on this connection
   ids = new Set(); // every client id of this session
   name = ""; // the name to ask for
   heldName = ""; // the name that the server granted last
   nameless = false; // the name was refused: connect without it
+  login = null; // { user, password }, where the server wants them
 
   constructor(on) {
     this.on = on;
@@ -98,12 +100,16 @@ export class Connection {
   // One connection.
 
   get preferred() {
-    return Date.now() < this.blocked.until ? Events : Socket;
+    // Server-sent events have their connect in a URL, where a password must not be.
+    return Date.now() < this.blocked.until && !this.login ? Events : Socket;
   }
 
   open(Transport, isSecond = false) {
     const connect = { id: ++this.count, connect: { name: "page" } };
-    if (this.name && !this.nameless) connect.connect.data = { chat: { name: this.name } };
+    const data = {};
+    if (this.name && !this.nameless) data.chat = { name: this.name };
+    if (this.login) data.login = this.login;
+    connect.connect.data = data;
     const on = {
       messages: (messages) => messages.forEach((each) => on === this.current && this.message(each)),
       end: (why) => on === this.current && this.ended(why),
@@ -150,8 +156,8 @@ export class Connection {
     const wasConnecting = this.state === "connecting";
     const wasSocket = this.transport instanceof Socket;
     this.drop(code === TOO_LARGE ? new Refusal({ code, message: "the message is too large" }) : undefined);
-    if (isFinal(code)) this.stop(reason);
-    else if (wasConnecting && !this.isSecond) {
+    if (isFinal(code)) this.stop(reason, code);
+    else if (wasConnecting && !this.isSecond && !this.login) {
       if (wasSocket) this.block(Date.now() + this.blocked.wait, this.blocked.wait);
       this.open(wasSocket ? Events : Socket, true);
     } else {
@@ -184,9 +190,9 @@ export class Connection {
     this.to("waiting");
   }
 
-  stop(reason) {
+  stop(reason, code = 0) {
     this.drop();
-    this.reason = reason;
+    Object.assign(this, { reason, code });
     this.to("stopped");
   }
 

@@ -8,10 +8,12 @@ import { Messages } from "./messages.js";
 import { Naming } from "./naming.js";
 import { Room } from "./room.js";
 import { drawChannels, drawPeople, preparePanels, showPanel } from "./panels.js";
+import { SignIn } from "./signin.js";
 import { drawStatus } from "./status.js";
 import { hintFor, prepareConnectHints } from "./connect-hints.js";
 
 const MOST_CHANNELS = 100; // remembered
+const INVALID_TOKEN = 3500; // the disconnect of a client without credentials, or with wrong ones
 const RECOUNT = 30000; // milliseconds between two presence requests: the server sums up joins and leaves of many
 
 const rooms = new Map(); // by channel, in the order of the list
@@ -22,6 +24,7 @@ const connection = new Connection({
     if (connection.state !== "connected") for (const each of rooms.values()) each.disconnected();
     drawStatus(connection);
     naming.show();
+    if (connection.state === "stopped" && connection.code === INVALID_TOKEN) signIn.ask();
   },
   connected() {
     naming.connected();
@@ -36,6 +39,7 @@ const connection = new Connection({
   refused: (error) => naming.refused(error),
 });
 const naming = new Naming(connection);
+const signIn = new SignIn(connection);
 const messages = new Messages();
 const composer = new Composer(connection);
 

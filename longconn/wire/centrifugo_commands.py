@@ -5,7 +5,7 @@ The messages are those of `definitions/client.proto` in the public repository ce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -55,10 +55,16 @@ class _ConnectRequest(msgspec.Struct):
 
 class _ConnectMembers(msgspec.Struct):
     chat: msgspec.Raw = _ABSENT
+    login: msgspec.Raw = _ABSENT
 
 
 class _ChatMember(msgspec.Struct):
     name: _Text = None
+
+
+class _LoginMembers(msgspec.Struct):
+    user: _Text = None
+    password: _Text = None
 
 
 class _SubscribeRequest(msgspec.Struct):
@@ -114,6 +120,7 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _CONNECT = msgspec.json.Decoder(_ConnectRequest)
 _CONNECT_DATA = msgspec.json.Decoder(_ConnectMembers)
 _CHAT = msgspec.json.Decoder(_ChatMember)
+_LOGIN = msgspec.json.Decoder(_LoginMembers)
 _SUBSCRIBE = msgspec.json.Decoder(_SubscribeRequest)
 _CHANNEL = msgspec.json.Decoder(_ChannelRequest)
 _PUBLISH = msgspec.json.Decoder(_PublishRequest)
@@ -172,8 +179,27 @@ def _read_connect(id: int, body: bytes) -> Command:
     for channel, raw in (request.subs or {}).items():
         written = bytes(raw)
         subs[channel] = _subscribe(0, channel, read(_SUBSCRIBE, b"{}" if written == b"null" else written))
-    data = bytes(request.data)
-    return commands.Connect(id, request.token or "", chat_name(data), subs, data=data)
+    return connect_command(id, request.token or "", bytes(request.data), subs)
+
+
+def connect_command(id: int, token: str, data: bytes, subs: Mapping[str, commands.Subscribe]) -> commands.Connect:
+    """A connect with `data`. A login in it is for this server, and no hook sees the password."""
+    login = _login(data)
+    return commands.Connect(id, token, chat_name(data), subs, data=b"" if login else data, login=login)
+
+
+def _login(data: bytes) -> tuple[str, str] | None:
+    """The name and the password in a connect's `data`, `{"login": {"user", "password"}}`."""
+    if b'"login"' not in data or not data.startswith(b"{"):
+        return None
+    try:
+        login = bytes(read(_CONNECT_DATA, data).login)
+        found = read(_LOGIN, login) if login.startswith(b"{") else None
+    except WrongTypeError as error:
+        raise CommandError(BAD_REQUEST, what=str(error)) from None
+    except JSONError:
+        return None
+    return (found.user, found.password) if found is not None and found.user and found.password is not None else None
 
 
 def chat_name(data: bytes) -> str | None:

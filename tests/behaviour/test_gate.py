@@ -192,14 +192,15 @@ UPGRADE_ALONE = {IN: IN, REFUSED: 401, EXPIRED: 401, NONE: LOGIN_FIRST}
 # Centrifugo's client protocol.
 
 
-def program(carrier: str) -> Way:
-    """A token in the connect; a password can only be in the header of a request."""
+def program(carrier: str, in_data: bool = False) -> Way:
+    """A token in the connect; a password in the header of a request, or `in_data` of the connect."""
 
     def come(server: Server, kind: str, value: Any) -> Any:
         memory, shared = server.memory, server.factories["shared"]
         token = {"token": value} if kind == "token" else {}
-        headers = authorization(kind, value) if kind == "password" else []
-        command = json.dumps({"id": 1, "connect": {**token, "subs": {}}})
+        headers = authorization(kind, value) if kind == "password" and not in_data else []
+        data = {"data": {"login": {"user": value[0], "password": value[1]}}} if kind == "password" and in_data else {}
+        command = json.dumps({"id": 1, "connect": {**token, **data, "subs": {}}})
         client: Any
         if carrier == "websocket":
             client = memory.websocket_client("/connection/websocket", shared, headers)
@@ -296,6 +297,8 @@ WAYS: dict[str, tuple[Any, ...]] = {
     "a site of another program": (http("POST", "/channels/lobby", "hello", "site"), HTTP),
     "GET /connection/websocket": (program("websocket"), SOCKET, BY_HEADER),
     "structured lines": (program("lines"), PROGRAM, BY_HEADER),
+    "structured lines, a login in data": (program("lines", True), PROGRAM),
+    "WebSocket, a login in data": (program("websocket", True), SOCKET),
     "POST /connection/http_stream": (program("http_stream"), PROGRAM, BY_HEADER),
     "GET /connection/sse": (program("sse"), PROGRAM, BY_HEADER),
     "/longconn.v1.LongConn/Publish": (

@@ -137,7 +137,13 @@ class SourceTests(Case):
     def test_variables_that_are_not_options(self) -> None:
         links = {"LONGCONN_SERVICE_HOST": "10.0.0.1", "LONGCONN_SERVICE_PORT_WEB": "1", "LONGCONN_PORT_9999_TCP": "x",
                  "LONGCONN_PORT": "tcp://10.0.0.1:9999"}  # fmt: skip
-        others = {"LONGCONN_URL": "tcp://a:1", "LONGCONN_TOKEN": "x.y.z", "LONGCONN_CONFIG": "", "LONGCONN_LOCALE": ""}
+        others = {
+            "LONGCONN_URL": "tcp://a:1",
+            "LONGCONN_TOKEN": "x.y.z",
+            "LONGCONN_PASSWORD": "x",
+            "LONGCONN_CONFIG": "",
+            "LONGCONN_LOCALE": "",
+        }
         config = load({}, {**others, **links})
         self.assertEqual(set(config.sources.values()), {"default"})
 

@@ -6,7 +6,7 @@ import time
 
 import jwt
 
-from tests.live.devtools import PATIENCE
+from tests.live.devtools import PATIENCE, Page
 from tests.live.page import FOCUS, MESSAGES, PEOPLE, SAID, PageCase, text_of
 
 #: One client's messages on two days. The script returns the times shown and, for each message, whether it has a head.
@@ -210,6 +210,32 @@ class PageTests(PageCase):
         self.assertEqual(heights[1], heights[0])
         self.assertLessEqual(max(heights[2:4]), heights[0])
         self.clean(page)
+
+    def test_it_asks_for_a_name_and_a_password(self) -> None:
+        self.serve('auth = "memory:ann:secret"\n')
+        page = self.browser.page(f"http://127.0.0.1:{self.proxy.port}/", self.browser.profile())
+        page.until("document.querySelector('#naming')?.open")
+        page.type("mia")
+        page.press("Enter")
+        page.until("document.getElementById('signin').open")
+        self.sign_in(page, "ann", "wrong")
+        page.until(text_of("#signin-error"), "The name or the password is wrong.")
+        self.sign_in(page, "", "secret")
+        page.until("document.body.dataset.connection", "connected")
+        self.say(page, "hello")
+        page.until(MESSAGES, ["mia: hello"])
+        (client,) = self.server.api("presence", channel="lobby")["presence"].values()
+        self.assertEqual(client["user"], "ann")
+        self.assertNotIn("secret", page.evaluate("JSON.stringify(localStorage)"))
+        self.clean(page)
+
+    def sign_in(self, page: Page, user: str, password: str) -> None:
+        if user:
+            page.click("#signin-user")
+            page.type(user)
+        page.click("#signin-password")
+        page.type(password)
+        page.click("#signin-form button")
 
     def test_text_of_others_is_never_markup(self) -> None:
         self.serve(f'token_hmac_secret_key = "{_SECRET}"\nanonymous = "yes"\n')

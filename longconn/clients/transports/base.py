@@ -7,7 +7,7 @@ write a module with `transports(address)`, which returns the factories to try in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
@@ -54,11 +54,15 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TransportConfiguration:
-    """`trust_root`: as in `twisted.internet.ssl.optionsForClientTLS`; None for the system's. `timeout` in seconds."""
+    """`trust_root`: as in `twisted.internet.ssl.optionsForClientTLS`; None for the system's. `timeout` in seconds.
+
+    `login`: a name and a password, for a transport that has its own place for them.
+    """
 
     reactor: Any
     trust_root: Any
     timeout: float
+    login: tuple[str, str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         # A client that waits to come back would wait for as long as the system's clock is set back.

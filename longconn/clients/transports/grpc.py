@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 
 from twisted.internet.interfaces import IPushProducer
@@ -26,6 +27,12 @@ from longconn.clients.transports.grpc_status import check_head, end_of_call
 from longconn.clients.transports.http2_call import HTTP2Call, ResponseData, ResponseHead, ResponsePart
 from longconn.clients.transports.sockets import ByteStreamTransport
 from longconn.wire.grpc import frame
+
+
+def basic(user: str, password: str) -> str:
+    """A name and a password as in RFC 7617."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
 
 PATH = "/longconn.v1.LongConn/Connect"
 #: Bytes of answers to HTTP/2 frames that may wait for a server which does not read them.
@@ -58,6 +65,8 @@ class GRPCTransport(ByteStreamTransport):
             ("content-type", "application/grpc"),
             ("grpc-accept-encoding", "identity"),
         ]
+        if configuration.login is not None:
+            headers.append(("authorization", basic(*configuration.login)))
         self._call = HTTP2Call(headers, address.netloc)
         self._translation = Translation()
         # `_full`: the server does not read; `_waiting`: bytes that were written since.

@@ -18,7 +18,7 @@ from longconn.core.errors import BAD_REQUEST, NOT_AVAILABLE, TOO_LARGE, CommandE
 from longconn.core.publication import Data, Event, Info, Join, Leave, Position, Publication, Rename
 from longconn.protocols.centrifugo import client_pb2 as pb
 from longconn.wire.centrifugo import Frame, conn_info_of
-from longconn.wire.centrifugo_commands import REFUSES_LOSS, chat_name
+from longconn.wire.centrifugo_commands import REFUSES_LOSS, connect_command
 from longconn.wire.sse import chunk
 from longconn.wire.websocket import BINARY
 from longconn.wire.websocket import frame as websocket_frame
@@ -176,7 +176,7 @@ class ProtobufFormat:
 
 def _read_connect(id: int, request: pb.ConnectRequest) -> Command:
     subs = {channel: _subscribe(0, channel, each) for channel, each in request.subs.items()}
-    return commands.Connect(id, request.token, chat_name(request.data), subs, data=request.data)
+    return connect_command(id, request.token, request.data, subs)
 
 
 def _subscribe(id: int, channel: str, request: pb.SubscribeRequest) -> commands.Subscribe:

@@ -34,6 +34,7 @@ def page(exchange: HTTPExchange) -> None:
     """Answer with the page itself."""
     channel = exchange.hub.settings.default_channel
     body = _PAGE.replace(b"{channel}", escape(channel).encode())
+    body = body.replace(b"{login}", b"password" if exchange.hub.gate.passwords is not None else b"")
     body = body.replace(b"{segment}", escape(quote(channel, safe="")).encode())
     _answer(exchange, body, "text/html; charset=utf-8")
 
