@@ -50,19 +50,11 @@ class ServerCertificates:
         return tuple(_stamp(each) for each in _files(self._settings))
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class EndpointCertificate:
-    """The certificate of an `ssl:` endpoint: `context` as Twisted has made it, with our rules. `alpn` as SHARED_ALPN.
-
-    Raises ConfigError for a bad `Settings.tls_client_ca`.
-    """
-
-    def __init__(self, context: SSL.Context, alpn: Sequence[bytes], settings: Settings) -> None:
-        _apply_rules(context, alpn, _client_authorities(settings))
-        self._context = context
-
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
+def restrict(context: SSL.Context) -> None:
+    """Take our versions, suites and options, for a context that something else has made."""
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(CIPHERS)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
 
 
 def check_options(settings: Settings) -> None:
@@ -156,9 +148,7 @@ def _apply_rules(context: SSL.Context, alpn: Sequence[bytes], authorities: Seque
     def select(connection: SSL.Connection, offered: list[bytes]) -> Any:
         return next((each for each in alpn if each in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
 
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_cipher_list(CIPHERS)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    restrict(context)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection has 32 KiB less
     # Sessions are in tickets, which the clients keep, sealed with a key that this context makes. Nothing is kept here.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

@@ -27,6 +27,7 @@ from zope.interface import implementer
 with suppress(ImportError):  # a platform without UNIX sockets
     from twisted.internet import unix
 
+from longconn.config.certificates import restrict
 from longconn.core.errors import ConfigError, LongConnError, shown
 
 DEFAULT_PORT = 9999
@@ -92,6 +93,9 @@ def server_endpoint(reactor: Any, text: str) -> ServerEndpoint:
         raise ConfigError(f"{shown(description)}: {_explained(error, kind)}") from error
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
         endpoint = _SystemdEndpoint(reactor, endpoint)
+    own_context = getattr(endpoint, "_sslContextFactory", None)
+    if own_context is not None:  # Twisted would allow suites without an ephemeral key
+        restrict(own_context.getContext())
     # Twisted has no public attribute for it, and would refuse a bad port only when it listens.
     if not 0 <= getattr(endpoint, "_port", 0) <= 65535:
         raise ConfigError(f"{shown(description)}: {_BAD_PORT}")

@@ -109,6 +109,27 @@ class SharedTests(Case):
 
         self.assertEqual(await self.run_client(versions), ["TLSv1.2", "TLSv1.3", None])
 
+    async def test_suites_without_an_ephemeral_key_are_refused(self) -> None:
+        """On the shared port, and on a port of TLS alone."""
+        certificate, key = self.certificate()
+
+        def refused() -> bool:
+            context = ssl._create_unverified_context()
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers("AES128-SHA:AES256-GCM-SHA384")
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), _TIMEOUT) as plain:
+                    context.wrap_socket(plain)
+            except (ssl.SSLError, OSError):
+                return True
+            return False
+
+        self.listen((certificate, key))
+        self.assertTrue(await self.run_client(refused))
+        self.serve(f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}")
+        self.assertTrue(await self.run_client(refused))
+        self.assertIn("hello", await self.run_client(lambda: Client(self.port).ask("hello\n", "hello")))
+
     async def test_certificates_by_name(self) -> None:
         first = self.certificate("first", "a.example")
         self.listen(first, self.certificate("second", "b.example", "*.c.example"))
