@@ -96,13 +96,13 @@ class PlainWindow:
         return self._console.out.write("")
 
 
-def names(given: str | None) -> Iterator[str]:
-    """The names to try in turn: only `given`, or else the login name and others like it."""
+def names(given: str | None, user: str | None = None) -> Iterator[str]:
+    """The names to try in turn: only `given`, or else that of `user` or the login name, and others like it."""
     if given is not None:
         yield given
         return
     try:
-        login = re.sub(r"[^\w.-]", "", getpass.getuser())[:24]
+        login = re.sub(r"[^\w.-]", "", user or getpass.getuser())[:24]
         check_name(login)
     except (CommandError, OSError, KeyError):
         login = "somebody"
@@ -158,7 +158,7 @@ class _Chat:
 
     async def _connected(self) -> tuple[str, Client]:
         taken: ClientError | None = None
-        for name in names(self._arguments.name):
+        for name in names(self._arguments.name, self._arguments.user):
             try:
                 client = await open_client(
                     self._console, self._arguments, reconnect=self._reconnect, name=name, on_state=self._on_state
