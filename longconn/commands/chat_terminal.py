@@ -63,6 +63,7 @@ class TerminalWindow:
         self._tick: Any = None
         self._waiting: list[Line] = []
         self._flush: Any = None
+        self._answer: asyncio.Future[None] | None = None
         self._typed: DeferredQueue[str | None] = DeferredQueue()
         self._editing: asyncio.Future[None] | None = None
         depth = None if console.coloured else ColorDepth.MONOCHROME
@@ -85,8 +86,18 @@ class TerminalWindow:
         self._waiting.append(line)
         if self._flush is None:
             # All lines of a turn are drawn at once.
-            self._flush = self._reactor.callLater(0, self._draw)
+            self._flush = self._reactor.callLater(0, self._flush_lines)
         return succeed(None)
+
+    def _flush_lines(self) -> None:
+        renderer = self._session.app.renderer
+        if not (self._session.app.is_running and renderer.waiting_for_cpr):
+            self._draw()
+            return
+        # The terminal still owes the row of the cursor. If lines moved the cursor now, the answer would be too old:
+        # the editor would take more rows than are left, and older lines would scroll away.
+        self._answer = asyncio.ensure_future(renderer.wait_for_cpr_responses())
+        self._answer.add_done_callback(lambda _: self._draw())
 
     def _draw(self) -> None:
         self._flush = None
@@ -177,6 +188,8 @@ class TerminalWindow:
         for each in (self._tick, self._flush):
             if each is not None and each.active():
                 each.cancel()
+        if self._answer is not None:
+            self._answer.cancel()
         if self._editing is not None:
             self._editing.cancel()
             await Deferred.fromFuture(asyncio.ensure_future(asyncio.wait({self._editing})))

@@ -1,6 +1,8 @@
 """The chat in a terminal that is driven: tmux types, and shows what a person would see."""
 
 import os
+import pty
+import select
 import shlex
 import shutil
 import subprocess
@@ -17,6 +19,8 @@ from tests.live.programs import PATIENCE, ROOT, Server
 _PROGRAM = "import sys, longconn.cli; sys.exit(longconn.cli.main())"
 #: Seconds between two looks at the screen.
 _LOOK = 0.05
+#: For `screen`: also what has scrolled away.
+_ALL = ("-S", "-")
 
 
 class Terminal:
@@ -69,6 +73,44 @@ class Terminal:
         """The screen, once these are its lines, one after the other, the last above the state's."""
         wanted = list(lines)
         return self.until(lambda shown: shown[-1 - len(wanted) : -1] == wanted)
+
+
+class SlowTerminal:
+    """A terminal that says where the cursor is only when it is told to."""
+
+    def __init__(self, command: list[str], **environ: str) -> None:
+        self._master, slave = pty.openpty()
+        known = {key: value for key, value in os.environ.items() if not key.startswith("LONGCONN_")}
+        self._program = subprocess.Popen(
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=known | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"} | environ,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.shown = b""
+
+    def stop(self) -> None:
+        self._program.kill()
+        self._program.wait()
+        os.close(self._master)
+
+    def type(self, data: bytes) -> None:
+        os.write(self._master, data)
+
+    def answer(self, row: int) -> None:
+        self.type(b"\x1b[%d;1R" % row)
+
+    def until(self, *parts: bytes) -> None:
+        """Read until all of these were written since the last call."""
+        self.shown = b""
+        end = time.monotonic() + PATIENCE
+        while not all(part in self.shown for part in parts):
+            if not select.select([self._master], [], [], max(0, end - time.monotonic()))[0]:
+                raise AssertionError(f"written was {self.shown!r}")
+            self.shown += os.read(self._master, 65536)
 
 
 class TerminalTests(SynchronousTestCase):
@@ -127,7 +169,8 @@ class TerminalTests(SynchronousTestCase):
         terminal.type("ere?")
         terminal.press("Enter")
         lost = "! some of what was said in lobby is lost: the server does not have it any more"
-        shown = terminal.shows("* connected again", lost, "ann: back again", "mia: are you there?", ">")
+        terminal.shows("* connected again", lost, "ann: back again", "mia: are you there?", ">")
+        shown = terminal.screen(*_ALL)
         for line in (*heard, "ann: back again", "mia: are you there?"):
             self.assertEqual(shown.count(line), 1, shown)
         terminal.type("quit")
@@ -143,12 +186,33 @@ class TerminalTests(SynchronousTestCase):
         client = next(iter(self.server.api("presence", channel="lobby")["presence"]))
         self.server.api("disconnect", user="", client=client, disconnect={"code": 3011, "reason": "elsewhere"})
         self.say("meanwhile", "and more")
-        shown = terminal.shows("* connected again", "ann: meanwhile", "ann: and more", "> half")
+        terminal.shows("* connected again", "ann: meanwhile", "ann: and more", "> half")
+        shown = terminal.screen(*_ALL)
         self.assertIn("! connection lost: disconnected by the server: elsewhere (3011)", shown)
         self.assertEqual(len([each for each in shown if each.startswith("ann: ")]), 3)
         self.assertNotRegex("".join(terminal.screen("-e")), r"\x1b\[[349][0-7]m")
         terminal.press("C-c")
         terminal.until(lambda shown: shown[-1] == "ended with 130")
+
+    def test_lines_wait_until_the_terminal_said_where_the_cursor_is(self) -> None:
+        """An answer that is older than a line places the editor too low: lines above it scroll away."""
+        command = [sys.executable, "-c", _PROGRAM, "chat", "--name", "mia"]
+        terminal = SlowTerminal(command, LONGCONN_URL=f":{self.server.port}", NO_COLOR="1")
+        self.addCleanup(terminal.stop)
+        terminal.until(b"\x1b[6n")
+        terminal.answer(1)
+        terminal.until(b"connected")
+        self.say("one")
+        terminal.until(b": one", b"\x1b[6n")
+        since = time.monotonic()
+        self.say("two")
+        terminal.type(b"x")
+        terminal.until(b"x")
+        # The editor gives a terminal a second.
+        if time.monotonic() - since < 0.9:
+            self.assertNotIn(b"two", terminal.shown)
+        terminal.answer(2)
+        terminal.until(b": two")
 
     def test_what_was_not_said_is_told(self) -> None:
         """It has left the line editor: who typed it sees which line it was, and that another one came."""
