@@ -38,10 +38,10 @@ def read_request(headers: Iterable[tuple[bytes, bytes]]) -> GrpcRequest:
     headers = list(headers)
     found = dict(headers)
     if found.get(b":method") != b"POST":
-        raise NotGRPC(405, "gRPC is by POST", ((b"allow", b"POST"),))
+        raise NotGRPC(405, "HTTP/2 is for gRPC here, by POST: use HTTP/1.1 for this path", ((b"allow", b"POST"),))
     kind, _, subtype = found.get(b"content-type", b"").partition(b";")[0].strip().lower().partition(b"+")
     if kind != b"application/grpc":
-        raise NotGRPC(415, "this port of HTTP/2 speaks application/grpc")
+        raise NotGRPC(415, "HTTP/2 is for application/grpc here: use HTTP/1.1 for anything else")
     if subtype not in (b"", b"proto"):
         raise StatusError(StatusCode.UNIMPLEMENTED, "messages are application/grpc+proto")
     encoding = found.get(b"grpc-encoding", b"identity").decode("latin-1")

@@ -116,7 +116,8 @@ class GrpcStreams:
             self._reset_malformed(stream_id, error)
         except NotGRPC as error:
             headers = [(b":status", b"%d" % error.status), *error.headers, (b"content-type", b"text/plain")]
-            self._refuse(stream_id, headers, ended)
+            is_head = (b":method", b"HEAD") in event.headers
+            self._refuse(stream_id, headers, ended, b"" if is_head else b"%s\n" % str(error).encode())
         except (StatusError, CommandError) as error:
             status = status_of_error(error) if isinstance(error, CommandError) else error
             headers = response_headers() + trailers(status.code, status.message, status.metadata)
@@ -127,9 +128,12 @@ class GrpcStreams:
             self.calls[stream_id] = call
             call.run(handler)
 
-    def _refuse(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
-        """Answer a request without a call."""
-        self._h2.send_headers(stream_id, headers, end_stream=True)
+    def _refuse(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool, body: bytes = b"") -> None:
+        """Answer a request without a call. The body is left out if the peer's window has no room for it."""
+        fits = 0 < len(body) <= self._h2.local_flow_control_window(stream_id)
+        self._h2.send_headers(stream_id, headers, end_stream=not fits)
+        if fits:
+            self._h2.send_data(stream_id, body, end_stream=True)
         if not ended:
             self._h2.reset_stream(stream_id, ErrorCode.NO_ERROR)
 

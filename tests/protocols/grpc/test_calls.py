@@ -40,6 +40,13 @@ class RequestTests(Case):
             self.assertEqual(found[":status"], "415", kind)
             self.assertNotIn("grpc-status", found)
 
+    def test_the_answer_says_which_protocol_is_meant(self) -> None:
+        peer = self.peer()
+        stream = peer.begin("/", (":method", "GET"))
+        self.assertIn(b"use HTTP/1.1 for this path\n", peer.data(stream))
+        stream = peer.begin("/", (":method", "HEAD"))
+        self.assertEqual(peer.data(stream), b"")
+
     def test_content_types(self) -> None:
         for kind in (
             "application/grpc",

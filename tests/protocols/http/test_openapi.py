@@ -15,6 +15,8 @@ from longconn.server_api.http import NAMES
 from longconn.service.embedding import LiveResource
 from tests.protocols.http.kit import HTTPTestCase
 
+API = ("X-API-Key: k", "Content-Type: application/json")
+
 
 def every(value: Any) -> Iterator[dict[str, Any]]:
     """All objects in a document, the outermost first."""
@@ -86,6 +88,27 @@ class OpenAPITests(HTTPTestCase):
                 self.assertTrue(operation["summary"], path)
                 self.assertTrue(any(re.fullmatch("[1-3]..", each) for each in operation["responses"]), path)
                 self.assertIn("default", operation["responses"])
+
+    def test_its_bounds_are_those_of_the_server(self) -> None:
+        schemas = self.document["components"]["schemas"]
+        for name in ("lobby", "ü", "a/b", "x" * 255, "x" * 256, "", "a b", "a\n", "\x00", "\x9f", "\u2003"):
+            schema = schemas["Channel"]
+            fits = schema["minLength"] <= len(name) <= schema["maxLength"] and re.fullmatch(schema["pattern"], name)
+            answer = self.request("POST /api/history", *API, body=json.dumps({"channel": name}).encode())
+            self.assertEqual("result" in answer.json, bool(fits), repr(name))
+        for name in ("mia", "x" * 32, "x" * 33):
+            line = f"POST /channels/lobby?name={name}"
+            fits = schemas["Name"]["minLength"] <= len(name) <= schemas["Name"]["maxLength"]
+            self.assertEqual(self.request(line, body=b"hi").status, 200 if fits else 400, name)
+        for since in (self.position(), "x:1", "1", "x:", ":1", "x:-1", "x" * 65 + ":1", "x:" + "1" * 19):
+            fits = re.fullmatch(schemas["Since"]["pattern"], since)
+            self.assertEqual(self.request(f"GET /channels/lobby?since={since}").status == 400, not fits, since)
+        properties = self.document["paths"]["/api/history"]["post"]["requestBody"]["content"]["application/json"]
+        least = properties["schema"]["properties"]["limit"]["minimum"]
+        for limit in (least, least - 1):
+            body = json.dumps({"channel": "lobby", "limit": limit}).encode()
+            answer = self.request("POST /api/history", *API, body=body)
+            self.assertEqual("result" in answer.json, limit >= least, limit)
 
     def test_it_can_be_opened_by_a_link_of_any_site(self) -> None:
         answer = self.request("GET /openapi.json", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate")
