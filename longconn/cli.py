@@ -3,6 +3,7 @@
     longconn serve [options]     run the server in the foreground
     longconn config [options]    check and print the effective configuration
     longconn chat | sub | pub | get | echo    clients, in `longconn.commands`
+    longconn cert                make a certificate for trials, in `longconn.commands` too
 
 `COMMANDS` has a function for each command. It takes the arguments and returns the exit status.
 """
@@ -117,4 +118,5 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "pub": (_client("pub"), "publish one message, or each line of standard input"),
     "get": (_client("get"), "GET a URL over connections that are kept"),
     "echo": (_client("echo"), "measure round-trip times"),
+    "cert": (_client("cert"), "make a certificate, to try TLS with"),
 }
