@@ -34,6 +34,8 @@ class TrustedProxies:
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._unix = "unix" in networks
+        #: Whether the log has a line on headers that do not count. A busy port would have one for each request.
+        self.has_warned = False
         try:
             self._networks = [ip_network(each, strict=False) for each in networks if each != "unix"]
         except ValueError as error:

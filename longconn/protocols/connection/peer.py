@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.web.http_headers import Headers
 
+from longconn.core.hub import log
 from longconn.core.proxies import TrustedProxies
 from longconn.wire.origin import is_loopback
 
@@ -71,6 +72,17 @@ def counted_host(proxies: TrustedProxies, peer: object) -> str:
 def is_proxy(proxies: TrustedProxies, peer: object) -> bool:
     """Whether a peer is a trusted proxy."""
     return bool(proxies) and proxies.trust(getattr(peer, "host", ""))
+
+
+def warn_of_forwarded(proxies: TrustedProxies, peer: object, headers: Headers) -> None:
+    """Log once that the headers of a proxy do not count, if a peer that is none sends them."""
+    if not proxies.has_warned and (headers.hasHeader(b"x-forwarded-for") or headers.hasHeader(b"forwarded")):
+        proxies.has_warned = True
+        log.warning(
+            "X-Forwarded-For and Forwarded from %s are ignored: if it is a proxy, --trusted-proxy has to name it; "
+            "this line comes once",
+            getattr(peer, "host", "") or "a UNIX socket",
+        )
 
 
 def forwarded_peer(proxies: TrustedProxies, peer: object, headers: Headers) -> tuple[str, str, bool | None] | None:

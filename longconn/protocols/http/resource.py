@@ -25,7 +25,15 @@ from longconn.core.hub import Hub, log
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
-from longconn.protocols.connection.peer import certificate_user, forwarded_peer, is_local, is_proxy, own_names, peer_of
+from longconn.protocols.connection.peer import (
+    certificate_user,
+    forwarded_peer,
+    is_local,
+    is_proxy,
+    own_names,
+    peer_of,
+    warn_of_forwarded,
+)
 from longconn.protocols.http import openapi
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
@@ -142,6 +150,8 @@ class HTTPResource(Resource):
                 connection.certificate = certificate_user(request.channel.transport)
             self._connections[request.channel] = connection
             connection.proxied = is_proxy(self.hub.proxies, request.channel.getPeer())
+            if not connection.proxied:
+                warn_of_forwarded(self.hub.proxies, request.channel.getPeer(), request.requestHeaders)
         connection.requests += 1
         if connection.proxied:
             connection = self._forwarded(request, connection)

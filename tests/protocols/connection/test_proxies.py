@@ -86,6 +86,16 @@ class ForwardedTests(Case):
         )
         self.assertEqual(self.addresses(), ["192.0.2.9:4000"])
 
+    def test_the_log_says_once_that_they_are_ignored(self) -> None:
+        self.serve()
+        with self.assertLogs("longconn", "WARNING") as logged:
+            for header in ("X-Forwarded-For", "Forwarded"):
+                web = HTTPClient(self.connect("192.0.2.9"), self.memory.clock.settle)
+                web.get("/PrintHello", [(header, "for=203.0.113.5")])
+        self.assertEqual(len(logged.output), 1)
+        self.assertIn("from 192.0.2.9 are ignored", logged.output[0])
+        self.assertIn("--trusted-proxy", logged.output[0])
+
     def test_rates_and_guesses_are_those_of_the_clients(self) -> None:
         self.serve(publish_rate=0.1, publish_burst=1)
         web = HTTPClient(self.connect(), self.memory.clock.settle)
