@@ -48,13 +48,9 @@ async def main(console: Console, arguments: Namespace) -> int:
     except OverflowError as error:
         raise ClientError(f"{arguments.days} days are too many") from error
     certificate = _certificate(names, now - _SKEW, until, key)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     # The key first: a server that finds a certificate finds its key.
-    _write(arguments.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    try:
-        _write(arguments.cert, certificate.public_bytes(Encoding.PEM), 0o644)
-    except ClientError:
-        os.unlink(arguments.key)
-        raise
+    _write((arguments.key, pem, 0o600), (arguments.cert, certificate.public_bytes(Encoding.PEM), 0o644))
     await console.out.write(f"{arguments.cert} and {arguments.key}: for {', '.join(names)}, until {until:%Y-%m-%d}\n")
     return 0
 
@@ -92,22 +88,30 @@ def _name(text: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        name = text.encode("idna").decode("ascii")
+        name = text.removesuffix(".").encode("idna").decode("ascii")
     except UnicodeError:
         name = ""
-    labels = name.removeprefix("*.").removesuffix(".").split(".")
+    labels = name.removeprefix("*.").split(".")
     if not all(each.replace("-", "").replace("_", "").isalnum() for each in labels):
         raise ClientError(f"{text!a} is no host name and no IP address")
     return x509.DNSName(name)
 
 
-def _write(path: str, data: bytes, mode: int) -> None:
-    """Write a new file. Raises ClientError."""
+def _write(*files: tuple[str, bytes, int]) -> None:
+    """Write new files (path, content, mode), all or none. Raises ClientError."""
+    made: list[str] = []
+    path = ""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise ClientError(f"{path} exists: remove it, or name other files by --cert and --key") from error
+        for path, data, mode in files:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            made.append(path)
+            with open(descriptor, "wb") as file:
+                file.write(data)
     except (OSError, ValueError) as error:
+        for each in made:
+            os.unlink(each)
+        if path in made and isinstance(error, FileExistsError):
+            raise ClientError(f"{path} cannot have both the certificate and the key") from error
+        if isinstance(error, FileExistsError):
+            raise ClientError(f"{path} exists: remove it, or name other files by --cert and --key") from error
         raise ClientError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error

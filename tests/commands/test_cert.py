@@ -47,8 +47,8 @@ class CertTests(TestCase):
             self.assertRaises(ssl.SSLCertVerificationError, self.handshake, host)
 
     async def test_names_of_every_kind(self) -> None:
-        await self.make("chat.example.org", "*.example.com", "2001:db8::1", "bücher.example")
-        for host in ("chat.example.org", "a.example.com", "2001:db8::1", "xn--bcher-kva.example"):
+        await self.make("chat.example.org", "*.example.com", "2001:db8::1", "bücher.example", "dot.example.")
+        for host in ("chat.example.org", "a.example.com", "2001:db8::1", "xn--bcher-kva.example", "dot.example"):
             self.handshake(host)
         self.assertRaises(ssl.SSLCertVerificationError, self.handshake, "localhost")
 
@@ -67,6 +67,7 @@ class CertTests(TestCase):
             (["a..b"], "'a..b' is no host name and no IP address"),
             (["--days", "99999999"], "99999999 days are too many"),
             (["--cert", "/nonexistent/c.pem"], "cannot write /nonexistent/c.pem: No such file or directory"),
+            ([f"--cert={self.key}"], f"{self.key} cannot have both the certificate and the key"),
         ):
             self.assertEqual(await self.make(*arguments), (1, "", f"longconn: {why}\n"))
             self.assertFalse(self.key.exists())

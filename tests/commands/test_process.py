@@ -1,8 +1,11 @@
 """The commands as processes: their output and exit statuses."""
 
 import os
+import resource
 import signal
 import socket
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from tests.live.certificates import write_certificate
@@ -52,6 +55,20 @@ class ProcessTests(Case):
         for arguments in (("get", f"{where}/PrintHello"), ("echo", "-s", where)):
             line = "longconn: cannot write: No space left on device"
             self.assert_one_line(line, *LONGCONN, *arguments, preexec_fn=full)
+
+    def test_a_full_disk_under_a_certificate(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        cert, key = Path(folder.name, "cert.pem"), Path(folder.name, "key.pem")
+        # There is room for the key, but not for the certificate.
+        for size, path in ((100, key), (400, cert)):
+
+            def full(size: int = size) -> None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+            line = f"longconn: cannot write {path}: File too large"
+            self.assert_one_line(line, *LONGCONN, "cert", f"--cert={cert}", f"--key={key}", preexec_fn=full)
+            self.assertEqual(os.listdir(folder.name), [])
 
     def test_closed_descriptors(self) -> None:
         where = self.serve()

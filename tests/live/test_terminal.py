@@ -23,15 +23,18 @@ _LOOK = 0.05
 _ALL = ("-S", "-")
 
 
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    """The environment of a terminal: that of the tests, without what would change the chat."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("LONGCONN_", "TMUX", "NO_COLOR"))}
+    return kept | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"} | more
+
+
 class Terminal:
     """A terminal with a program in it, of a tmux server of its own."""
 
     def __init__(self, folder: Path, command: str, **environ: str) -> None:
         self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
-        kept = {
-            key: value for key, value in os.environ.items() if not key.startswith(("LONGCONN_", "TMUX", "NO_COLOR"))
-        }
-        self._environ = kept | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"} | environ
+        self._environ = _environment(environ)
         shown = f"{command}; echo ended with $?; exec cat"
         self._run("-u", "new-session", "-d", "-x", "90", "-y", "24", "-s", "chat", shown)
 
@@ -80,13 +83,12 @@ class SlowTerminal:
 
     def __init__(self, command: list[str], **environ: str) -> None:
         self._master, slave = pty.openpty()
-        known = {key: value for key, value in os.environ.items() if not key.startswith("LONGCONN_")}
         self._program = subprocess.Popen(
             command,
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=known | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"} | environ,
+            env=_environment(environ),
             start_new_session=True,
         )
         os.close(slave)

@@ -79,8 +79,8 @@ def warn_of_forwarded(proxies: TrustedProxies, peer: object, headers: Headers) -
     if not proxies.has_warned and (headers.hasHeader(b"x-forwarded-for") or headers.hasHeader(b"forwarded")):
         proxies.has_warned = True
         log.warning(
-            "X-Forwarded-For and Forwarded from %s are ignored: if it is a proxy, --trusted-proxy has to name it; "
-            "this line comes once",
+            "X-Forwarded-For and Forwarded from %s are ignored. If that is your proxy, name it by --trusted-proxy. "
+            "This line comes once.",
             getattr(peer, "host", "") or "a UNIX socket",
         )
 

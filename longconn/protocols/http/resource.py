@@ -149,9 +149,10 @@ class HTTPResource(Resource):
             if self.hub.gate.certificates:
                 connection.certificate = certificate_user(request.channel.transport)
             self._connections[request.channel] = connection
-            connection.proxied = is_proxy(self.hub.proxies, request.channel.getPeer())
+            peer = request.channel.getPeer()
+            connection.proxied = is_proxy(self.hub.proxies, peer)
             if not connection.proxied:
-                warn_of_forwarded(self.hub.proxies, request.channel.getPeer(), request.requestHeaders)
+                warn_of_forwarded(self.hub.proxies, peer, request.requestHeaders)
         connection.requests += 1
         if connection.proxied:
             connection = self._forwarded(request, connection)

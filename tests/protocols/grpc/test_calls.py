@@ -46,6 +46,10 @@ class RequestTests(Case):
         self.assertIn(b"use HTTP/1.1 for this path\n", peer.data(stream))
         stream = peer.begin("/", (":method", "HEAD"))
         self.assertEqual(peer.data(stream), b"")
+        # Without room for the text the status is all.
+        narrow = self.peer(window=5)
+        stream = narrow.begin("/", (":method", "GET"))
+        self.assertEqual((narrow.headers(stream)[":status"], narrow.data(stream)), ("405", b""))
 
     def test_content_types(self) -> None:
         for kind in (

@@ -103,8 +103,8 @@ class OpenAPITests(HTTPTestCase):
         for since in (self.position(), "x:1", "1", "x:", ":1", "x:-1", "x" * 65 + ":1", "x:" + "1" * 19):
             fits = re.fullmatch(schemas["Since"]["pattern"], since)
             self.assertEqual(self.request(f"GET /channels/lobby?since={since}").status == 400, not fits, since)
-        properties = self.document["paths"]["/api/history"]["post"]["requestBody"]["content"]["application/json"]
-        least = properties["schema"]["properties"]["limit"]["minimum"]
+        content = self.document["paths"]["/api/history"]["post"]["requestBody"]["content"]["application/json"]
+        least = content["schema"]["properties"]["limit"]["minimum"]
         for limit in (least, least - 1):
             body = json.dumps({"channel": "lobby", "limit": limit}).encode()
             answer = self.request("POST /api/history", *API, body=body)
