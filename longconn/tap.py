@@ -6,6 +6,7 @@ or a traceback.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -75,6 +76,19 @@ class _ServerProcess(LongConnService):
         process_log.take_over()
         ProcessSignals(self._reactor, process_log, self.reload_certificates).install()
         self._reactor.addSystemEventTrigger("after", "shutdown", process_log.end)
+        _collect_seldom()
+
+
+def _collect_seldom() -> None:
+    """Let full garbage collections be seldom and short: each stops the server while it looks at all objects.
+
+    Connections are free without one, since they leave no reference cycles (tests/live/test_garbage.py). What the start
+    made stays, and is looked at no more. With Python's own thresholds, 5,000 clients that come cause six full
+    collections of up to 0.3 s; with these none.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 10, 50)
 
 
 @contextmanager

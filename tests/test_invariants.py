@@ -56,10 +56,12 @@ class LossTests(Case):
             self.assertGreater(chaos.checked, 200)
 
     def test_nor_over_a_broker_that_answers_late_and_refuses_at_times(self) -> None:
+        checked = 0
         for seed in range(3):
             chaos = Chaos(seed=seed, late=True)
             chaos.run(steps=250)
-            self.assertGreater(chaos.checked, 100)
+            checked += chaos.checked
+        self.assertGreater(checked, 500)
 
 
 class IsolationTests(Case):

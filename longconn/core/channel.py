@@ -2,11 +2,14 @@
 
 Events from the broker are collected until the end of the turn, or until 64 KiB. Then each wire format
 that has subscribers encodes the batch once, and all subscribers of that format are sent the same bytes object.
-A subscriber that joined within the turn, or may not see an event of it, has an override.
+A subscriber that joined within the turn, or may not see an event of it, has an override. A batch that takes long to
+send, since it is large or has many subscribers, is sent in several turns: other channels are served in between.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -21,6 +24,12 @@ from longconn.core.turn import Turn
 BATCH_BYTES = 64 * 1024
 #: Bytes that a publication adds to its data in a batch: a name, a frame.
 _FRAMING = 40
+#: Microseconds for which one channel sends in a turn; those that a subscriber takes; and bytes that take one.
+_SENDING = 20_000
+_SUBSCRIBER_COST = 5
+_BYTES_PER_MICROSECOND = 300
+#: Batches that may be on their way. With one more, all are sent at once: publishers have to wait for that.
+_MOST_SENDING = 16
 #: Above this number of subscribers, joins and leaves are summed up, at most once a second.
 NAMED_SUBSCRIBERS = 100
 
@@ -55,6 +64,93 @@ class _Override:
         return seen
 
 
+class _Sending:
+    """A batch on its way to the subscribers that there were when it was flushed, in the turn `number`."""
+
+    __slots__ = ("_encoded", "_left", "_name", "_on_broken", "batch", "groups", "number", "overrides")
+
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        batch: list[Event],
+        overrides: dict[Subscription, _Override],
+        groups: dict[Format, dict[Subscription, None]],
+        on_broken: Callable[[Client], None],
+    ) -> None:
+        self._name = name
+        self.number = number
+        self.batch = batch
+        self.overrides = overrides
+        self._on_broken = on_broken
+        # Copies: a write may close a subscriber, which then leaves its group. The next subscriber is the last.
+        self.groups = {format: list(reversed(group)) for format, group in groups.items()}
+        self._encoded: dict[tuple[Any, ...], Any] = {}
+        # Those that are left, while they are asked for.
+        self._left: set[Subscription] | None = None
+
+    def send(self, room: int, members: dict[Format, dict[Subscription, None]] | None) -> int:
+        """Send for about `room` microseconds, to those that are still `members` (None: to all), and return the rest.
+
+        `groups` has those to whom it was not sent for lack of room.
+        """
+        self._left = None
+        for format, subscribers in tuple(self.groups.items()):
+            if room < 0:
+                break
+            try:
+                shared = self._encode(format)
+            except Exception:  # a broken wire format must not keep the batch from the others
+                shared = None
+                for each in reversed(subscribers):
+                    self._on_broken(each.client)
+            cost = _SUBSCRIBER_COST + (len(shared) // _BYTES_PER_MICROSECOND if shared else 0)
+            count = room // cost + 1
+            if shared or self.overrides:
+                some = subscribers[: -count - 1 : -1]
+                if members is not None:
+                    group = members.get(format, {})
+                    some = [each for each in some if each in group]
+                self._write(format, shared, some)
+            room -= min(count, len(subscribers)) * cost
+            del subscribers[-count:]
+            if not subscribers:
+                del self.groups[format]
+        return room
+
+    def _write(self, format: Format, shared: Any, subscribers: list[Subscription]) -> None:
+        overrides = self.overrides
+        data = shared
+        for subscription in subscribers:
+            try:
+                if overrides:
+                    data = self._encode(format, overrides.get(subscription))
+                if data:
+                    subscription.write(data)
+            except Exception:  # nor must a broken client
+                self._on_broken(subscription.client)
+
+    def send_now(self, subscription: Subscription) -> None:
+        """Send to a subscriber now, if it is left. It is about to be no member any more."""
+        if self._left is None:
+            self._left = {each for subscribers in self.groups.values() for each in subscribers}
+        if subscription in self._left:
+            self._left.discard(subscription)
+            data = self._encode(subscription.format, self.overrides.get(subscription))
+            if data:
+                subscription.write(data)
+
+    def _encode(self, format: Format, override: _Override | None = None) -> Any:
+        """The batch in a wire format, as one subscriber sees it. All who joined in one second see the same."""
+        key: tuple[Any, ...] = (format,)
+        if override is not None:
+            key = (format, override.start, *((index, id(event)) for index, event in override.replaced.items()))
+        if key not in self._encoded:
+            events = self.batch if override is None else override.events(self.batch)
+            self._encoded[key] = format.encode(self._name, events) if events else b""
+        return self._encoded[key]
+
+
 class Channel:
     """The subscribers of one channel on this hub.
 
@@ -83,8 +179,12 @@ class Channel:
         self._groups: dict[Format, dict[Subscription, None]] = {}
         self._count = 0
         self._batch: list[Event] = []
+        # The turn in which its first event came.
+        self._number = 0
         self._size = 0
         self._overrides: dict[Subscription, _Override] = {}
+        # Batches that were flushed and are not sent to all yet.
+        self._sending: deque[_Sending] = deque()
         #: whether the turn knows that there is a batch
         self.dirty = False
         # The furthest position that a backlog was given up to, until something comes back from beyond it.
@@ -207,9 +307,11 @@ class Channel:
             self._count -= 1
             if not group:
                 del self._groups[subscription.format]
-            if finish and self._batch:
-                override = self._overrides.get(subscription)
+            if finish and (self._batch or self._sending):
                 self._turn.write_first()
+                for each in self._sending:
+                    each.send_now(subscription)
+                override = self._overrides.get(subscription)
                 events = self._batch if override is None else override.events(self._batch)
                 data = subscription.format.encode(self.name, events) if events else b""
                 if data:
@@ -237,7 +339,8 @@ class Channel:
             self._hide_from_backlogs(publication, self._furthest)
         self._size += publication.data.size + _FRAMING
         if self._size >= BATCH_BYTES:
-            self.flush()
+            self._take_batch()
+            self.flush(everything=len(self._sending) > _MOST_SENDING)
 
     def _hide_from_backlogs(self, publication: Publication, furthest: Position) -> None:
         """Hide a publication from subscribers whose backlog already contained it.
@@ -300,45 +403,45 @@ class Channel:
         return override
 
     def _collect(self, event: Event) -> None:
+        if not self._batch:
+            self._number = self._turn.number
         self._batch.append(event)
         if not self.dirty:
             self.dirty = True
             self._turn.flush_later(self)
 
-    def flush(self) -> None:
-        """Send the batch: one encoding a wire format, and one for each override that differs."""
+    @property
+    def oldest(self) -> int | None:
+        """The number of the turn of the oldest event that was not sent to all; None if all were."""
+        if self._sending:
+            return self._sending[0].number
+        return self._number if self._batch else None
+
+    def flush(self, everything: bool = False) -> bool:
+        """Send what is left of earlier batches, and then the batch: for a bounded time, unless `everything` is sent.
+
+        Whether nothing is left. A batch goes on growing while an earlier one is sent.
+        """
+        room = sys.maxsize if everything else _SENDING
+        taken = False
+        while True:
+            if not self._sending:
+                if taken or not self._batch:  # what came while it was sent is for the next turn
+                    return not self._batch
+                self._take_batch()
+                taken = True
+            sending = self._sending[0]
+            room = sending.send(room, None if taken else self._groups)
+            if sending.groups:
+                return False
+            self._sending.popleft()
+
+    def _take_batch(self) -> None:
         batch, self._batch = self._batch, []
         overrides, self._overrides = self._overrides, {}
         self._size = 0
-        if not batch:
-            return
+        self._sending.append(_Sending(self.name, self._number, batch, overrides, self._groups, self._on_broken))
         self._turn.write_first()
-        for format, group in tuple(self._groups.items()):
-            shared: Any = None
-            encoded: dict[tuple[Any, ...], Any] = {}
-            # A copy: a write may close a subscriber, which then leaves the group.
-            for subscription in tuple(group):
-                try:
-                    if overrides and subscription in overrides:
-                        data = self._encode_override(format, batch, overrides[subscription], encoded)
-                    else:
-                        if shared is None:
-                            shared = format.encode(self.name, batch)
-                        data = shared
-                    if data:
-                        subscription.write(data)
-                except Exception:  # one broken client, or wire format, must not keep the batch from the others
-                    self._on_broken(subscription.client)
         if self._watchers and any(isinstance(each, Publication) for each in batch):
             for watcher in tuple(self._watchers):
                 watcher.on_news()
-
-    def _encode_override(
-        self, format: Format, batch: list[Event], override: _Override, encoded: dict[tuple[Any, ...], Any]
-    ) -> Any:
-        """Encode what one subscriber sees. `encoded` has what others saw: all who joined in one second see the same."""
-        key = (override.start, *((index, id(event)) for index, event in override.replaced.items()))
-        if key not in encoded:
-            events = override.events(batch)
-            encoded[key] = format.encode(self.name, events) if events else b""
-        return encoded[key]

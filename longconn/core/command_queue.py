@@ -104,6 +104,11 @@ class CommandQueue(Generic[_T]):
             self._reader.pause_reading()
             self._execute_waiting(0)
             return
+        if self._slices.full:
+            self._waiting = deque(commands)
+            self._reader.pause_reading()
+            self._delayed = self._slices.wait(self._host, PART, self._try_again)
+            return
         self._spent = 0
         execute = self._execute
         for index, command in enumerate(commands):
@@ -138,9 +143,13 @@ class CommandQueue(Generic[_T]):
 
     def charge(self, looked_at: int) -> None:
         """Count a command as several, because it looked at this many items to be answered."""
-        self._spent += looked_at * ITEM
-        self._slices.count(looked_at * ITEM)
+        self.count(looked_at * ITEM)
         self.spend(looked_at / LOOKED_AT)
+
+    def count(self, cost: int) -> None:
+        """Count microseconds that a command took beyond the cost of one."""
+        self._spent += cost
+        self._slices.count(cost)
 
     def spend(self, amount: float) -> None:
         """Count further commands that were executed, whatever the rate."""
@@ -210,7 +219,9 @@ class InputMeter:
     `held` is true until `on_free` is called. The protocol keeps what it has read until then.
     """
 
-    __slots__ = ("_clock", "_delayed", "_host", "_on_free", "_rate", "_rates", "_reader", "_slices", "_spent", "held")
+    __slots__ = (
+        "_clock", "_delayed", "_host", "_may_go", "_on_free", "_rate", "_rates", "_reader", "_slices", "_spent", "held",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -230,7 +241,23 @@ class InputMeter:
         self._rate = rates.bucket(host, clock.seconds()) if rates is not None else None
         self._spent = 0
         self._delayed: Call | WaitingWork | None = None
+        # Whether input that had to wait for room in a turn may be processed now.
+        self._may_go = False
         self.held = False
+
+    def take(self, cost: int) -> bool:
+        """Count input before it is processed; False if it has to wait, and is to be tried again when this is free."""
+        if self._may_go or self._slices.take(cost):
+            self._may_go = False
+            return True
+        self.held = True
+        self._reader.pause_reading()
+        self._delayed = self._slices.wait(self._host, cost, self._let_go)
+        return False
+
+    def _let_go(self) -> None:
+        self._may_go = True
+        self._free()
 
     def count(self, cost: int) -> bool:
         """Count input that cost this many microseconds; False if the next has to wait."""

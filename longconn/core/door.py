@@ -36,6 +36,7 @@ from longconn.core.names import check_channel
 from longconn.core.namespaces import Action, ChannelOptions, Namespaces, allowed, may_recover
 from longconn.core.publication import Announcement, Data, History, Info, Join, Leave, Position
 from longconn.core.settings import CHANNEL_BURST, Settings
+from longconn.core.slices import MEMBERSHIP, Slices
 from longconn.core.timers import ADDRESS_SHARE, Bucket, Buckets, ClientBuckets, Clock, Wheel
 from longconn.core.tokens import SubscriptionToken
 from longconn.core.turn import Turn
@@ -60,6 +61,7 @@ class Door:
         broker: Broker,
         turn: Turn,
         wheel: Wheel,
+        slices: Slices,
         clients: Mapping[str, Client],
         on_broken: Callable[[Client], None],
     ) -> None:
@@ -69,6 +71,7 @@ class Door:
         self._broker = broker
         self._turn = turn
         self._wheel = wheel
+        self._slices = slices
         self._clients = clients
         self._on_broken = on_broken
         #: the channels with subscribers or watchers on this hub, by name
@@ -245,6 +248,8 @@ class Door:
         expires_at = granted.expires_at if isinstance(granted, SubscriptionToken) else None
         subscription = Subscription(client, channel, format, since, subscribed, chan_info, data, expires_at)
         client.subscriptions[channel] = subscription
+        if client.queue is not None:
+            client.queue.count(MEMBERSHIP)
         self._channel(channel).add(subscription)
 
     def unsubscribe(self, client: Client, channel: str) -> bool:
@@ -254,6 +259,8 @@ class Door:
             undecided = (client, channel) in self._undecided
             self._undecided.discard((client, channel))
             return undecided
+        if client.queue is not None:
+            client.queue.count(MEMBERSHIP)
         self._leave(subscription, finish=True)
         return True
 
@@ -317,7 +324,8 @@ class Door:
         except CommandError as error:
             done(error)
             return None
-        poll = LongPoll(self._channel(channel), self._broker, self._wheel, since, self._charging(caller, done))
+        charging = self._charging(caller, done)
+        poll = LongPoll(self._channel(channel), self._broker, self._wheel, self._slices, caller.host, since, charging)
         poll.start(timeout)
         return None if poll.over else poll
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from functools import partial
+from heapq import nlargest
 from itertools import count
 from typing import Any
 
@@ -24,11 +26,14 @@ from longconn.core.places import Places
 from longconn.core.proxies import TrustedProxies
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
 from longconn.core.settings import Settings
-from longconn.core.slices import Slices
+from longconn.core.slices import LEAVING, Slices
 from longconn.core.timers import ClientBuckets, Clock, Wheel, keep_steady, wall_time
 from longconn.core.turn import Turn
 
 log = logging.getLogger("longconn")
+
+#: Queues that are looked up together when they are over their total.
+_LARGEST = 200
 
 
 class Hub:
@@ -87,13 +92,23 @@ class Hub:
         self.command_rates = ClientBuckets(settings.publish_rate, settings.publish_burst)
         #: the only way to the channels
         self.door = Door(
-            clock, settings, self.namespaces, self.broker, self.turn, self.wheel, self.clients, self._on_broken
-        )
+            clock,
+            settings,
+            self.namespaces,
+            self.broker,
+            self.turn,
+            self.wheel,
+            self.slices,
+            self.clients,
+            self._on_broken,
+        )  # fmt: skip
         #: channels with subscribers here, by name
         self.channels = self.door.channels
         # Outlets in which something waits, and how much in all.
         self.waiting: set[Outlet] = set()
         self._queued = 0
+        # In a turn in which the queues are over their total: those that were the largest, the largest last.
+        self._largest: list[Outlet] = []
 
     @property
     def ready(self) -> bool:
@@ -178,7 +193,7 @@ class Hub:
         """
         key = fold(check_name(name))
         owner = self._names.get(key)
-        if owner is not None and owner is not client:
+        if owner is not None and owner is not client and owner.live:
             if not owner.user or owner.user != (user or (client.user if client is not None else "")):
                 raise CommandError(NAME_TAKEN, name=name)
             if client is not None:
@@ -247,6 +262,10 @@ class Hub:
                 del self.users[client.user]
 
     def _on_gone(self, client: Client) -> None:
+        # Thousands may be gone in one turn. Nothing is written to them any more.
+        self.slices.do(client.host, LEAVING, partial(self._forget, client))
+
+    def _forget(self, client: Client) -> None:
         self.door.leave_all(client)
         if self.clients.pop(client.id, None) is None:
             return
@@ -307,8 +326,19 @@ class Hub:
         """`amount` bytes more (or fewer, if negative) wait in `outlet`; over the total the largest queue is closed."""
         self._queued += amount
         total = self.settings.send_queue_total
-        while total and self._queued > total and self.waiting:
-            largest = max(self.waiting, key=lambda each: each.queued)
-            if not largest.queued:
+        while total and self._queued > total:
+            largest = self._largest_queue()
+            if largest is None:
                 break
             largest.close(SLOW)
+
+    def _largest_queue(self) -> Outlet | None:
+        """The outlet with the largest queue. One batch may close thousands, so many are looked up together."""
+        if not self._largest:
+            self._largest = nlargest(_LARGEST, self.waiting, key=lambda each: each.queued)[::-1]
+            self.turn.soon(self._largest.clear)
+        while self._largest:
+            found = self._largest.pop()
+            if found in self.waiting and found.queued:
+                return found
+        return None

@@ -6,6 +6,7 @@ from longconn.core.broker import Broker, Done
 from longconn.core.channel import Channel
 from longconn.core.errors import CommandError
 from longconn.core.publication import History, Position
+from longconn.core.slices import POLL, Slices, WaitingWork
 from longconn.core.timers import Wheel
 
 
@@ -16,10 +17,21 @@ class LongPoll:
     as a subscriber. The door makes it; `stop` gives it up.
     """
 
-    def __init__(self, channel: Channel, broker: Broker, wheel: Wheel, since: Position, done: Done[History]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        broker: Broker,
+        wheel: Wheel,
+        slices: Slices,
+        host: str,
+        since: Position,
+        done: Done[History],
+    ) -> None:
         #: the second at which its timer ends (`Timed` in core/timers.py)
         self.due = 0
         self._wheel = wheel
+        self._slices = slices
+        self._host = host
         self._channel = channel
         self._broker = broker
         self._since = since
@@ -27,6 +39,8 @@ class LongPoll:
         # Whether an answer of the broker is outstanding, and whether something came since it was asked for.
         self._asking = False
         self._news = False
+        # The next question to the broker, while it waits for room in a turn: a publication may wake many polls.
+        self._waiting: WaitingWork | None = None
 
     @property
     def over(self) -> bool:
@@ -53,12 +67,15 @@ class LongPoll:
         """Something was published."""
         if self._asking:
             self._news = True
-        else:
+        elif self._slices.take(POLL):
             self._ask()
+        elif self._waiting is None:
+            self._waiting = self._slices.wait(self._host, POLL, self._ask)
 
     def _ask(self) -> None:
         self._asking = True
         self._news = False
+        self._waiting = None
         self._broker.history(self._channel.name, self._since, -1, False, self._on_history)
 
     def _on_history(self, result: History | CommandError) -> None:
@@ -81,6 +98,9 @@ class LongPoll:
     def stop(self) -> None:
         """Give up without an answer. A second call has no effect."""
         self._wheel.clear(self)
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         if self._done is not None:
             self._done = None
             self._channel.unwatch(self)

@@ -43,8 +43,8 @@ class SessionSubscriptions:
         self._on_expired = on_expired
         #: when subscriptions expire, in seconds since 1970, by channel; only those that do
         self.expiries: dict[str, float] = {}
-        # The `done` of each subscribe under way, by channel.
-        self._pending: dict[str, Done[History]] = {}
+        # What tells a subscribe under way from another, and its `done`, by channel.
+        self._pending: dict[str, tuple[object, Done[History]]] = {}
         # Pushes of subscriptions that the server made, which must follow the reply to connect.
         self._early: list[bytes] = []
 
@@ -62,11 +62,12 @@ class SessionSubscriptions:
         recoverable = options.keeps and hub.door.may_recover(client, channel, options)
         by_hook = granted is None
         answered = False
+        asked = object()  # a function that names itself would be a reference cycle
 
         def subscribed(result: History | CommandError) -> None:
             nonlocal answered
             answered = True
-            if self._pending.get(channel) is subscribed:
+            if self._pending.get(channel, (None,))[0] is asked:
                 del self._pending[channel]
             if isinstance(result, CommandError):
                 done(result)
@@ -95,7 +96,7 @@ class SessionSubscriptions:
         format = self._make_format(options.join_leave and (command.join_leave or options.force_push_join_leave))
         hub.door.subscribe(client, channel, format, subscribed, command.since, granted)
         if not answered:
-            self._pending[channel] = subscribed
+            self._pending[channel] = asked, subscribed
 
     def is_pending(self, channel: str) -> bool:
         """Whether a subscribe to `channel` is under way."""
@@ -106,15 +107,17 @@ class SessionSubscriptions:
         self.expiries.pop(channel, None)
         if not self._hub.door.unsubscribe(self._client, channel):
             return False
-        give_up = self._pending.get(channel)
-        if give_up is not None:
-            give_up(CommandError(INTERNAL))  # the broker's answer has no subscription any more
+        pending = self._pending.get(channel)
+        if pending is not None:
+            pending[1](CommandError(INTERNAL))  # the broker's answer has no subscription any more
         return True
 
     def stop(self) -> None:
         """The client is gone: fail the subscribes under way, since a back end may wait for them."""
-        for give_up in tuple(self._pending.values()):
+        for _, give_up in tuple(self._pending.values()):
             give_up(CommandError(INTERNAL))
+        # They are the session's: a reference cycle would keep it in memory.
+        self._on_expiry = self._on_expired = _ignore
 
     # Expiry.
 
@@ -193,3 +196,7 @@ class SessionSubscriptions:
         early, self._early = self._early, []
         for data in early:
             self._client.outlet.write(data)
+
+
+def _ignore(*_: object) -> None:
+    """The client is gone."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import TypeVar
 
 from longconn.core.turn import Turn
+
+_T = TypeVar("_T")
 
 # The table of costs: microseconds that one input takes, about. One read may bring thousands of each.
 
@@ -15,10 +20,19 @@ COMMAND = 20
 FRAME_STEP = 30
 #: A request of HTTP that is answered at once, also with 404.
 REQUEST = 250
+#: A connection that becomes a client, beyond the request that it may begin with.
+OPENING = 300
+#: The end of a connection, or of its client.
+LEAVING = 100
+#: A subscribe or an unsubscribe, beyond the command.
+MEMBERSHIP = 100
+#: An answer to a long poll.
+POLL = 250
 #: A line end in a chunked body: a small chunk has two.
 CHUNK_LINE = 4
-#: An item (a client, a channel) that a command looks at to be answered.
+#: An item (a client, a channel) that a command looks at to be answered; and as many of them as are looked at at once.
 ITEM = 2
+ITEMS_AT_ONCE = 500
 
 #: What one connection takes at a time.
 PART = 600
@@ -57,12 +71,24 @@ class Slices:
         # Work that waits, by address. The first address has the next turn.
         self._waiting: dict[str, deque[WaitingWork]] = {}
 
+    @property
+    def full(self) -> bool:
+        """Whether further work has to wait for a later turn."""
+        return self._used >= _SLICE or bool(self._waiting)
+
     def take(self, cost: int) -> bool:
         """Count work of `cost` microseconds that is done now; False, and nothing is counted, if it must wait."""
-        if self._waiting or self._used >= _SLICE:
+        if self.full:
             return False
         self.count(cost)
         return True
+
+    def do(self, host: str, cost: int, call: Callable[[], object]) -> WaitingWork | None:
+        """Call `call` now if this turn has room, as most turns have, or in a later turn: None if it was called."""
+        if self.take(cost):
+            call()
+            return None
+        return self.wait(host, cost, call)
 
     def wait(self, host: str, cost: int, call: Callable[[], object]) -> WaitingWork:
         """Call `call` in a later turn, when work of `cost` microseconds may be done for the peer `host`."""
@@ -70,6 +96,20 @@ class Slices:
         self._waiting.setdefault(host, deque()).append(waiting)
         self.count(0)
         return waiting
+
+    def look_at(self, host: str, items: Iterable[_T], look: Callable[[_T], object], done: Callable[[], None]) -> None:
+        """Call `look` with each item for the peer `host`, in as many turns as it takes, and then `done`."""
+        self._look_at(host, iter(items), look, done)
+
+    def _look_at(self, host: str, left: Iterator[_T], look: Callable[[_T], object], done: Callable[[], None]) -> None:
+        while found := tuple(islice(left, ITEMS_AT_ONCE)):
+            for each in found:
+                look(each)
+            self.count(len(found) * ITEM)
+            if self._used >= _SLICE and len(found) == ITEMS_AT_ONCE:
+                self.wait(host, 0, partial(self._look_at, host, left, look, done))
+                return
+        done()
 
     def count(self, cost: int) -> None:
         """Count work that is done now in any case."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 from longconn.core.timers import Clock, Wheel
 
 
 class Batched(Protocol):
-    """A channel with a batch to send. `dirty` is true from `flush_later` until it is flushed."""
+    """A channel with a batch to send. `dirty` is true from `flush_later` until all is sent."""
 
     dirty: bool
 
-    def flush(self) -> None: ...
+    @property
+    def oldest(self) -> int | None:
+        """The `Turn.number` of the oldest batch that is not sent to all."""
+
+    def flush(self, everything: bool = False) -> bool:
+        """Send for a bounded time, unless `everything` is to be sent; whether nothing is left."""
 
 
 class Turn:
@@ -26,8 +32,13 @@ class Turn:
         # Each call is taken out before it is made. The reactor logs an exception; the next turn makes the other calls.
         self._first: deque[Callable[[], None]] = deque()
         self._dirty: deque[Batched] = deque()
-        self._answers: deque[Callable[[], None]] = deque()
+        # Replies, each with the number of the turn.
+        self._answers: deque[tuple[int, Callable[[], None]]] = deque()
         self._last: deque[Callable[[], object]] = deque()
+        #: counts turns: the batches that are flushed at the end of one have its number
+        self.number = 0
+        #: counts turns: the batches that are flushed at the end of one have its number
+        self.number = 0
         self._end: Any = None
         self._ending = False
 
@@ -39,7 +50,7 @@ class Turn:
     def answer(self, write: Callable[[], None]) -> None:
         """Write a reply after the publications that came back before it: at once if none waits."""
         if self._dirty or self._answers:
-            self._answers.append(write)
+            self._answers.append((self.number, write))
             self._end_later()
         else:
             write()
@@ -70,6 +81,26 @@ class Turn:
             self._end.cancel()
             self._end = None
 
+    def finish(self) -> None:
+        """Send all publications and replies now."""
+        self.write_first()
+        self._flush(everything=True)
+        while self._answers:
+            self._answers.popleft()[1]()
+
+    def _flush(self, everything: bool) -> int | float:
+        """Flush the channels, and return the number of the oldest batch that is not sent to all, infinity without."""
+        oldest: int | float = inf
+        for _ in range(len(self._dirty)):
+            channel = self._dirty.popleft()
+            channel.dirty = False
+            if not channel.flush(everything):
+                if not channel.dirty:
+                    channel.dirty = True
+                    self._dirty.append(channel)
+                oldest = min(oldest, self.number if channel.oldest is None else channel.oldest)
+        return oldest
+
     def _end_later(self) -> None:
         if self._end is None and not self._ending:
             self._end = self._clock.callLater(0, self._send)
@@ -82,13 +113,14 @@ class Turn:
             self.write_first()
             # Calls that these calls add wait for the next turn.
             answers = len(self._answers)
-            for _ in range(len(self._dirty)):
-                channel = self._dirty.popleft()
-                channel.dirty = False
-                channel.flush()
-            for _ in range(answers):
-                self._answers.popleft()()
-            for _ in range(len(self._last)):
+            oldest = self._flush(everything=False)
+            self.number += 1
+            while answers and self._answers and self._answers[0][0] < oldest:
+                answers -= 1
+                self._answers.popleft()[1]()
+            last = len(self._last)
+            while last and self._last:  # a callback may have stopped this
+                last -= 1
                 self._last.popleft()()
         finally:
             self._ending = False

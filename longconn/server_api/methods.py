@@ -202,7 +202,7 @@ def _history_remove(request: APIChannel, api: ServerAPI, done: Done[bytes]) -> N
 
 
 def _channels(request: APIChannels, api: ServerAPI, done: Done[bytes]) -> None:
-    done(channels_result(api.channels(request.pattern or "")))
+    api.channels(request.pattern or "", _written(done, channels_result))
 
 
 def _info(request: APIInfo, api: ServerAPI, done: Done[bytes]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import longconn
 from longconn.core.broker import Done
+from longconn.core.channel import Channel
 from longconn.core.client import BACK_END, Client
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, INVALID_TOKEN, Disconnect
 from longconn.core.errors import ALREADY_SUBSCRIBED, NOT_AVAILABLE, CommandError
@@ -255,16 +256,23 @@ class ServerAPI:
         """Forget a channel's history; its position stays. CommandError(NOT_AVAILABLE) if nothing is kept."""
         self.hub.door.remove_history(BACK_END, channel, done)
 
-    def channels(self, pattern: str = "") -> dict[str, int]:
-        """Channels with subscribers that match a pattern (all without one), each with its number of subscribers.
+    def channels(self, pattern: str, done: Done[dict[str, int]]) -> None:
+        """Channels with subscribers that match a pattern (all if it is empty), each with its number of subscribers.
 
+        There may be many: they are looked at in several turns of the reactor.
         `*` matches any characters, `?` one, `[abc]` and `[!abc]` one of these and one of all others.
         """
         if any(each in pattern for each in "{\\"):
             # For Centrifugo these begin alternatives and escapes. As plain characters they would match other channels.
             raise CommandError(NOT_AVAILABLE, what="patterns with { or \\")
         matches = re.compile(fnmatch.translate(pattern or "*")).match
-        return {name: len(channel) for name, channel in self.hub.channels.items() if len(channel) and matches(name)}
+        found: dict[str, int] = {}
+
+        def look(channel: Channel) -> None:
+            if len(channel) and matches(channel.name):
+                found[channel.name] = len(channel)
+
+        self.hub.slices.look_at("", tuple(self.hub.channels.values()), look, lambda: done(found))
 
     def _check(self, channel: str) -> None:
         self.hub.namespaces.options(check_channel(channel))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.python.failure import Failure
@@ -14,6 +15,9 @@ from longconn.protocols.port.proxy_header import ProxyHeaderFactory
 from longconn.protocols.port.tls_handshake import HandshakeFactory
 from longconn.service.greeting import OpenPort
 from longconn.service.logs import log
+
+#: Connections that one port accepts in a turn of the reactor: others are served in between.
+ACCEPTS = 32
 
 
 class Ports:
@@ -59,6 +63,7 @@ class Ports:
         if not self.listening:  # the service has stopped
             self._closing.append(maybeDeferred(port.stopListening))
             return
+        _pace(port)
         self._listening_ports.append(port)
         self._accepted_by.append(port)
         self.open_ports.append(OpenPort(option, kind, port.getHost()))
@@ -92,6 +97,22 @@ class Ports:
     def forget(self) -> None:
         """Forget closed ports, once their last connection is gone."""
         self._accepted_by.clear()
+
+
+def _pace(port: Any) -> None:
+    """Let a port accept `ACCEPTS` connections in a turn of the reactor, and never more.
+
+    Twisted accepts twenty more in each turn in which more were waiting (`Port.doRead` of twisted/internet/tcp.py).
+    """
+    if not isinstance(port, tcp.Port):
+        return
+    accept: Callable[[], None] = port.doRead
+
+    def accept_some() -> None:
+        port.numberAccepts = min(port.numberAccepts, ACCEPTS)
+        accept()
+
+    port.doRead = accept_some  # type: ignore[method-assign]
 
 
 def _line(option: str, parsed: ServerEndpoint, failed: Failure) -> str:

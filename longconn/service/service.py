@@ -190,6 +190,8 @@ class LongConnService(Service):
             turn_ended = Deferred[None]()
             self.hub.turn.soon(lambda: turn_ended.callback(None))
             yield turn_ended
+            self.hub.turn.finish()
+            self.hub.turn.finish()
         timeout = self.hub.settings.shutdown_timeout
         if self.hub.clients:
             count = len(self.hub.clients)

@@ -161,6 +161,11 @@ class MemoryTransport:
 
     # Input from the client.
 
+    @property
+    def reading(self) -> bool:
+        """Whether the server reads now."""
+        return self._reading
+
     def pauseProducing(self) -> None:
         self._reading = False
 

@@ -348,6 +348,79 @@ class SummaryTests(Case):
         self.assertFalse([each for each in self.clock.getDelayedCalls() if "_sum_up" in repr(each)])
 
 
+class LongBatchTests(Case):
+    """A batch that takes long to send is sent in several turns."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clients = [self.subscriber(announced=False) for _ in range(2_000)]
+        self.publish("a" * 20_000)
+        self.turn()
+
+    def count(self, text: str) -> int:
+        """How many of the clients were sent this."""
+        return len([each for each in self.clients if text.encode() in b"".join(self.writes(each))])
+
+    def writes(self, client: Any) -> list[bytes]:
+        found: list[bytes] = client.outlet.writes
+        return found
+
+    def test_others_are_served_in_between(self) -> None:
+        other = self.subscriber("other", "elsewhere", announced=False)
+        self.assertTrue(0 < self.count("a") < 1_000)
+        self.publish("quick", "elsewhere")
+        self.turn()
+        self.assertEqual(self.read(other), "quick")
+        self.assertLess(self.count("a"), 2_000)
+        self.clock.settle()
+        self.assertEqual(self.count("a"), 2_000)
+
+    def test_what_comes_meanwhile_follows_in_its_order_and_in_one_batch(self) -> None:
+        for text in "bcd":
+            self.publish(text)
+            self.turn()
+        self.assertEqual(self.count("b"), 0)
+        encodings = self.words.encodings
+        self.clock.settle()
+        self.assertEqual({b"".join(self.writes(each))[20_000:] for each in self.clients}, {b" b c d "})
+        self.assertEqual(self.words.encodings, encodings + 1)
+
+    def test_one_that_leaves_gets_it_once_and_nothing_after(self) -> None:
+        first, last = self.clients[0], self.clients[-1]
+        self.publish("b")
+        for each in (first, last):
+            self.hub.door.unsubscribe(each, "room")
+        self.publish("c")
+        self.clock.settle()
+        self.assertEqual([self.read(each)[20_000:] for each in (first, last)], [" b"] * 2)
+        self.assertEqual(self.count("c"), 1_998)
+
+    def test_one_that_is_gone_is_passed_over(self) -> None:
+        self.clients[-1].gone()
+        self.clock.settle()
+        self.assertEqual(self.count("a"), 1_999)
+
+    def test_one_that_comes_meanwhile_begins_behind_it(self) -> None:
+        newcomer = self.subscriber("new", announced=False)
+        self.publish("b")
+        self.clock.settle()
+        self.assertEqual(self.read(newcomer), "b")
+
+    def test_a_reply_waits_for_it(self) -> None:
+        outlet: Any = self.clients[-1].outlet
+        self.hub.turn.answer(lambda: outlet.write(b"reply"))
+        self.turn()
+        self.assertEqual(self.writes(self.clients[-1]), [])
+        self.clock.settle()
+        self.assertEqual([each[:5] for each in self.writes(self.clients[-1])], [b"aaaaa", b"reply"])
+
+    def test_what_waits_is_bounded(self) -> None:
+        for _ in range(2 + 16):
+            self.publish("b" * BATCH_BYTES)
+        self.assertEqual(self.count("a"), 2_000)
+        self.assertEqual(self.count("b"), 2_000)
+
+
 class IsolationTests(Case):
     def test_a_write_that_raises_closes_that_client_and_reaches_all_others(self) -> None:
         clients = [self.subscriber(announced=False) for _ in range(3)]

@@ -8,17 +8,25 @@ from longconn.testing import FakeClock
 
 
 class Channel:
-    """A channel that writes down its flush, and then asks for `after`."""
+    """A channel that writes down its flush, and then asks for `after`. It needs `flushes` of them."""
 
     dirty = True
+    flushes = 1
 
     def __init__(self, turn: Turn, seen: list[str]) -> None:
         self._turn = turn
         self._seen = seen
 
-    def flush(self) -> None:
+    @property
+    def oldest(self) -> int | None:
+        return 0 if self.flushes else None
+
+    def flush(self, everything: bool = False) -> bool:
+        self.flushes = 0 if everything else self.flushes - 1
         self._seen.append("flush")
-        self._turn.soon(lambda: self._seen.append("after the flush"))
+        if not self.flushes:
+            self._turn.soon(lambda: self._seen.append("after the flush"))
+        return not self.flushes
 
 
 class TurnTests(SynchronousTestCase):
@@ -35,6 +43,27 @@ class TurnTests(SynchronousTestCase):
         self.clock.turn()
         self.assertEqual(self.seen, ["flush", "answer", "first asked", "after the flush"])
         self.assertEqual(self.clock.calls, [])
+
+    def test_an_answer_waits_for_what_came_before_it_and_takes_several_turns(self) -> None:
+        long, short = Channel(self.turn, self.seen), Channel(self.turn, [])
+        long.flushes = 3
+        self.turn.flush_later(long)
+        self.turn.answer(lambda: self.seen.append("answer"))
+        self.clock.turn()
+        self.turn.flush_later(short)
+        self.turn.answer(lambda: self.seen.append("later answer"))
+        self.clock.turn()
+        self.assertEqual((self.seen, short.flushes), (["flush"] * 2, 0))
+        self.clock.settle()
+        self.assertEqual(self.seen, [*["flush"] * 3, "answer", "later answer", "after the flush"])
+
+    def test_all_can_be_sent_at_once(self) -> None:
+        long = Channel(self.turn, self.seen)
+        long.flushes = 3
+        self.turn.flush_later(long)
+        self.turn.answer(lambda: self.seen.append("answer"))
+        self.turn.finish()
+        self.assertEqual(self.seen, ["flush", "answer"])
 
     def test_a_callback_of_a_callback_waits_for_the_next_turn(self) -> None:
         self.turn.soon(lambda: self.turn.soon(lambda: self.seen.append("second")))

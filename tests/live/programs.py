@@ -69,6 +69,11 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    @property
+    def pid(self) -> int:
+        found: int = self._process.pid
+        return found
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
@@ -112,6 +117,11 @@ class Server:
         while True:
             if "listening on" in self._process.line():
                 return
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     def stop(self) -> None:
         self._process.stop()

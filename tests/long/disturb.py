@@ -1,19 +1,25 @@
 """What one connection does to the others: the latency of a quiet WebSocket member while an attack runs.
 
-A member of a channel hears a line twenty times a second. Beside it, a process of its own attacks the server over one
-or more connections, one kind of input at a time. The check fails if a hundredth of the lines took longer than
-`LONGEST`, or if a line was lost.
+A member of a channel hears a line twenty times a second, and twice a second a newcomer opens a WebSocket. Beside them,
+a process of its own attacks the server, one kind of input at a time: over one or more connections that each send
+without end (`ATTACKS`), or by crowds (`tests.long.crowds`). The check fails if a hundredth of the lines took longer
+than `LONGEST`, if a line was lost, if a newcomer waited longer than `LONGEST_OPENING`, or if the server took more
+memory than `MOST_MEMORY`.
 """
 
 import multiprocessing
 import re
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.live.programs import Server
+from tests.long.crowds import CROWDS
 
 #: Seconds between two lines that the member hears.
 PAUSE = 0.05
@@ -21,7 +27,14 @@ PAUSE = 0.05
 LONGEST = 0.25
 #: Seconds in which the last lines must come.
 LAST = 30.0
-SETTINGS = "max_connections = 20000\nchannel_rate = 0\n"
+#: Seconds that a newcomer may wait for the answer to its handshake, and between two newcomers.
+LONGEST_OPENING = 1.0
+OPENING_PAUSE = 0.5
+#: Bytes of memory that the server may take at most.
+MOST_MEMORY = 512 * 1024 * 1024
+#: The address of the member and of the newcomers: rates are by address.
+QUIET = "127.0.0.2"
+SETTINGS = 'max_connections = 20000\nchannel_rate = 0\nsend_queue_total = "16MiB"\n'
 
 
 class Wrong(AssertionError):
@@ -41,8 +54,31 @@ def _frame(first: int, payload: bytes = b"") -> bytes:
     return bytes((first, 0x80 | len(payload))) + bytes(4) + payload
 
 
-def _connect(port: int, begin: bytes = b"", answer: bool = True) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), 20)
+class Result(NamedTuple):
+    """Seconds that half of the lines took at most, and 99 of 100; how many lines are lost; the longest opening, in
+    seconds; the server's memory at its largest, in bytes.
+    """
+
+    half: float
+    most: float
+    lost: int
+    opening: float
+    memory: int
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the others felt it."""
+        return bool(self.most > LONGEST or self.lost or self.opening > LONGEST_OPENING or self.memory > MOST_MEMORY)
+
+    def __str__(self) -> str:
+        return (
+            f"p50 {self.half * 1000:.1f} ms, p99 {self.most * 1000:.1f} ms, {self.lost} lost, "
+            f"newcomers {self.opening * 1000:.0f} ms, {self.memory >> 20} MiB"
+        )
+
+
+def _connect(port: int, begin: bytes = b"", answer: bool = True, host: str = "") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), 20, (host, 0) if host else None)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if begin:
         connection.sendall(begin)
@@ -126,7 +162,7 @@ ATTACKS = {
 }
 
 
-def attack(port: int, until: float, name: str) -> None:
+def attack(name: str, port: int, until: float) -> None:
     """Attack until a time; a connection that the server closes is replaced."""
     begin, unit, count = ATTACKS[name]
     selector = selectors.DefaultSelector()
@@ -168,8 +204,13 @@ class Probe:
     """A WebSocket member that hears, and a line client that speaks. `delays` are the seconds that lines took."""
 
     def __init__(self, port: int) -> None:
-        self._member = _connect(port, _upgrade("/ws?channel=probe"))
-        self._speaker = _connect(port, b"/join probe\n", answer=False)
+        self._port = port
+        self._member = _connect(port, _upgrade("/ws?channel=probe"), host=QUIET)
+        self._speaker = _connect(port, b"/join probe\n", answer=False, host=QUIET)
+        self._over = threading.Event()
+        self._newcomers = threading.Thread(target=self._come, daemon=True)
+        self._newcomers.start()
+        self._openings: list[float] = []
         self._received = b""
         self._said: list[float] = []
         self.delays: dict[int, float] = {}
@@ -199,29 +240,49 @@ class Probe:
             self.delays.setdefault(int(found[1]), now - self._said[int(found[1])])
         self._received = self._received[-20:]
 
-    def result(self) -> tuple[float, float, int]:
-        """Seconds that half of the lines took at most, and 99 of 100; how many lines are lost."""
-        found = sorted(self.delays.values())
-        lost = len(self._said) - len(found)
-        return (found[len(found) // 2], found[int(len(found) * 0.99)], lost) if found else (LAST, LAST, lost)
+    def _come(self) -> None:
+        """Open WebSockets, one after the other, and measure how long each takes."""
+        while not self._over.wait(OPENING_PAUSE):
+            start = time.monotonic()
+            try:
+                with _connect(self._port, _upgrade("/ws?channel=quiet"), host=QUIET):
+                    self._openings.append(time.monotonic() - start)
+            except OSError:
+                self._openings.append(LAST)
+
+    def result(self, memory: int) -> Result:
+        """What was measured."""
+        found = sorted(self.delays.values()) or [LAST]
+        lost = len(self._said) - len(self.delays)
+        most = found[int(len(found) * 0.99)]
+        return Result(found[len(found) // 2], most, lost, max(self._openings, default=LAST), memory)
 
     def stop(self) -> None:
+        self._over.set()
+        self._newcomers.join()
         self._member.close()
         self._speaker.close()
 
 
-def disturb(name: str, seconds: float) -> tuple[float, float, int]:
-    """One attack on a server of its own: see `Probe.result`."""
+def _peak_memory(pid: int) -> int:
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def disturb(name: str, seconds: float) -> Result:
+    """One attack on a server of its own."""
     server = Server(SETTINGS)
     try:
         probe = Probe(server.port)
         attacker = multiprocessing.get_context("fork").Process(
-            target=attack, args=(server.port, time.monotonic() + seconds, name), daemon=True
+            target=CROWDS.get(name) or partial(attack, name),
+            args=(server.port, time.monotonic() + seconds),
+            daemon=True,
         )
         attacker.start()
         try:
             probe.run(seconds)
-            return probe.result()
+            return probe.result(_peak_memory(server.pid))
         finally:
             attacker.kill()
             attacker.join()
@@ -232,12 +293,12 @@ def disturb(name: str, seconds: float) -> tuple[float, float, int]:
 
 def main(seed: int, seconds: float, say: Any) -> None:
     """Try every attack once, in equal parts of the time. Nothing is random: the seed has no effect."""
-    each = max(2.0, seconds / len(ATTACKS))
+    each = max(2.0, seconds / (len(ATTACKS) + len(CROWDS)))
     wrong = []
-    for name in ATTACKS:
-        half, most, lost = disturb(name, each)
-        say(f"{name}: p50 {half * 1000:.1f} ms, p99 {most * 1000:.1f} ms, {lost} lost")
-        if most > LONGEST or lost:
+    for name in (*ATTACKS, *CROWDS):
+        result = disturb(name, each)
+        say(f"{name}: {result}")
+        if result.wrong:
             wrong.append(name)
     if wrong:
         raise Wrong(f"disturbed by {', '.join(wrong)}")

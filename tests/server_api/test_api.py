@@ -196,4 +196,6 @@ class EmbeddingTests(SynchronousTestCase):
         self.assertEqual(got[0][0].offset, 1)
         self.assertIsInstance(got[0][1], CommandError)
         self.assertNotEqual(got[0][1].reason, INTERNAL)
-        self.assertEqual(ServerAPI(server.hub).channels(), {"lobby": 1})
+        listed: list[Any] = []
+        ServerAPI(server.hub).channels("", listed.append)
+        self.assertEqual(listed, [{"lobby": 1}])

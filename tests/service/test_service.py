@@ -1,5 +1,6 @@
 """The service from start to shutdown, over real ports where the reactor matters."""
 
+import itertools
 import logging
 import os
 import socket
@@ -22,6 +23,7 @@ from longconn.core.disconnects import SHUTDOWN
 from longconn.core.errors import ConfigError
 from longconn.core.hub import Hub
 from longconn.service.greeting import OpenPort, lines
+from longconn.service.ports import ACCEPTS
 from longconn.service.shutdown import FEW, MOMENT, RATE, TICK, Drain
 
 LOOPBACK = "127.0.0.1:0"
@@ -369,6 +371,26 @@ class Wire:
         self.client.gone()
 
 
+class AcceptTests(TestCase):
+    async def test_a_port_accepts_a_bounded_number_in_a_turn(self) -> None:
+        """Twisted alone would accept twenty more in each turn in which more were waiting."""
+        service = LongConnService(reactor, Settings(shutdown_timeout=0), tcp=["127.0.0.1:0"])
+        service.startService()
+        self.addCleanup(service.stopService)
+        number = service.addresses[0][1].port
+        for _ in range(10 * ACCEPTS):
+            bare = socket.socket()
+            self.addCleanup(bare.close)
+            bare.connect(("127.0.0.1", number))
+        counts = [0]
+        while counts[-1] < 10 * ACCEPTS:
+            turned = Deferred[None]()
+            reactor.callLater(0, turned.callback, None)
+            await turned
+            counts.append(len(service.hub.clients))
+        self.assertLessEqual(max(after - before for before, after in itertools.pairwise(counts)), ACCEPTS)
+
+
 class DrainTests(TestCase):
     """The timing of a drain, on a fake clock."""
 
@@ -383,8 +405,9 @@ class DrainTests(TestCase):
     def test_few_clients_are_closed_at_once(self) -> None:
         wires = [Wire() for _ in range(FEW)]
         clock, _, done = self.drain(25, *wires)
-        self.successResultOf(done)
         self.assertEqual([each.closes for each in wires], [[SHUTDOWN]] * FEW)
+        clock.pump([TICK] * 2)  # the hub forgets them in a few turns
+        self.successResultOf(done)
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_many_clients_are_spread_over_the_time(self) -> None:
@@ -435,6 +458,7 @@ class DrainTests(TestCase):
         drain.finish()
         self.successResultOf(done)
         self.assertTrue(stays.aborted)
+        clock.advance(0)
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_an_error_while_closing_a_client_does_not_stop_the_drain(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from heapq import nsmallest
 
 from longconn.core.broker import Done
+from longconn.core.channel import Channel
 from longconn.core.client import Client
-from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
+from longconn.core.command_queue import LOOKED_AT, UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub, log
@@ -391,14 +393,24 @@ class ChatSession:
     def _channels(self) -> None:
         texts = self.format.texts
         door, client = self.hub.door, self.client
-        self.queue.charge(len(door.channels))
-        used = [each for each in door.channels.values() if len(each)]
-        channels = [each for each in used if door.may(client, Action.SUBSCRIBE, each.name)]
-        listed = sorted((safe(each.name), len(each)) for each in channels)[:_LISTED]
-        text = ", ".join(texts.channel.format(channel=name, n=count) for name, count in listed)
-        if len(channels) > _LISTED:
-            text += texts.who_more.format(n=len(channels) - _LISTED)
-        self._answer(texts.channels.format(channels=text) if channels else texts.no_channels)
+        found: list[tuple[str, int]] = []
+
+        def look(channel: Channel) -> None:
+            if len(channel) and door.may(client, Action.SUBSCRIBE, channel.name):
+                found.append((channel.name, len(channel)))
+
+        def answer() -> None:
+            if not client.live:
+                return
+            text = ", ".join(texts.channel.format(channel=safe(name), n=n) for name, n in nsmallest(_LISTED, found))
+            if len(found) > _LISTED:
+                text += texts.who_more.format(n=len(found) - _LISTED)
+            self._answer(texts.channels.format(channels=text) if found else texts.no_channels)
+            self._done()
+
+        self._busy = True
+        self.queue.spend(len(door.channels) / LOOKED_AT)
+        self.hub.slices.look_at(client.host, tuple(door.channels.values()), look, answer)
 
     def _history(self, argument: str) -> None:
         count = _HISTORY_DEFAULT

@@ -285,8 +285,9 @@ class SocketOutlet:
             self.transport.unregisterProducer()
 
     def stop(self) -> None:
-        """The connection is lost: forget everything, also the protocol, which would be a reference cycle."""
+        """The connection is lost: forget everything. A reference cycle would keep protocol and transport."""
         self.closing = True
+        self._unregister()
         self._on_close = _ignore
         self.client = None
         self._ended = None

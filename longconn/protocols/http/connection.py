@@ -124,6 +124,9 @@ class HTTPConnection(HTTPChannel):
         self.leave()
         self._end()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        # Both refer to this object: a reference cycle, if the transport is one of TLS.
+        self._transferDecoder = None
+        self.transport.unregisterProducer()
 
     def count(self) -> None:
         """Count the connection among those that are no client."""
@@ -133,6 +136,7 @@ class HTTPConnection(HTTPChannel):
         """Stop counting the connection: it is lost, another protocol took it over, or a client streams on it."""
         if self._meter is not None:
             self._meter.stop()
+            self._meter = None
         self._hub.places.remove(self)
 
     # Phases and their timers.
@@ -201,7 +205,9 @@ class HTTPConnection(HTTPChannel):
     def readConnectionLost(self) -> None:
         """The client sends no more, but may still read the answers to its requests (`nc -N`)."""
         self._input_ended = True
-        if self._ignoring_input:  # a stream ends when its client ends its side
+        if self.phase is Phase.ENDING:  # the client has read the refusal
+            self.transport.loseConnection()
+        elif self._ignoring_input:  # a stream ends when its client ends its side
             self._close()
         elif self.phase is Phase.BUSY:
             self._await_last_answer()
@@ -290,10 +296,23 @@ class HTTPConnection(HTTPChannel):
 
     def _count(self, cost: int) -> None:
         """Count what was read. Over the connection's share of a turn, nothing is processed until the next one."""
+        self._make_meter().count(cost)
+
+    def _take_request(self) -> bool:
+        """Whether this turn has room for a request, which is counted; otherwise it waits."""
+        if self._meter is None and self._hub.slices.take(REQUEST):
+            return True
+        if self._make_meter().take(REQUEST):
+            return True
+        self._hub.wheel.clear(self)
+        self._hub.places.works(self)
+        return False
+
+    def _make_meter(self) -> InputMeter:
         if self._meter is None:
             hub = self._hub
             self._meter = InputMeter(hub.clock, None, hub.slices, self._host, self, self._go_on)
-        self._meter.count(cost)
+        return self._meter
 
     @property
     def input_waits(self) -> bool:
@@ -361,9 +380,10 @@ class HTTPConnection(HTTPChannel):
         except HTTPError as error:
             self.refuse(error)
             return False
+        if not self._take_request():
+            return False
         del received[: end + 4]
         self._searched = 0
-        self._count(REQUEST)
         for line in (*lines, b""):
             self.lineReceived(line)  # type: ignore[no-untyped-call]
             if self._refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,9 +19,10 @@ from longconn.protocols.http.request import media_type
 
 #: Publications of one request: all are checked before the first is published.
 MAX_LINES = 100_000
-#: Bytes that are checked in one step, and the microseconds that a step takes.
+#: Bytes that are checked in one step, the microseconds that a step takes at most, and those that a line takes.
 _CHECKED = 64 * 1024
 _STEP_COST = 1_000
+_LINE_COST = 2
 #: What a line may have that counts as empty.
 _BLANK = b" \t\r"
 
@@ -112,10 +113,16 @@ class BulkPublish:
             self._waiting = None
         if self._batch is not None:
             self._batch.stop()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the reference cycles: they hold the body."""
+        self._batch = None
+        self._checks.close()
 
     # Checking.
 
-    def _check(self) -> Iterator[None]:
+    def _check(self) -> Generator[None, None, None]:
         """Read the lines, in steps. Raises HTTPError for the first that cannot be published."""
         limit = self._exchange.hub.settings.max_message
         count = unchecked = 0
@@ -133,15 +140,19 @@ class BulkPublish:
             raise HTTPError(400, "the body has no line")
 
     def _check_some(self) -> None:
-        self._waiting = None
         exchange = self._exchange
         hub = exchange.hub
+        cost = min(_STEP_COST, _LINE_COST * self._body.count(b"\n"))
         try:
-            for _ in self._checks:
-                if not hub.slices.take(_STEP_COST):
-                    self._waiting = hub.slices.wait(exchange.host, _STEP_COST, self._check_some)
-                    return
+            while self._waiting is not None or hub.slices.take(cost):
+                self._waiting = None
+                if next(self._checks, self._checks) is self._checks:
+                    break
+            else:
+                self._waiting = hub.slices.wait(exchange.host, cost, self._check_some)
+                return
         except HTTPError as error:
+            self._let_go()
             exchange.fail(error)
             return
         self._batch = PacedBatch(hub.clock, self._calls(), self._on_result, self._on_end, under_way=self._batches)
@@ -165,6 +176,7 @@ class BulkPublish:
             self._position = result
 
     def _on_end(self) -> None:
+        self._let_go()
         last = self._position
         if last is not None:
             self._exchange.json(200, {"epoch": last.epoch, "offset": last.offset, "count": self._published})

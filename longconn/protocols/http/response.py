@@ -92,4 +92,10 @@ class StreamingResponse:
 
     def _lost(self) -> None:
         self.outlet.stop()
-        self._on_lost()
+        on_lost, self._on_lost = self._on_lost, _do_nothing
+        self._on_close = _do_nothing  # they are the client's: a reference cycle would keep it in memory
+        on_lost()
+
+
+def _do_nothing(*_: object) -> None:
+    """The connection is lost."""

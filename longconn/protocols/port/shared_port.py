@@ -56,11 +56,10 @@ class SharedPortProtocol(UndecidedProtocol):
             self._data.clear()
             self.start_timer(SILENCE, self._on_silence)
         elif kind is not Kind.UNDECIDED:
-            self.leave()
-            self._table.pass_on(kind, self.transport, bytes(self._data))
+            self._become(kind)
         elif PINGS.fullmatch(self._data):
             # Programs send `ping` without a line end, and wait for the answer.
-            self.start_timer(PING_PAUSE, self._listen)
+            self.start_timer(PING_PAUSE, self._listen_in_time)
         else:
             self._wait_for_line(before)
 
@@ -71,9 +70,23 @@ class SharedPortProtocol(UndecidedProtocol):
 
     def _decide(self) -> None:
         """No more came of what may have been a header of a proxy."""
-        self.leave()
-        kind = self._table.detect(self._data, 0)
-        self._table.pass_on(kind, self.transport, bytes(self._data))
+        self._become(self._table.detect(self._data, 0))
+
+    def _become(self, kind: Kind) -> None:
+        """Hand the connection to the protocol of this kind, when a turn has room for it. Until then it is not read."""
+        transport: Any = self.transport
+        paused = False
+
+        def pass_on() -> None:
+            self.leave()
+            if paused:
+                transport.resumeProducing()
+            self._table.pass_on(kind, transport, bytes(self._data))
+
+        self.when_room(pass_on)
+        if self._timer is not None:
+            paused = True
+            transport.pauseProducing()
 
     def _wait_for_line(self, before: int) -> None:
         """Give the first line its time, which begins with its first byte: `before` is the number of earlier ones."""
@@ -89,7 +102,10 @@ class SharedPortProtocol(UndecidedProtocol):
 
         A reactor runs the calls that are due before it looks at sockets; under load a request would wait in the kernel.
         """
-        self.start_timer(0, self._listen)
+        self.start_timer(0, self._listen_in_time)
+
+    def _listen_in_time(self) -> None:
+        self.when_room(self._listen)
 
     def _listen(self) -> None:
         """The client sent nothing but, perhaps, `ping`: it hears the chat."""

@@ -9,6 +9,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from longconn.core.hub import Hub
+from longconn.core.slices import OPENING, WaitingWork
 from longconn.core.timers import Call
 from longconn.protocols.connection.peer import counted_host
 from longconn.protocols.connection.set_up import log_given_way
@@ -19,11 +20,13 @@ class UndecidedProtocol(Protocol):
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._timer: Call | None = None
+        self._host = ""
+        self._timer: Call | WaitingWork | None = None
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        self._hub.places.add(self, counted_host(self._hub.proxies, transport.getPeer()))
+        self._host = counted_host(self._hub.proxies, transport.getPeer())
+        self._hub.places.add(self, self._host)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.leave()
@@ -41,6 +44,15 @@ class UndecidedProtocol(Protocol):
             action()
 
         self._timer = self._hub.clock.callLater(delay, on_timer)
+
+    def when_room(self, action: Callable[[], None]) -> None:
+        """Call `action`, which makes this connection another, when a turn has room for it: most often now."""
+
+        def on_room() -> None:
+            self._timer = None
+            action()
+
+        self._timer = self._hub.slices.do(self._host, OPENING, on_room)
 
     def stop_timer(self) -> None:
         if self._timer is not None:

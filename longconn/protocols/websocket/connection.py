@@ -8,6 +8,7 @@ is sent goes through a `SocketOutlet`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.hooks import APPLICATION
 from longconn.core.hub import Hub
 from longconn.core.identity import AdmissionError, Identity, disconnect_of
-from longconn.core.slices import FRAME_STEP
+from longconn.core.slices import FRAME_STEP, LEAVING
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
 from longconn.protocols.connection.peer import counted_host, forwarded_peer, own_names
 from longconn.protocols.connection.set_up import PausableReading, is_full, log_given_way, set_up
@@ -90,7 +91,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     factory: WebSocketServer
     hub: Hub
     outlet: SocketOutlet
-    host: str
+    host = ""
     address: str
     #: what the client asked for in the handshake
     mode = "chat"
@@ -302,10 +303,14 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
             self.outlet.stop()
         if self._meter is not None:
             self._meter.stop()
+        self.hub.slices.do(self.host, LEAVING, partial(self._forget, reason))
+
+    def _forget(self, reason: Failure) -> None:
         if self._spoken is not None:
             self._spoken.stop()
             self._spoken = None
         super().connectionLost(reason)
+        self.is_open = self.is_closed = None  # the result of the first is this object
 
     # Pings.
 
@@ -419,6 +424,7 @@ class WebSocketServer(WebSocketServerFactory):
         early = b"".join(getattr(http, "_dataBuffer", ()))
         # What twisted.web still holds of this read comes by here.
         http.rawDataReceived = http.dataReceived = protocol.dataReceived
+        self.hub.turn.soon(http.requests.clear)  # a reference cycle, which would keep KiBs until it is collected
         hand_over(transport, protocol)
         transport.resumeProducing()
         if self.hub.hooks.header_names:

@@ -98,6 +98,7 @@ class Connection:
     """One connection to a site, a client's end."""
 
     def __init__(self, site: Any, host: Any = SERVER, peer: Any = PEER) -> None:
+        self._clock = site.state.hub.clock if isinstance(site, LiveSite) else site.reactor
         self.transport = Transport(host, peer)
         self.protocol = site.buildProtocol(peer)
         self.transport.protocol = self.protocol
@@ -113,6 +114,10 @@ class Connection:
         return data
 
     def answer(self, head_only: bool = False) -> Answer:
+        """The answer that has come, or comes in the next turns: a request may have to wait for room in a turn."""
+        for _ in range(2):
+            if not self.transport.value():
+                self._clock.turn()
         return Answer(self.take(), head_only)
 
     def request(self, line: str, *headers: str, body: bytes = b"", host: str = "server") -> Answer:
