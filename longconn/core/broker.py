@@ -9,7 +9,7 @@ freely: the hub joins them by offset.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from longconn.core.errors import CommandError
@@ -24,6 +24,9 @@ class Receiver(Protocol):
 
     def on_publication(self, publication: Publication) -> None:
         """A publication came back."""
+
+    def on_publications(self, channel: str, publications: Sequence[Publication]) -> None:
+        """Several publications in a channel came back, in its order."""
 
     def on_announcement(self, channel: str, announcement: Announcement) -> None:
         """A join, leave or rename came back."""
@@ -46,6 +49,9 @@ class Broker(Protocol):
 
         Without `keep` it only comes back, with the offset 0, and the position is Position("", 0).
         """
+
+    def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
+        """As `publish` for each of `data`, in order. The answer is the position of the last; or none is published."""
 
     def announce(self, channel: str, announcement: Announcement) -> None:
         """Bring back a join, leave or rename. It has no offset and is not kept; it may be lost."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from longconn.core.broker import Broker
@@ -338,6 +338,19 @@ class Channel:
         if self._furthest is not None:
             self._hide_from_backlogs(publication, self._furthest)
         self._size += publication.data.size + _FRAMING
+        if self._size >= BATCH_BYTES:
+            self._take_batch()
+            self.flush(everything=len(self._sending) > _MOST_SENDING)
+
+    def on_publications(self, publications: Sequence[Publication]) -> None:
+        """Publications came back."""
+        if self._pending or self._furthest is not None:
+            for each in publications:
+                self.on_publication(each)
+            return
+        self._collect(publications[0])
+        self._batch += publications[1:]
+        self._size += sum([each.data.size for each in publications]) + len(publications) * _FRAMING
         if self._size >= BATCH_BYTES:
             self._take_batch()
             self.flush(everything=len(self._sending) > _MOST_SENDING)

@@ -8,10 +8,11 @@ over its share or its rate.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from longconn.core.slices import COMMAND, ITEM, PART, Slices, WaitingWork
+from longconn.core.slices import COMMAND, ITEM, MANY, PART, Slices, WaitingWork
 from longconn.core.timers import Bucket, Call, ClientBuckets, Clock
 
 _T = TypeVar("_T")
@@ -26,6 +27,8 @@ _INPUT_OF_ONE = 100
 UNTIL_TOLD = -1.0
 #: A read that brings more commands is executed in parts.
 _COMMANDS_AT_ONCE = PART // COMMAND
+#: Commands that are executed together, at most.
+TOGETHER = PART // MANY
 
 
 class Reader(Protocol):
@@ -48,12 +51,13 @@ class CommandQueue(Generic[_T]):
     So the queue never holds more than one read brought. A read that brings many commands is executed in several turns
     of the reactor: `slices` shares them out, by `host`. `execute` executes a command and returns 0, or returns the
     seconds for which the command must wait and is then tried again (`UNTIL_TOLD`: until `go_on`). After `close`
-    no command is executed.
+    no command is executed. `execute_many` executes the first of several commands that can be executed together, and
+    returns their number.
     """
 
     __slots__ = (
-        "_clock", "_delayed", "_execute", "_host", "_rate", "_rates", "_reader", "_slices", "_spent", "_trying",
-        "_waiting", "closed", "held_until",
+        "_clock", "_delayed", "_execute", "_execute_many", "_host", "_rate", "_rates", "_reader", "_slices", "_spent",
+        "_trying", "_waiting", "closed", "held_until",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +68,7 @@ class CommandQueue(Generic[_T]):
         host: str,
         reader: Reader,
         execute: Callable[[_T], float],
+        execute_many: Callable[[Sequence[_T]], int] | None = None,
     ) -> None:
         self._clock = clock
         self._rates = rates
@@ -71,6 +76,7 @@ class CommandQueue(Generic[_T]):
         self._host = host
         self._reader = reader
         self._execute: Callable[[_T], float] = execute
+        self._execute_many: Callable[[Sequence[_T]], int] = execute_many or _none
         #: commands that must wait; None while there are none
         self._waiting: deque[_T] | None = None
         self._delayed: Call | WaitingWork | None = None
@@ -99,15 +105,20 @@ class CommandQueue(Generic[_T]):
             self._waiting.extend(commands)
             self._reader.pause_reading()  # the connection may have been resumed for another reason
             return
-        if len(commands) > _COMMANDS_AT_ONCE:
-            self._waiting = deque(commands)
-            self._reader.pause_reading()
-            self._execute_waiting(0)
-            return
         if self._slices.full:
             self._waiting = deque(commands)
             self._reader.pause_reading()
             self._delayed = self._slices.wait(self._host, PART, self._try_again)
+            return
+        if len(commands) > 1:
+            count = self._execute_many(commands[:TOGETHER])
+            if count:
+                self._slices.count(count * MANY)
+                commands = commands[count:]
+        if len(commands) > _COMMANDS_AT_ONCE:
+            self._waiting = deque(commands)
+            self._reader.pause_reading()
+            self._execute_waiting(0)
             return
         self._spent = 0
         execute = self._execute
@@ -170,6 +181,7 @@ class CommandQueue(Generic[_T]):
         """The connection is lost: forget the commands and the reader, so that no reference cycle keeps it in memory."""
         self.closed = True
         self._execute = _nothing
+        self._execute_many = _none
         self._waiting = None
         if self._rate is not None:
             self._rates.close(self._host, self._rate, self._clock.seconds())
@@ -196,6 +208,14 @@ class CommandQueue(Generic[_T]):
                         self._delayed = self._slices.wait(self._host, PART, self._try_again)
                         return
                     left = COMMAND
+                if len(self._waiting) > 1:
+                    count = self._execute_many(list(islice(self._waiting, TOGETHER)))
+                    if count:
+                        for _ in range(min(count, len(self._waiting or ()))):
+                            self._waiting.popleft()
+                        self._slices.count(count * MANY)
+                        left -= count * MANY
+                        continue
                 self._spent = COMMAND
                 wait = self._execute(self._waiting[0])
                 if wait:
@@ -302,6 +322,11 @@ class InputMeter:
 
 def _done() -> None:
     """Nothing waits for the meter."""
+
+
+def _none(commands: object) -> int:
+    """Execute no commands together."""
+    return 0
 
 
 def _nothing(command: object) -> float:

@@ -12,7 +12,8 @@ API. The last two are trusted: their rights and rates are not checked.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from longconn.core.asking import PAUSE, ask_to_publish, ask_to_subscribe, too_many, waits_for_too_much
 from longconn.core.broker import Broker, Done
@@ -159,6 +160,42 @@ class Door:
         self.total_publications += 1
         self._broker.publish(channel, data, info or caller.info_in(channel), done, keep=keep)
         return 0.0
+
+    def publish_many(
+        self, caller: Caller, channel: str, data: Sequence[Data], done: Callable[[int, Position | CommandError], None]
+    ) -> int:
+        """Publish as many of `data` as the caller's rate allows now, and return their number.
+
+        `done` gets that number and the position of the last, or an error. With 0 it is not called, and the first is
+        left to `publish`: the caller is over its rate, or each publication needs an answer of its own.
+        """
+        subscription = caller.subscriptions.get(channel)
+        if not self.accepting or caller.decisions or not caller.waits:
+            return 0
+        if self.hooks.publish is not None and self._namespaces.options(channel).hook_publish:
+            return 0
+        if subscription is None:
+            if not self.may(caller, Action.PUBLISH, channel) or channel not in self._known:
+                return 0
+        elif not subscription.may_publish:
+            return 0
+        count = self._count_publications(caller, data)
+        if count:
+            self.total_publications += count
+            # A copy: the caller goes on with the others while the broker works.
+            self._broker.publish_many(channel, data[:count], caller.info_in(channel), partial(done, count))
+        return count
+
+    def _count_publications(self, caller: Caller, data: Sequence[Data]) -> int:
+        """Count messages against the caller's rate; how many of them it allows now."""
+        limit = self._settings.max_message
+        count = 0
+        unlimited = not (self._settings.publish_rate or self._settings.publish_bytes)
+        for each in data:
+            if each.size > limit or not (unlimited or not self.publish_wait(caller, each.size)):
+                break
+            count += 1
+        return count
 
     def subscribe(
         self,

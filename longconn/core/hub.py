@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import nlargest
 from itertools import count
@@ -308,6 +308,12 @@ class Hub:
         channel = self.channels.get(publication.channel)
         if channel is not None:
             channel.on_publication(publication)
+
+    def on_publications(self, channel: str, publications: Sequence[Publication]) -> None:
+        """Publications of any hub, in a channel that has subscribers here."""
+        target = self.channels.get(channel)
+        if target is not None:
+            target.on_publications(publications)
 
     def on_announcement(self, channel: str, announcement: Announcement) -> None:
         """A join, leave or rename of any hub, in a channel that has subscribers here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import secrets
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from itertools import islice
 
 from longconn.core.broker import Done, Receiver
@@ -111,6 +112,28 @@ class MemoryBroker:
         if stream.subscribed:
             self._receiver.on_publication(publication)
         done(Position(stream.epoch, publication.offset))
+
+    def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
+        try:
+            stream = self._stream(channel)
+        except CommandError as error:
+            done(error)
+            return
+        epoch, now = stream.epoch, self._wall_time()
+        publications = [
+            Publication(channel, epoch, offset, each, info, now) for offset, each in enumerate(data, stream.offset + 1)
+        ]
+        stream.offset += len(publications)
+        if self._keeps and stream.most:
+            if len(publications) > stream.most:
+                while stream.publications:
+                    self._drop(stream)
+            for each in publications[-stream.most :]:
+                self._keep(channel, stream, each)
+        self._rest(channel, stream)
+        if stream.subscribed:
+            self._receiver.on_publications(channel, publications)
+        done(Position(epoch, stream.offset))
 
     def announce(self, channel: str, announcement: Announcement) -> None:
         stream = self._streams.get(channel)

@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 TURN_CALLS = 250
 TURN_BYTES = 64 * 1024
 #: Seconds between two such turns. In the meantime, subscribers are sent the publications.
-PAUSE = 0.01
+PAUSE = 0.002
 
 
 class PacedBatch(Generic[_T]):

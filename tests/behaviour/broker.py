@@ -1,7 +1,7 @@
 """A broker as one over a network is: it answers later, and sometimes that it cannot now."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from longconn.core.broker import Done, Receiver
@@ -51,6 +51,12 @@ class LateBroker:
 
     def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
         self._ask(lambda answer: self.inner.publish(channel, data, info, answer, keep), done)
+
+    def on_publications(self, channel: str, publications: Sequence[Publication]) -> None:
+        self._after(self._lag, lambda: self._receiver.on_publications(channel, publications))
+
+    def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
+        self._ask(lambda answer: self.inner.publish_many(channel, data, info, answer), done)
 
     def announce(self, channel: str, announcement: Announcement) -> None:
         self._later(lambda: self.inner.announce(channel, announcement))

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -233,6 +234,11 @@ class Broker(MemoryBroker):
             self.published.append((channel, data.json))
             super().publish(channel, data, info, done, keep)
 
+    def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
+        if not self._refused(done):
+            self.published += [(channel, each.json) for each in data]
+            super().publish_many(channel, data, info, done)
+
     def history(self, channel: str, since: Position | None, limit: int, reverse: bool, done: Done[Any]) -> None:
         if not self._refused(done):
             super().history(channel, since, limit, reverse, done)
@@ -313,7 +319,8 @@ HUB = {
     "connect": OF_CLIENT, "request": OF_CLIENT, "assigned_name": OF_CLIENT,
     "has_taken_name": OF_CLIENT, "hooks": OF_SERVER,
     "claim": OF_CLIENT, "queued": OF_SERVER, "rename": OF_CLIENT, "identify": OF_CLIENT, "on_queued": OF_CLIENT,
-    "on_publication": NotHere("the broker calls it"), "on_announcement": NotHere("the broker calls it"),
+    "on_publication": NotHere("the broker calls it"), "on_publications": NotHere("the broker calls it"),
+    "on_announcement": NotHere("the broker calls it"),
 }  # fmt: skip
 MEMBER = {"leave": LEAVES, "disconnect": OF_CLIENT, "close": OF_CLIENT, "closed": OF_CLIENT}
 #: the public names that a program serves or calls, with the edges that use them
@@ -328,7 +335,8 @@ VALUES = {
 }  # fmt: skip
 #: methods of the door: an edge and a command that reach it, or why there is none
 DOOR: dict[str, Any] = {
-    "publish": ("HTTP", "POST text"), "subscribe": ("HTTP", "GET events"), "presence": ("chat", "/who"),
+    "publish": ("HTTP", "POST text"), "publish_many": ("HTTP", "POST x-ndjson"),
+    "subscribe": ("HTTP", "GET events"), "presence": ("chat", "/who"),
     "history": ("HTTP", "GET history"), "wait_for_news": ("HTTP", "GET long poll"),
     "remove_history": ("server API", "history_remove"), "check": ("HTTP", "HEAD events"),
     "may": NotHere("it asks for a right, and does nothing"),

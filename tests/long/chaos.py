@@ -7,6 +7,7 @@ from its subscribe or recovery up to now, or up to its disconnect.
 import logging
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from longconn import ChatFactory, Hub, Settings, SharedPortFactory, WebSocketFactory
@@ -118,6 +119,21 @@ class Chaos:
             publish(channel, data, info, noted, *options, **named)
 
         inner.publish = noting
+        publish_many = inner.publish_many
+
+        def noting_many(channel: str, data: Sequence[Data], info: Info, done: Any) -> None:
+            def noted(result: Any) -> None:
+                said = self.truth[channel]
+                for each in data:
+                    said.append(each.text or "")
+                    self.places[said[-1]] = channel, len(said)
+                if result.offset != len(said):
+                    raise Wrong(f"offset {result.offset} for the publication number {len(said)} of {channel}")
+                done(result)
+
+            publish_many(channel, data, info, noted)
+
+        inner.publish_many = noting_many
 
     # Running.
 

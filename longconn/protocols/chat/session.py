@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from heapq import nsmallest
 
 from longconn.core.broker import Done
-from longconn.core.channel import Channel
+from longconn.core.channel import BATCH_BYTES, Channel
 from longconn.core.client import Client
 from longconn.core.command_queue import LOOKED_AT, UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
@@ -50,7 +51,7 @@ class ChatSession:
         self.format = format
         self.max_line = hub.settings.max_message
         self.queue: CommandQueue[bytes] = CommandQueue(
-            hub.clock, hub.command_rates, hub.slices, client.host, reader, self._execute
+            hub.clock, hub.command_rates, hub.slices, client.host, reader, self._execute, self._say_many
         )
         #: when something last came in
         self.heard = hub.clock.seconds()
@@ -233,6 +234,32 @@ class ChatSession:
         if not wait:
             log.debug("%s says in %s: %r", self.client.name, self.channel, argument)
         return wait
+
+    def _say_many(self, lines: Sequence[bytes]) -> int:
+        """Publish the first of several lines together, if they are plain text; their number."""
+        client, channel = self.client, self.channel
+        if channel is None or self._busy or self._entrance is not None or self._password_of is not None:
+            return 0
+        if not client.live or log.isEnabledFor(logging.DEBUG):
+            return 0
+        said = []
+        left = BATCH_BYTES
+        for line in lines:
+            # 0xEF may begin a byte order mark.
+            if not line or line[0] in b"/\xef" or line == b"ping" or len(line) > self.max_line or left < 0:
+                break
+            try:
+                said.append(Data(line.decode(), None, len(line)))
+            except UnicodeDecodeError:
+                break
+            left -= len(line)
+        if len(said) < 2:
+            return 0
+        return self.hub.door.publish_many(client, channel, said, self._published_many)
+
+    def _published_many(self, count: int, result: Position | CommandError) -> None:
+        for _ in range(count if isinstance(result, CommandError) else 0):
+            self._published(result)
 
     def _published(self, result: Position | CommandError) -> None:
         if isinstance(result, CommandError):

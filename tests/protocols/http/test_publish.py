@@ -156,7 +156,7 @@ class BulkTests(PublishCase):
         poster.ask("POST /channels/lobby", BULK, body=b'"%b"\n' % (b"x" * 1000) * 1000)
         slices = 0
         for _ in range(100):
-            self.clock.advance(0.01)
+            self.clock.advance(0.002)
             data = received.take()
             slices += bool(data)
             self.assertLess(len(data), 200_000)
@@ -209,8 +209,8 @@ class BulkTests(PublishCase):
                 most_published = max(most_published, self.hub.total_publications - published)
                 published = self.hub.total_publications
         self.assertEqual(published, 40_000)
-        self.assertLess(most_checked, 5_000)
-        self.assertLessEqual(most_published, 500)
+        self.assertLess(most_checked, 8_000)
+        self.assertLess(most_published, 5_000)
 
     def patch_data(self) -> list[bytes]:
         """What is read as JSON from now on."""
@@ -256,13 +256,13 @@ class LateTests(PublishCase):
     def test_broker_fails_midway(self) -> None:
         connection = self.connect()
         connection.ask("POST /channels/lobby", BULK, body=b"1\n2\n3\n4\n")
-        while len(self.kept()) < 2:
+        while not self.kept():
             self.turns(1)
         self.broker.failures = 1
         self.turns()
         answer = connection.answer()
-        self.assertEqual((answer.status, answer.json["error"]["count"]), (503, 2))
-        self.assertEqual(self.said(), ["1", "2"])
+        self.assertEqual((answer.status, answer.json["error"]["count"]), (503, 1))
+        self.assertEqual(self.said(), ["1"])
 
     def test_bulk_in_order(self) -> None:
         connection = self.connect()
