@@ -7,13 +7,14 @@ bytes; a carrier hands over items (`receive`), and stops reading while the sessi
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from longconn.core import commands
 from longconn.core.asking import request_of
 from longconn.core.broker import Done
+from longconn.core.channel import BATCH_BYTES
 from longconn.core.client import Outlet, Subscription
 from longconn.core.codec import Codec
 from longconn.core.command_queue import EMPTY, UNTIL_TOLD, CommandQueue, Reader
@@ -31,7 +32,7 @@ from longconn.core.hub import Hub, log
 from longconn.core.identity import Admission, AdmissionError, Credentials, Granted, Identity
 from longconn.core.namespaces import personal_channel
 from longconn.core.program_calls import RENAME, call_program, send_to_program
-from longconn.core.publication import History, Info
+from longconn.core.publication import History, Info, Position
 from longconn.core.replies import Replies
 from longconn.core.session_subscriptions import SessionSubscriptions
 from longconn.core.timers import until
@@ -91,7 +92,7 @@ class Session:
         #: when the connection expires, in seconds since 1970; None for never
         self.expires_at: float | None = None
         self.queue: CommandQueue[Any] = CommandQueue(
-            hub.clock, hub.command_rates, hub.slices, host, reader, self._execute
+            hub.clock, hub.command_rates, hub.slices, host, reader, self._execute, self._publish_many
         )
         self.client.queue = self.queue
         self.codec = codec
@@ -431,6 +432,43 @@ class Session:
         self._reply(command.id, commands.UnsubscribeResult(command.channel))
 
     # Publications, presence and history.
+
+    def _publish_many(self, items: Sequence[Any]) -> int:
+        """Publish the first of several items together, if they are for one channel; their number."""
+        if not self.connected or self.connecting or self._large or self._replies.large or not self.client.live:
+            return 0
+        found: list[commands.Publish] = []
+        left = BATCH_BYTES
+        for item in items:
+            try:
+                command = self.codec.read(item)
+            except MalformedCommandError:
+                break
+            if not isinstance(command, commands.Publish) or (found and command.channel != found[0].channel):
+                break
+            found.append(command)
+            left -= command.data.size
+            if left < 0:
+                break
+        if len(found) < 2:
+            return 0
+
+        def published(count: int, result: Position | CommandError) -> None:
+            self._unanswered -= count
+            for ahead, command in enumerate(found[:count], 1 - count):
+                if isinstance(result, CommandError):
+                    self._refuse(command.id, result)
+                else:
+                    position = Position(result.epoch, result.offset + ahead)
+                    self._replies.add(self.codec.reply(command.id, commands.PublishResult(position)))
+            if self._on_answered is not None:
+                self._on_answered()
+
+        self._unanswered += len(found)
+        data = [each.data for each in found]
+        count = self.hub.door.publish_many(self.client, found[0].channel, data, published)
+        self._unanswered -= len(found) - count
+        return count
 
     def _publish(self, command: commands.Publish) -> float:
         id = command.id

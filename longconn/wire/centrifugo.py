@@ -114,10 +114,19 @@ def conn_info_of(info: Info) -> bytes:
 
 def publication_json(publication: Publication) -> bytes:
     """Publication. Its `time` is in milliseconds since 1970 here."""
-    info = info_json(publication.info)
+    return _publication(publication, _info_member(publication.info))
+
+
+def _info_member(info: Info) -> bytes:
+    """The member that names the publisher; the server's own publications have none."""
+    written = info_json(info)
+    return b',"info":%b' % written if written != b"{}" else b""
+
+
+def _publication(publication: Publication, info: bytes) -> bytes:
     return b'{"data":%b%b%b,"time":%d}' % (
         publication.data.json,
-        b',"info":%b' % info if info != b"{}" else b"",  # the server's own have none
+        info,
         b',"offset":%d' % publication.offset if publication.offset else b"",
         round(publication.time * 1000),
     )
@@ -251,9 +260,14 @@ class CentrifugoFormat:
     def encode(self, channel: str, events: Sequence[Event]) -> bytes:
         name = quoted(channel)
         pushes: list[bytes] = []
+        info: Info | None = None
+        written = b""
         for each in events:
             if isinstance(each, Publication):
-                pushes.append(channel_push(name, "pub", publication_json(each)))
+                if each.info is not info:  # those of one publisher most often follow each other
+                    info = each.info
+                    written = _info_member(info)
+                pushes.append(channel_push(name, "pub", _publication(each, written)))
             elif self.join_leave:
                 pushes.extend(_presence_pushes(name, each))
         return self.frame(pushes) if pushes else b""

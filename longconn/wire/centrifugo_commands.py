@@ -93,6 +93,18 @@ class _PublishRequest(msgspec.Struct):
     removed: msgspec.Raw = _ABSENT
 
 
+class _SimplePublish(msgspec.Struct, forbid_unknown_fields=True):
+    channel: str
+    data: msgspec.Raw
+
+
+class _PublishCommand(msgspec.Struct, forbid_unknown_fields=True):
+    """A publish as SDKs write it, which is most of what comes: it is read in one step."""
+
+    id: Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
+    publish: _SimplePublish
+
+
 class _StreamPosition(msgspec.Struct):
     offset: _Number = None
     epoch: _Text = None
@@ -124,6 +136,7 @@ _LOGIN = msgspec.json.Decoder(_LoginMembers)
 _SUBSCRIBE = msgspec.json.Decoder(_SubscribeRequest)
 _CHANNEL = msgspec.json.Decoder(_ChannelRequest)
 _PUBLISH = msgspec.json.Decoder(_PublishRequest)
+_PUBLISH_COMMAND = msgspec.json.Decoder(_PublishCommand)
 _HISTORY = msgspec.json.Decoder(_HistoryRequest)
 _TOKEN = msgspec.json.Decoder(_TokenRequest)
 _DATA = msgspec.json.Decoder(_DataRequest)
@@ -135,6 +148,12 @@ def read_command(line: bytes, max_message: int) -> Command | None:
     A command that can be named but not executed is a RefusedCommand: a member of a wrong type (BAD_REQUEST), more than
     `max_message` bytes (TOO_LARGE).
     """
+    if line.isascii() and b'"publish"' in line and len(line) <= max_message:
+        try:
+            simple = _PUBLISH_COMMAND.decode(line)
+            return commands.Publish(simple.id, simple.publish.channel, Data.of_json(bytes(simple.publish.data)))
+        except (msgspec.MsgspecError, RecursionError, CommandError):
+            pass  # what is wrong, or unusual, is found below
     lone_surrogate = False
     try:
         envelope = read(_ENVELOPE, line)
