@@ -47,14 +47,18 @@ def log_given_way(peer: object) -> None:
     log.info("connection from %s closed: too many connections, and a new one gets its place", peer)
 
 
-def set_up(hub: Hub, transport: Any, on_close: Callable[[Disconnect], None]) -> tuple[SocketOutlet, str, str]:
-    """Prepare a new connection: its outlet, the host that limits are counted by, and the address of the peer.
+def set_up(
+    hub: Hub, transport: Any, on_close: Callable[[Disconnect], None], new: bool = True
+) -> tuple[SocketOutlet, str, str]:
+    """Prepare a connection: its outlet, the host that limits are counted by, and the address of the peer.
 
-    `on_close` is the outlet's. Call it once for a connection, since peers without an address get a number.
+    `on_close` is the outlet's. Call it once for a connection, since peers without an address get a number. One that is
+    not `new` is `HTTPConnection`'s until now: it has `notice_dead_peer` already.
     """
     if ITCPTransport.providedBy(transport):
         transport.setTcpNoDelay(True)
-    notice_dead_peer(transport, hub.settings)
+    if new:
+        notice_dead_peer(transport, hub.settings)
     host, address = peer_of(transport, hub.numbers)
     return SocketOutlet(hub, transport, on_close), host, address
 

@@ -375,12 +375,12 @@ class HTTPConnection(HTTPChannel):
             if end is None:
                 self._searched = max(0, len(received) - 3)
                 return False
+            if not self._take_request():
+                return False
             lines = bytes(received[:end]).split(b"\r\n")
             check_lines(lines)
         except HTTPError as error:
             self.refuse(error)
-            return False
-        if not self._take_request():
             return False
         del received[: end + 4]
         self._searched = 0

@@ -105,6 +105,8 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     headers: Mapping[str, str] = MappingProxyType({})
     #: whether the resource that handed the connection over has checked the request
     admitted = False
+    #: whether the transport was of no other connection of ours before
+    is_new = True
     #: whether it asked for pings of WebSocket in place of those of what is spoken
     wants_pings = False
     #: when something last came in
@@ -168,7 +170,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
             if hasattr(self, each):
                 setattr(self, each, None)
         self.heard = hub.clock.seconds()
-        self.outlet, self.host, self.address = set_up(hub, self.transport, self._on_close)
+        self.outlet, self.host, self.address = set_up(hub, self.transport, self._on_close, self.is_new)
         if self.forwarded is not None:
             self.host, self.address = self.forwarded
         self._is_open = True
@@ -420,6 +422,7 @@ class WebSocketServer(WebSocketServerFactory):
         protocol.mode, protocol.channel, protocol.name = mode, channel, name
         protocol.identity = identity
         protocol.admitted = True
+        protocol.is_new = leave is None
         protocol.wants_pings = request.args.get(_WANTS_PINGS) == [b"true"]
         early = b"".join(getattr(http, "_dataBuffer", ()))
         # What twisted.web still holds of this read comes by here.
