@@ -27,7 +27,7 @@ def measure(server: Server, row: Row, options: argparse.Namespace) -> dict[str, 
         try:
             return generator.run(row.mode, port, {**load, "pids": child.pid}, options.pin)
         except BenchError as error:
-            raise BenchError(f"{error}\n{child.log()}") from None
+            raise BenchError(f"{error}\n{child.log()[-2000:]}") from None
 
 
 def measure_all(plan: list[Result], servers: dict[str, Server], options: argparse.Namespace) -> None:

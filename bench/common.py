@@ -5,108 +5,34 @@ from __future__ import annotations
 import argparse
 import base64
 import os
-import re
 import resource
 import select
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = "127.0.0.1"
+from process import HOST, ROOT, BenchError, Child, free_port, resident_kib
+
+__all__ = ["HOST", "ROOT", "BenchError", "Child", "free_port", "resident_kib"]
+
 PATHS = {"tcp": "", "ws": "/ws"}
 OPENING = 32  # connections opened at a time: less than the backlog of 50 that Twisted listens with
 UNLIMITED = ("--publish-rate=0", "--publish-bytes=0")
 
 
-class BenchError(Exception):
-    """A benchmark cannot go on: a server does not start, or a connection is lost."""
-
-
 # -- the server as a child -------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on now."""
-    with socket.create_server((HOST, 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-class Child:
-    """A server in a child process, used as a context manager. Its end is certain, and by its own pid."""
-
-    def __init__(self, command: list[str], port: int) -> None:
-        self.command = command
-        self.port = port
-        self._folder = tempfile.TemporaryDirectory(prefix="longconn-bench-")
-        self._log = Path(self._folder.name, "log")
-
-    def __enter__(self) -> Child:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("LONGCONN_")}
-        search = os.pathsep.join(part for part in (str(ROOT), kept.get("PYTHONPATH")) if part)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                cwd=self._folder.name,
-                env={**kept, "PYTHONPATH": search},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            self._wait_until_it_listens()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is not None and not isinstance(error, SystemExit):
-            print(f"the end of the log of {shlex.join(self.command)}:\n{self.log()[-2000:]}", file=sys.stderr)
-        self.stop()
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
-
-    def log(self) -> str:
-        """Return what the server has written so far."""
-        return self._log.read_text(errors="replace")
-
-    def stop(self) -> None:
-        """End the child: SIGTERM, and SIGKILL for one that is still there after 10 seconds."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._folder.cleanup()
-
-    def _wait_until_it_listens(self, patience: float = 20.0) -> None:
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise BenchError(f"{shlex.join(self.command)} ended at once:\n{self.log()[-2000:]}")
-            try:
-                socket.create_connection((HOST, self.port), 1).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        raise BenchError(f"{shlex.join(self.command)} does not listen on port {self.port}:\n{self.log()[-2000:]}")
+def child(command: list[str], port: int) -> Child:
+    """Return a server as a child on any core, with the repository on its path."""
+    search = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
+    return Child(command, port, None, {"PYTHONPATH": search})
 
 
 def longconn(port: int, *options: str, reactor: str | None = None, endpoint: str | None = None) -> Child:
@@ -114,12 +40,12 @@ def longconn(port: int, *options: str, reactor: str | None = None, endpoint: str
     twistd = [sys.executable, str(Path(sysconfig.get_path("scripts"), "twistd"))]
     chosen = [f"--reactor={reactor}"] if reactor else []
     where = endpoint or f"tcp:{port}:interface={HOST}"
-    return Child([*twistd, *chosen, "-n", "--pidfile=", "longconn", f"--port={where}", *options], port)
+    return child([*twistd, *chosen, "-n", "--pidfile=", "longconn", f"--port={where}", *options], port)
 
 
 def peer(name: str, port: int) -> Child:
     """Return one of the programs in ``peers/`` as a child."""
-    return Child([sys.executable, str(ROOT / "bench" / "peers" / f"{name}.py"), str(port)], port)
+    return child([sys.executable, str(ROOT / "bench" / "peers" / f"{name}.py"), str(port)], port)
 
 
 def add_server_option(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +57,7 @@ def under_test(command: str | None, port: int, *options: str) -> Child:
     """Return the server under test: our own, or that of ``--server``."""
     if command is None:
         return longconn(port, *options)
-    return Child(shlex.split(command.replace("{port}", str(port))), port)
+    return child(shlex.split(command.replace("{port}", str(port))), port)
 
 
 def exit_on_sigterm() -> None:
@@ -151,15 +77,6 @@ def file_limit() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
-
-
-def resident_kib(pid: int) -> int:
-    """Return the resident memory of a process in KiB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)
-    if found is None:
-        raise BenchError(f"no Rss in /proc/{pid}/smaps_rollup")
-    return int(found[1])
 
 
 def cpu_seconds(pid: int) -> float:

@@ -79,8 +79,8 @@ class Child:
         return self._process.pid
 
     def log(self) -> str:
-        """Return the end of what the server has written so far."""
-        return self._log.read_text(errors="replace")[-2000:]
+        """Return what the server has written so far."""
+        return self._log.read_text(errors="replace")
 
     def stop(self) -> None:
         """End the child: SIGTERM, and SIGKILL for one that is still there after 2 seconds."""
@@ -97,14 +97,14 @@ class Child:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise BenchError(f"{shlex.join(self.command)} ended at once:\n{self.log()}")
+                raise BenchError(f"{shlex.join(self.command)} ended at once:\n{self.log()[-2000:]}")
             try:
                 socket.create_connection((HOST, self.port), 1).close()
             except OSError:
                 time.sleep(0.05)
             else:
                 return
-        raise BenchError(f"{shlex.join(self.command)} does not listen on port {self.port}:\n{self.log()}")
+        raise BenchError(f"{shlex.join(self.command)} does not listen on port {self.port}:\n{self.log()[-2000:]}")
 
 
 def resident_kib(pid: int) -> int:

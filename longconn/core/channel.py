@@ -17,6 +17,7 @@ from longconn.core.broker import Broker
 from longconn.core.client import Client, Format, Subscription
 from longconn.core.errors import CommandError
 from longconn.core.publication import Announcement, Counts, Event, History, Info, Join, Leave, Position, Publication
+from longconn.core.sending import Override, Sending
 from longconn.core.timers import Clock
 from longconn.core.turn import Turn
 
@@ -24,10 +25,8 @@ from longconn.core.turn import Turn
 BATCH_BYTES = 64 * 1024
 #: Bytes that a publication adds to its data in a batch: a name, a frame.
 _FRAMING = 40
-#: Microseconds for which one channel sends in a turn; those that a subscriber takes; and bytes that take one.
+#: Microseconds for which one channel sends in a turn.
 _SENDING = 20_000
-_SUBSCRIBER_COST = 5
-_BYTES_PER_MICROSECOND = 300
 #: Batches that may be on their way. With one more, all are sent at once: publishers have to wait for that.
 _MOST_SENDING = 16
 #: Above this number of subscribers, joins and leaves are summed up, at most once a second.
@@ -42,113 +41,6 @@ class Watcher(Protocol):
 
     def on_news(self) -> None:
         """Something was published. A second call may come before the first has any effect."""
-
-
-class _Override:
-    """How one subscriber's view of a batch differs: it starts at `start`, and some events are replaced or hidden."""
-
-    __slots__ = ("replaced", "start")
-
-    def __init__(self) -> None:
-        self.start = 0
-        #: by index in the batch; None hides the event
-        self.replaced: dict[int, Event | None] = {}
-
-    def events(self, batch: list[Event]) -> list[Event]:
-        """The events of `batch` that the subscriber gets."""
-        seen = []
-        for index in range(self.start, len(batch)):
-            event = self.replaced.get(index, batch[index])
-            if event is not None:
-                seen.append(event)
-        return seen
-
-
-class _Sending:
-    """A batch on its way to the subscribers that there were when it was flushed, in the turn `number`."""
-
-    __slots__ = ("_encoded", "_left", "_name", "_on_broken", "batch", "groups", "number", "overrides")
-
-    def __init__(
-        self,
-        name: str,
-        number: int,
-        batch: list[Event],
-        overrides: dict[Subscription, _Override],
-        groups: dict[Format, dict[Subscription, None]],
-        on_broken: Callable[[Client], None],
-    ) -> None:
-        self._name = name
-        self.number = number
-        self.batch = batch
-        self.overrides = overrides
-        self._on_broken = on_broken
-        # Copies: a write may close a subscriber, which then leaves its group. The next subscriber is the last.
-        self.groups = {format: list(reversed(group)) for format, group in groups.items()}
-        self._encoded: dict[tuple[Any, ...], Any] = {}
-        # Those that are left, while they are asked for.
-        self._left: set[Subscription] | None = None
-
-    def send(self, room: int, members: dict[Format, dict[Subscription, None]] | None) -> int:
-        """Send for about `room` microseconds, to those that are still `members` (None: to all), and return the rest.
-
-        `groups` has those to whom it was not sent for lack of room.
-        """
-        self._left = None
-        for format, subscribers in tuple(self.groups.items()):
-            if room < 0:
-                break
-            try:
-                shared = self._encode(format)
-            except Exception:  # a broken wire format must not keep the batch from the others
-                shared = None
-                for each in reversed(subscribers):
-                    self._on_broken(each.client)
-            cost = _SUBSCRIBER_COST + (len(shared) // _BYTES_PER_MICROSECOND if shared else 0)
-            count = room // cost + 1
-            if shared or self.overrides:
-                some = subscribers[: -count - 1 : -1]
-                if members is not None:
-                    group = members.get(format, {})
-                    some = [each for each in some if each in group]
-                self._write(format, shared, some)
-            room -= min(count, len(subscribers)) * cost
-            del subscribers[-count:]
-            if not subscribers:
-                del self.groups[format]
-        return room
-
-    def _write(self, format: Format, shared: Any, subscribers: list[Subscription]) -> None:
-        overrides = self.overrides
-        data = shared
-        for subscription in subscribers:
-            try:
-                if overrides:
-                    data = self._encode(format, overrides.get(subscription))
-                if data:
-                    subscription.write(data)
-            except Exception:  # nor must a broken client
-                self._on_broken(subscription.client)
-
-    def send_now(self, subscription: Subscription) -> None:
-        """Send to a subscriber now, if it is left. It is about to be no member any more."""
-        if self._left is None:
-            self._left = {each for subscribers in self.groups.values() for each in subscribers}
-        if subscription in self._left:
-            self._left.discard(subscription)
-            data = self._encode(subscription.format, self.overrides.get(subscription))
-            if data:
-                subscription.write(data)
-
-    def _encode(self, format: Format, override: _Override | None = None) -> Any:
-        """The batch in a wire format, as one subscriber sees it. All who joined in one second see the same."""
-        key: tuple[Any, ...] = (format,)
-        if override is not None:
-            key = (format, override.start, *((index, id(event)) for index, event in override.replaced.items()))
-        if key not in self._encoded:
-            events = self.batch if override is None else override.events(self.batch)
-            self._encoded[key] = format.encode(self._name, events) if events else b""
-        return self._encoded[key]
 
 
 class Channel:
@@ -182,9 +74,9 @@ class Channel:
         # The turn in which its first event came.
         self._number = 0
         self._size = 0
-        self._overrides: dict[Subscription, _Override] = {}
+        self._overrides: dict[Subscription, Override] = {}
         # Batches that were flushed and are not sent to all yet.
-        self._sending: deque[_Sending] = deque()
+        self._sending: deque[Sending] = deque()
         #: whether the turn knows that there is a batch
         self.dirty = False
         # The furthest position that a backlog was given up to, until something comes back from beyond it.
@@ -337,10 +229,7 @@ class Channel:
         self._collect(publication)
         if self._furthest is not None:
             self._hide_from_backlogs(publication, self._furthest)
-        self._size += publication.data.size + _FRAMING
-        if self._size >= BATCH_BYTES:
-            self._take_batch()
-            self.flush(everything=len(self._sending) > _MOST_SENDING)
+        self._grow(publication.data.size + _FRAMING)
 
     def on_publications(self, publications: Sequence[Publication]) -> None:
         """Publications came back."""
@@ -350,7 +239,11 @@ class Channel:
             return
         self._collect(publications[0])
         self._batch += publications[1:]
-        self._size += sum([each.data.size for each in publications]) + len(publications) * _FRAMING
+        self._grow(sum([each.data.size for each in publications]) + len(publications) * _FRAMING)
+
+    def _grow(self, size: int) -> None:
+        """The batch has `size` bytes more. A large one does not wait for the end of the turn."""
+        self._size += size
         if self._size >= BATCH_BYTES:
             self._take_batch()
             self.flush(everything=len(self._sending) > _MOST_SENDING)
@@ -409,10 +302,10 @@ class Channel:
 
     # The batch.
 
-    def _override(self, subscription: Subscription) -> _Override:
+    def _override(self, subscription: Subscription) -> Override:
         override = self._overrides.get(subscription)
         if override is None:
-            override = self._overrides[subscription] = _Override()
+            override = self._overrides[subscription] = Override()
         return override
 
     def _collect(self, event: Event) -> None:
@@ -453,7 +346,7 @@ class Channel:
         batch, self._batch = self._batch, []
         overrides, self._overrides = self._overrides, {}
         self._size = 0
-        self._sending.append(_Sending(self.name, self._number, batch, overrides, self._groups, self._on_broken))
+        self._sending.append(Sending(self.name, self._number, batch, overrides, self._groups, self._on_broken))
         self._turn.write_first()
         if self._watchers and any(isinstance(each, Publication) for each in batch):
             for watcher in tuple(self._watchers):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from longconn.core.slices import COMMAND, ITEM, MANY, PART, Slices, WaitingWork
+from longconn.core.slices import BATCHED, COMMAND, ITEM, PART, Slices, WaitingWork
 from longconn.core.timers import Bucket, Call, ClientBuckets, Clock
 
 _T = TypeVar("_T")
@@ -28,7 +28,7 @@ UNTIL_TOLD = -1.0
 #: A read that brings more commands is executed in parts.
 _COMMANDS_AT_ONCE = PART // COMMAND
 #: Commands that are executed together, at most.
-TOGETHER = PART // MANY
+TOGETHER = PART // BATCHED
 
 
 class Reader(Protocol):
@@ -113,7 +113,7 @@ class CommandQueue(Generic[_T]):
         if len(commands) > 1:
             count = self._execute_many(commands[:TOGETHER])
             if count:
-                self._slices.count(count * MANY)
+                self._slices.count(count * BATCHED)
                 commands = commands[count:]
         if len(commands) > _COMMANDS_AT_ONCE:
             self._waiting = deque(commands)
@@ -213,8 +213,8 @@ class CommandQueue(Generic[_T]):
                     if count:
                         for _ in range(min(count, len(self._waiting or ()))):
                             self._waiting.popleft()
-                        self._slices.count(count * MANY)
-                        left -= count * MANY
+                        self._slices.count(count * BATCHED)
+                        left -= count * BATCHED
                         continue
                 self._spent = COMMAND
                 wait = self._execute(self._waiting[0])

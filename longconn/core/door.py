@@ -11,6 +11,7 @@ API. The last two are trusted: their rights and rates are not checked.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -185,6 +186,17 @@ class Door:
             # A copy: the caller goes on with the others while the broker works.
             self._broker.publish_many(channel, data[:count], caller.info_in(channel), partial(done, count))
         return count
+
+    def allowance(self, caller: Caller) -> int:
+        """How many publications the caller's rate allows now, about: further ones need not be looked at."""
+        if not (self._settings.publish_rate or self._settings.publish_bytes):
+            return sys.maxsize
+        if caller.publications is None or caller.published_bytes is None:
+            return 1  # the first one makes its rates
+        now = self._clock.seconds()
+        if caller.publications.wait(now) or caller.published_bytes.wait(now):
+            return 0
+        return int(caller.publications.level(now)) if self._settings.publish_rate else sys.maxsize
 
     def _count_publications(self, caller: Caller, data: Sequence[Data]) -> int:
         """Count messages against the caller's rate; how many of them it allows now."""

@@ -101,7 +101,7 @@ class Hub:
             self.slices,
             self.clients,
             self._on_broken,
-        )  # fmt: skip
+        )
         #: channels with subscribers here, by name
         self.channels = self.door.channels
         # Outlets in which something waits, and how much in all.

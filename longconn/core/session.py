@@ -439,7 +439,7 @@ class Session:
             return 0
         found: list[commands.Publish] = []
         left = BATCH_BYTES
-        for item in items:
+        for item in items[: self.hub.door.allowance(self.client)]:
             try:
                 command = self.codec.read(item)
             except MalformedCommandError:

@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 #: A line, or a command: an empty one, a pong, one that is refused.
 COMMAND = 20
 #: A line that is published together with others.
-MANY = 3
+BATCHED = 3
 #: A step of Autobahn, which takes two for a WebSocket frame: a ping, a pong, a part of a message.
 FRAME_STEP = 30
 #: A request of HTTP that is answered at once, also with 404.

@@ -191,7 +191,6 @@ class LongConnService(Service):
             self.hub.turn.soon(lambda: turn_ended.callback(None))
             yield turn_ended
             self.hub.turn.finish()
-            self.hub.turn.finish()
         timeout = self.hub.settings.shutdown_timeout
         if self.hub.clients:
             count = len(self.hub.clients)

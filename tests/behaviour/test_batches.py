@@ -3,6 +3,7 @@
 import random
 import re
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -98,6 +99,24 @@ class BatchTests(SynchronousTestCase):
     def test_structured_lines(self) -> None:
         numbered = [f'{{"id":{number},{each}}}'.encode() for number, each in enumerate(COMMANDS, 3)]
         self.check(structured, numbered)
+
+    def test_what_waits_for_its_rate_is_not_read_again_and_again(self) -> None:
+        server = MemoryServer(Settings(publish_rate=10, publish_burst=10))
+        self.addCleanup(server.stop)
+        shared = SharedPortFactory(ChatFactory(server.hub), LiveSite(server.hub))
+        publisher = server.connect(shared)
+        begin, parts = structured([f'{{"id":{number},{COMMANDS[0]}}}'.encode() for number in range(3, 203)])
+        publisher.send(begin)
+        server.settle()
+        (client,) = server.hub.clients.values()
+        codec = client.session.codec
+        read = mock.Mock(side_effect=codec.read)
+        self.patch(client.session, "codec", mock.Mock(wraps=codec, read=read))
+        publisher.send(b"".join(parts))
+        for _ in range(100):
+            server.advance(0.1)
+        self.assertGreater(server.hub.total_publications, 90)
+        self.assertLess(read.call_count, 4 * server.hub.total_publications)
 
     def test_lines_of_a_request(self) -> None:
         """All that can be published is, in its order."""

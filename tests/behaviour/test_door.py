@@ -336,6 +336,7 @@ VALUES = {
 #: methods of the door: an edge and a command that reach it, or why there is none
 DOOR: dict[str, Any] = {
     "publish": ("HTTP", "POST text"), "publish_many": ("HTTP", "POST x-ndjson"),
+    "allowance": NotHere("it only says how much may be asked for"),
     "subscribe": ("HTTP", "GET events"), "presence": ("chat", "/who"),
     "history": ("HTTP", "GET history"), "wait_for_news": ("HTTP", "GET long poll"),
     "remove_history": ("server API", "history_remove"), "check": ("HTTP", "HEAD events"),

@@ -414,6 +414,24 @@ class LongBatchTests(Case):
         self.clock.settle()
         self.assertEqual([each[:5] for each in self.writes(self.clients[-1])], [b"aaaaa", b"reply"])
 
+    def test_at_a_stop_all_of_it_is_sent(self) -> None:
+        self.publish("b")
+        self.hub.turn.finish()
+        self.assertEqual((self.count("a"), self.count("b")), (2_000, 2_000))
+
+    def test_a_wire_format_that_raises_closes_each_reader_once(self) -> None:
+        class Broken(Words):
+            def word(self, event: Any) -> str:
+                raise ValueError("broken")
+
+        self.clock.settle()
+        readers = [self.subscriber(announced=False, format=Broken()) for _ in range(2)]
+        with self.assertLogs("longconn", logging.ERROR) as logs:
+            self.publish("b")
+            self.clock.settle()
+        self.assertEqual([each.outlet.closed for each in readers], [[SERVER_ERROR]] * 2)
+        self.assertEqual((len(logs.output), self.count("b")), (2, 2_000))
+
     def test_what_waits_is_bounded(self) -> None:
         for _ in range(2 + 16):
             self.publish("b" * BATCH_BYTES)

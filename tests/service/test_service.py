@@ -17,8 +17,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import TestCase
 
-from longconn import LongConnService, Settings
+from longconn import Data, Info, LongConnService, Settings
 from longconn.config.endpoints import ListenError
+from longconn.core import channel
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.errors import ConfigError
 from longconn.core.hub import Hub
@@ -369,6 +370,28 @@ class Wire:
     def abortConnection(self) -> None:
         self.aborted = True
         self.client.gone()
+
+
+class LongBatchTests(TestCase):
+    async def test_a_stop_waits_for_what_was_published_before(self) -> None:
+        self.patch(channel, "_SENDING", 0)  # one subscriber in a turn
+        service = LongConnService(reactor, Settings(shutdown_timeout=1), tcp=["127.0.0.1:0"])
+        service.startService()
+        number = service.addresses[0][1].port
+        clients = [socket.create_connection(("127.0.0.1", number), 10) for _ in range(20)]
+        for each in clients:
+            self.addCleanup(each.close)
+        while len(service.hub.clients) < len(clients):
+            turned = Deferred[None]()
+            reactor.callLater(0, turned.callback, None)
+            await turned
+        service.hub.publish("lobby", Data.of_text("last words"), Info("desk"), lambda result: None)
+        await service.stopService()
+        for each in clients:
+            received = b""
+            while data := each.recv(1 << 16):
+                received += data
+            self.assertIn(b"desk: last words", received)
 
 
 class AcceptTests(TestCase):
