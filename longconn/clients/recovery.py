@@ -79,9 +79,11 @@ class RecoveryPosition:
             events = [Lost(self.channel, old, now)]
         else:
             events = []
-        self.position = now
+        # The answer names the position before its publications.
+        last = events[-1] if events else None
+        self.position = Position(now.epoch, last.offset) if isinstance(last, Publication) else now
         self._was_subscribed = True
-        self._since = now if self._recover and self._counted else None
+        self._since = self.position if self._recover and self._counted else None
         return events
 
     def on_push(self, kind: str, value: JSONObject) -> list[Event]:

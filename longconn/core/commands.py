@@ -177,6 +177,15 @@ class SubscribeResult:
     data: bytes
     ttl: int | None
 
+    @property
+    def position(self) -> Position:
+        """The position before the publications of the answer; without a recovery the position of the channel.
+
+        Clients count on from each publication that they handle. Centrifuge does the same (`client.go`, `res.Offset`).
+        """
+        now = self.history.position
+        return Position(now.epoch, self.since.offset) if self.since is not None and self.history.recovered else now
+
 
 @dataclass(slots=True)
 class ConnectResult:

@@ -148,8 +148,8 @@ def subscribe_result(result: commands.SubscribeResult) -> bytes:
     return fields(
         recoverable=result.recoverable,
         positioned=positioned,
-        epoch=history.position.epoch if positioned else "",
-        offset=history.position.offset if positioned else 0,
+        epoch=result.position.epoch if positioned else "",
+        offset=result.position.offset if positioned else 0,
         publications=publications_json(history.publications) if recovered and history.publications else b"",
         was_recovering=recovering,
         recovered=recovered,

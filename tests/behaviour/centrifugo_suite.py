@@ -72,6 +72,15 @@ class StructuredBehaviour(RatedBehaviour, ResumingBehaviour):
         self.assertEqual(other.refusal("subscribe", **body), 112)
         self.assertEqual(other.result("subscribe", **body | {"offset": 2})["recovered"], True)
 
+    def test_a_recovered_answer_names_the_position_that_was_asked_for(self) -> None:
+        """A client that keeps this position before it handles the publications misses none (centrifuge `client.go`)."""
+        for text in "123":
+            last = self.post(text)
+        member = self.join("elsewhere")
+        found = member.result("subscribe", channel="lobby", recover=True, epoch=last.epoch, offset=1)
+        self.assertEqual((found["recovered"], found["offset"]), (True, 1))
+        self.assertEqual([each["offset"] for each in found["publications"]], [2, 3])
+
     # Order.
 
     def check_refused_for_now(self, member: Any) -> None:

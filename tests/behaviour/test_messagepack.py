@@ -158,10 +158,11 @@ def _publication(value: Object) -> Object:
 def _subscribed(result: Object) -> Object:
     history = result["history"]
     recovered = result["since"] is not None and history["recovered"]
+    position = history["position"] | ({"offset": result["since"]["offset"]} if recovered else {})
     return _filled(
         recoverable=result["recoverable"],
         positioned=result["positioned"],
-        **(history["position"] if result["positioned"] else {}),
+        **(position if result["positioned"] else {}),
         publications=[_publication(each) for each in history["publications"]] if recovered else [],
         was_recovering=result["since"] is not None,
         recovered=recovered,

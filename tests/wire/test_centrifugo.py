@@ -274,7 +274,7 @@ class ReplyTests(SynchronousTestCase):
         self.assertEqual(self.result(), stands)
         recovered = self.result(recovering=True)
         self.assertEqual([each["offset"] for each in recovered.pop("publications")], [7, 8])
-        self.assertEqual(recovered, stands | {"was_recovering": True, "recovered": True})
+        self.assertEqual(recovered, stands | {"was_recovering": True, "recovered": True, "offset": 6})
         self.assertEqual(self.result(ttl=30), stands | {"expires": True, "ttl": 30})
         lost = self.result(recovering=True, recovered=False)
         self.assertEqual((lost["was_recovering"], "recovered" in lost, "publications" in lost), (True, False, False))

@@ -245,8 +245,8 @@ def _expiry(ttl: int | None) -> dict[str, Any]:
 
 
 def _position(result: SubscribeResult) -> dict[str, Any]:
-    top = result.history.position
-    return {"epoch": top.epoch, "offset": top.offset} if result.positioned else {}
+    position = result.position
+    return {"epoch": position.epoch, "offset": position.offset} if result.positioned else {}
 
 
 def _info(info: Info) -> pb.ClientInfo:

@@ -124,7 +124,7 @@ class ReplyTests(SynchronousTestCase):
         (reply,) = replies(self.codec.reply(5, subscribed))
         found = reply.subscribe
         self.assertEqual(
-            (found.epoch, found.offset, found.recovered, found.expires, found.ttl), ("ep", 7, True, True, 30)
+            (found.epoch, found.offset, found.recovered, found.expires, found.ttl), ("ep", 6, True, True, 30)
         )
         (publication,) = found.publications
         self.assertEqual(
