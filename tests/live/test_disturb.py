@@ -5,21 +5,25 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.long.disturb import LONGEST, Result, disturb
+from tests.long.situations import CLOCK_SET_AFTER
 
 
 class DisturbTests(TestCase):
     timeout = 120
 
-    def check(self, name: str) -> Deferred[None]:
+    def check(self, name: str, seconds: float = 1.0) -> Deferred[None]:
         def measured(result: Result) -> None:
             self.assertEqual(result.lost, 0)
             # Tests run beside each other, and share the cores: the hundredth that takes longest is for the long run.
             self.assertLess(result.half, LONGEST, result)
 
-        return deferToThread(disturb, name, 1.0).addCallback(measured)
+        return deferToThread(disturb, name, seconds).addCallback(measured)
 
     def test_pings_of_ten_websockets(self) -> Deferred[None]:
         return self.check("websocket-pings-of-ten")
+
+    def test_the_clock_is_set_back_by_an_hour(self) -> Deferred[None]:
+        return self.check("clock-back", CLOCK_SET_AFTER)
 
     def test_channels_that_come_and_go(self) -> Deferred[None]:
         return self.check("channels-come-and-go")

@@ -2,7 +2,8 @@
 
 A member of a channel hears a line twenty times a second, and twice a second a newcomer opens a WebSocket. Beside them,
 a process of its own attacks the server, one kind of input at a time: over one or more connections that each send
-without end (`ATTACKS`), or by crowds (`tests.long.crowds`). The check fails if a hundredth of the lines took longer
+without end (`ATTACKS`), or by crowds (`tests.long.crowds`). Of some servers the clock is set, or nothing reads the log
+(`tests.long.situations`). The check fails if a hundredth of the lines took longer
 than `LONGEST`, if a line was lost, if a newcomer waited longer than `LONGEST_OPENING`, or if the server took more
 memory than `MOST_MEMORY`.
 """
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 from tests.live.programs import Server
 from tests.long.crowds import CROWDS
+from tests.long.situations import SITUATIONS
 
 #: Seconds between two lines that the member hears.
 PAUSE = 0.05
@@ -270,14 +272,13 @@ def _peak_memory(pid: int) -> int:
 
 
 def disturb(name: str, seconds: float) -> Result:
-    """One attack on a server of its own."""
-    server = Server(SETTINGS)
+    """One attack on a server of its own, or one situation."""
+    serve, assault = SITUATIONS.get(name) or (Server, CROWDS.get(name) or partial(attack, name))
+    server: Any = serve(SETTINGS)
     try:
         probe = Probe(server.port)
         attacker = multiprocessing.get_context("fork").Process(
-            target=CROWDS.get(name) or partial(attack, name),
-            args=(server.port, time.monotonic() + seconds),
-            daemon=True,
+            target=assault, args=(server.port, time.monotonic() + seconds), daemon=True
         )
         attacker.start()
         try:
@@ -293,9 +294,10 @@ def disturb(name: str, seconds: float) -> Result:
 
 def main(seed: int, seconds: float, say: Any) -> None:
     """Try every attack once, in equal parts of the time. Nothing is random: the seed has no effect."""
-    each = max(2.0, seconds / (len(ATTACKS) + len(CROWDS)))
+    names = (*ATTACKS, *CROWDS, *SITUATIONS)
+    each = max(2.0, seconds / len(names))
     wrong = []
-    for name in (*ATTACKS, *CROWDS):
+    for name in names:
         result = disturb(name, each)
         say(f"{name}: {result}")
         if result.wrong:
