@@ -5,13 +5,13 @@ A publication is written `{"channel","offset","epoch","data","name","time"}`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from longconn.core.disconnects import Disconnect
+from longconn.core.json_text import write
 from longconn.core.publication import Counts, Event, Join, Leave, Position, Publication, Rename
 
 _POSITION = re.compile(r"([A-Za-z0-9_-]{1,64}):(\d{1,18})")
@@ -30,7 +30,7 @@ def read_position(text: str) -> Position | None:
 
 def publication_json(publication: Publication, channel: bytes, end: bytes = b"") -> bytes:
     """A publication as compact JSON. `channel` is its channel's name, already a JSON string."""
-    name = json.dumps(publication.info.name, ensure_ascii=False).encode()
+    name = write(publication.info.name)
     return b'{"channel":%b,"offset":%d,"epoch":"%b","data":%b,"name":%b,"time":%.3f}%b' % (
         channel,
         publication.offset,
@@ -44,7 +44,7 @@ def publication_json(publication: Publication, channel: bytes, end: bytes = b"")
 
 def quoted(channel: str) -> bytes:
     """A channel's name as a JSON string."""
-    return json.dumps(channel, ensure_ascii=False).encode()
+    return write(channel)
 
 
 def chunk(data: bytes) -> bytes:
@@ -129,7 +129,7 @@ class EventFormat(StreamFormat):
     def farewell(self, disconnect: Disconnect, retry: int) -> bytes:
         data = {"code": disconnect.code, "reason": disconnect.text, "reconnect": disconnect.reconnect}
         head = b"retry: %d\n" % retry if disconnect.reconnect else b""
-        return b"%bevent: disconnect\ndata: %b\n\n" % (head, json.dumps(data).encode())
+        return b"%bevent: disconnect\ndata: %b\n\n" % (head, write(data))
 
 
 def _members(position: Position) -> bytes:
@@ -138,7 +138,7 @@ def _members(position: Position) -> bytes:
 
 def _named(kind: bytes, channel: bytes, name: str) -> bytes:
     return b'event: %b\ndata: {"channel":%b,"name":%b}\n\n' % (
-        kind, channel, json.dumps(name, ensure_ascii=False).encode(),
+        kind, channel, write(name),
     )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ WAYS: dict[str, tuple[Way, Callable[[Any], bool]]] = {
     "/ws?name on a port of its own": (upgrade("/ws", "websocket"), lambda status: status == 503),
     "EventSource": (
         stream("/channels/lobby/events", "text/event-stream"),
-        lambda answer: '"reconnect": true' in answer and "\nretry: " in answer and " 200 " in answer,
+        lambda answer: '"reconnect":true' in answer and "\nretry: " in answer and " 200 " in answer,
     ),
     "events": (stream("/channels/lobby/events"), is_503),
     "stream": (stream("/channels/lobby/stream"), is_503),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from http import HTTPStatus
 
 from longconn.core import errors
 from longconn.core.errors import CommandError, LongConnError, Reason
+from longconn.core.json_text import write
 
 #: The status of a refused command (RFC 9110, section 15; 429: RFC 6585).
 STATUSES: dict[Reason, int] = {
@@ -93,7 +93,7 @@ def headers_of(error: HTTPError) -> list[tuple[str, str]]:
 def body_of(error: HTTPError) -> bytes:
     """`{"error": {"code", "message", …}}` and a line end."""
     value = {"error": {"code": error.code, "message": str(error), **error.extra}}
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+    return write(value) + b"\n"
 
 
 def answer_of(error: HTTPError, with_body: bool) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,6 +14,7 @@ from longconn.core.client import Caller
 from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.hub import Hub, log
 from longconn.core.identity import Identity
+from longconn.core.json_text import write
 from longconn.core.namespaces import Action
 from longconn.core.publication import Position
 from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of, refusal_of_client
@@ -213,8 +213,7 @@ class HTTPExchange:
 
     def json(self, status: int, value: object) -> None:
         """Answer with a value as JSON."""
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        self.answer(status, body + b"\n", "application/json")
+        self.answer(status, write(value) + b"\n", "application/json")
 
     def fail(self, error: CommandError | HTTPError, **extra: object) -> None:
         """Answer with a refusal; `extra` are further members of the answer's `error`."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from longconn.core.errors import BAD_REQUEST, CommandError
+from longconn.core.json_text import write
 from longconn.core.long_poll import LongPoll
 from longconn.core.publication import History, Position
 from longconn.protocols.http.exchange import HTTPExchange
@@ -96,7 +96,7 @@ def _seconds(text: str | None) -> float:
 def _encode(channel: str, history: History) -> bytes:
     name = quoted(channel)
     return b'{"epoch":%b,"offset":%d,"recovered":%b,"publications":[%b]}\n' % (
-        json.dumps(history.position.epoch).encode(),
+        write(history.position.epoch),
         history.position.offset,
         b"true" if history.recovered else b"false",
         b",".join([publication_json(each, name) for each in history.publications]),
