@@ -211,11 +211,12 @@ class PageTests(SynchronousTestCase):
         page = (DOCS / "reference" / "http.md").read_text()
         found = re.findall(r"`(GET|POST) (/\S*)`", page.partition("## A publication")[0])
         self.assertGreater(len(found), 9)
-        server = longconn.testing.MemoryServer()
+        server = longconn.testing.MemoryServer(longconn.Settings(api_key="key"))
         self.addCleanup(server.stop)
         for method, path in found:
             client = server.http_client()
-            response = client.request(method, path.replace("NAME", "lobby"), body=b"hello" if method == "POST" else b"")
+            body = b"hello" if method == "POST" else b""
+            response = client.request(method, path.replace("NAME", "lobby"), body, [("X-API-Key", "key")])
             self.assertIn(response.status, (200, 426), path)
 
     def test_fragments_are_named(self) -> None:

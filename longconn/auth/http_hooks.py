@@ -24,6 +24,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
 from longconn.core.broker import Done
+from longconn.core.counters import Counters
 from longconn.core.errors import INTERNAL, CommandError, ConfigError, shown
 from longconn.core.hooks import Hook, HookDisconnectError, HookRefusalError, HookReply, HookRequest, Hooks
 from longconn.core.identity import Granted
@@ -77,8 +78,8 @@ class _HookAnswer(Struct):
 _DECODER = msgspec.json.Decoder(_HookAnswer)
 
 
-def http_hooks(settings: Settings, reactor: Any) -> Hooks:
-    """The hooks that `settings` name. Raises ConfigError for what is no URL."""
+def http_hooks(settings: Settings, reactor: Any, counters: Counters) -> Hooks:
+    """The hooks that `settings` name, counted in `counters`. Raises ConfigError for what is no URL."""
     urls = {event: getattr(settings, f"hook_{event}") for event in EVENTS}
     given = {event: url for event, url in urls.items() if url}
     for event, url in given.items():
@@ -87,7 +88,7 @@ def http_hooks(settings: Settings, reactor: Any) -> Hooks:
             raise ConfigError(f"hook_{event}: {shown(url, 100)} is no URL of the form http://HOST or https://HOST")
     if not given:
         return Hooks()
-    requests = _HookRequests(settings, reactor)
+    requests = _HookRequests(settings, reactor, counters)
     hooks = {event: requests.hook(event, url) for event, url in given.items()}
     names = tuple(each.lower() for each in settings.hook_header)
     return Hooks(**hooks, header_names=names, stop=requests.pool.closeCachedConnections)
@@ -96,12 +97,13 @@ def http_hooks(settings: Settings, reactor: Any) -> Hooks:
 class _HookRequests:
     """The requests to the application, at most `limit` at once."""
 
-    def __init__(self, settings: Settings, reactor: Any) -> None:
+    def __init__(self, settings: Settings, reactor: Any, counters: Counters) -> None:
         # treq takes half as long to import as all the rest, and most servers have no hooks.
         import treq
 
         self._treq = treq
         self._reactor = reactor
+        self._counters = counters
         self._timeout = settings.hook_timeout
         self._limit = settings.hook_requests
         self._most_data = settings.max_message
@@ -125,7 +127,7 @@ class _HookRequests:
                 left = self._timeout - (self._reactor.seconds() - asked)
                 if left <= 0:
                     self._end()
-                    _fail(event, "it did not answer the requests before in time", done)
+                    self._fail(event, asked, "it did not answer the requests before in time", done)
                     return
                 posted = Deferred.fromCoroutine(self._post(url, body, request, left))
                 posted.addTimeout(left, self._reactor).addBoth(answered)
@@ -133,15 +135,17 @@ class _HookRequests:
             def answered(result: bytes | Failure) -> None:
                 self._end()
                 if isinstance(result, Failure):
-                    _fail(event, result.getErrorMessage() or type(result.value).__name__, done)
+                    self._fail(event, asked, result.getErrorMessage() or type(result.value).__name__, done)
                     return
                 try:
                     reply = self._read(event, result)
                 except CommandError as error:
+                    self._counters.hook(event, self._reactor.seconds() - asked, failed=False)
                     done(error)
                 except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                    _fail(event, f"its answer is none: {error}", done)
+                    self._fail(event, asked, f"its answer is none: {error}", done)
                 else:
+                    self._counters.hook(event, self._reactor.seconds() - asked, failed=False)
                     done(reply)
 
             if self._under_way < self._limit:
@@ -150,9 +154,14 @@ class _HookRequests:
             elif len(self._waiting) < _WAITING * self._limit:
                 self._waiting.append(start)
             else:
-                _fail(event, "too many requests wait for it", done)
+                self._fail(event, asked, "too many requests wait for it", done)
 
         return ask
+
+    def _fail(self, event: str, asked: float, why: str, done: Done[HookReply]) -> None:
+        self._counters.hook(event, self._reactor.seconds() - asked, failed=True)
+        log.warning("the hook %s gave no decision: %s", event, " ".join(why.split())[:200])
+        done(CommandError(INTERNAL))
 
     def _end(self) -> None:
         if self._waiting:
@@ -209,11 +218,6 @@ class _HookRequests:
             subs=granted,
             skip_history=result.skip_history,
         )
-
-
-def _fail(event: str, why: str, done: Done[HookReply]) -> None:
-    log.warning("the hook %s gave no decision: %s", event, " ".join(why.split())[:200])
-    done(CommandError(INTERNAL))
 
 
 def _body(event: str, request: HookRequest) -> dict[str, Any]:

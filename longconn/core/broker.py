@@ -35,6 +35,10 @@ class Receiver(Protocol):
 class Broker(Protocol):
     """Orders and keeps the publications of channels. Errors that are worth a retry are `temporary`."""
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of history in this process."""
+
     def attach(self, receiver: Receiver) -> None:
         """From now on, call `receiver` with each event that comes back. Called once."""
 

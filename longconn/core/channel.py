@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from longconn.core.broker import Broker
 from longconn.core.client import Client, Format, Subscription
+from longconn.core.counters import Counters
 from longconn.core.errors import CommandError
 from longconn.core.publication import Announcement, Counts, Event, History, Info, Join, Leave, Position, Publication
 from longconn.core.sending import Override, Sending
@@ -59,6 +60,7 @@ class Channel:
         clients: Mapping[str, Client],
         on_unused: Callable[[Channel], None],
         on_broken: Callable[[Client], None],
+        counters: Counters,
     ) -> None:
         self.name = name
         self._broker = broker
@@ -67,6 +69,7 @@ class Channel:
         self._clients = clients
         self._on_unused = on_unused
         self._on_broken = on_broken
+        self._counters = counters
         # Dicts keep order: subscribers are sent to in the order in which they came.
         self._groups: dict[Format, dict[Subscription, None]] = {}
         self._count = 0
@@ -346,7 +349,9 @@ class Channel:
         batch, self._batch = self._batch, []
         overrides, self._overrides = self._overrides, {}
         self._size = 0
-        self._sending.append(Sending(self.name, self._number, batch, overrides, self._groups, self._on_broken))
+        self._sending.append(
+            Sending(self.name, self._number, batch, overrides, self._groups, self._on_broken, self._counters)
+        )
         self._turn.write_first()
         if self._watchers and any(isinstance(each, Publication) for each in batch):
             for watcher in tuple(self._watchers):

@@ -144,7 +144,7 @@ class Client(Caller):
     """
 
     __slots__ = (
-        "_info", "_on_gone", "announced", "chat", "id", "live", "outlet", "protocol", "queue", "session",
+        "_info", "_on_gone", "announced", "chat", "closed_for", "id", "live", "outlet", "protocol", "queue", "session",
         "subscriptions",
     )  # fmt: skip
 
@@ -161,6 +161,8 @@ class Client(Caller):
         #: whether it is a chat client: everyone may read its name (see `Info`)
         self.chat = True
         self.live = True
+        #: why the server closed it; None if it ended by itself
+        self.closed_for: Disconnect | None = None
         #: its commands, if it sends any; what it looks at and what it announces counts as further ones
         self.queue: CommandQueue[Any] | None = None
         #: the session of a program (`longconn.core.session.Session`), by which the server can act on the client
@@ -192,7 +194,13 @@ class Client(Caller):
 
     def close(self, disconnect: Disconnect) -> None:
         """Close the connection for a numbered reason."""
+        self.closing(disconnect)
         self.outlet.close(disconnect)
+
+    def closing(self, disconnect: Disconnect) -> None:
+        """Its outlet closes the connection, for this reason unless there was one before."""
+        if self.closed_for is None and self.live:
+            self.closed_for = disconnect
 
     def gone(self) -> None:
         """The connection ended: leave every channel. A second call has no effect."""

@@ -21,6 +21,7 @@ from longconn.core.broker import Broker, Done
 from longconn.core.channel import Channel
 from longconn.core.client import Caller, Client, Format, Subscription
 from longconn.core.command_queue import LOOKED_AT
+from longconn.core.counters import Counters
 from longconn.core.errors import (
     ALREADY_SUBSCRIBED,
     LIMIT_EXCEEDED,
@@ -66,6 +67,7 @@ class Door:
         slices: Slices,
         clients: Mapping[str, Client],
         on_broken: Callable[[Client], None],
+        counters: Counters,
     ) -> None:
         self._clock = clock
         self._settings = settings
@@ -76,6 +78,7 @@ class Door:
         self._slices = slices
         self._clients = clients
         self._on_broken = on_broken
+        self._counters = counters
         #: the channels with subscribers or watchers on this hub, by name
         self.channels: dict[str, Channel] = {}
         #: the application's decisions
@@ -84,8 +87,6 @@ class Door:
         self._undecided: set[tuple[Client, str]] = set()
         #: whether publications are accepted; False once the service closes its clients
         self.accepting = True
-        #: publications that were passed on since the start
-        self.total_publications = 0
         # Channels named lately. Any other channel is new to the address that names it.
         self._known: OrderedDict[str, None] = OrderedDict()
         # Rates by address: of new channels, and of publications and requests of callers without a connection.
@@ -153,12 +154,13 @@ class Door:
         if hook is not None or caller.decisions:
 
             def publish(decided: Data, keep_it: bool) -> None:
-                self.total_publications += 1
+                self._count_accepted(1, decided.size)
                 self._broker.publish(channel, decided, info or caller.info_in(channel), done, keep=keep and keep_it)
 
             ask_to_publish(hook, caller, channel, data, done, publish)
             return 0.0
-        self.total_publications += 1
+        self._counters.publications += 1
+        self._counters.publication_bytes += data.size
         self._broker.publish(channel, data, info or caller.info_in(channel), done, keep=keep)
         return 0.0
 
@@ -182,10 +184,14 @@ class Door:
             return 0
         count = self._count_publications(caller, data)
         if count:
-            self.total_publications += count
+            self._count_accepted(count, sum(each.size for each in data[:count]))
             # A copy: the caller goes on with the others while the broker works.
             self._broker.publish_many(channel, data[:count], caller.info_in(channel), partial(done, count))
         return count
+
+    def _count_accepted(self, count: int, size: int) -> None:
+        self._counters.publications += count
+        self._counters.publication_bytes += size
 
     def allowance(self, caller: Caller) -> int:
         """How many publications the caller's rate allows now, about: further ones need not be looked at."""
@@ -452,7 +458,14 @@ class Door:
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(
-                name, self._broker, self._turn, self._clock, self._clients, self._drop, self._on_broken
+                name,
+                self._broker,
+                self._turn,
+                self._clock,
+                self._clients,
+                self._drop,
+                self._on_broken,
+                self._counters,
             )
         return channel
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from longconn.core.broker import Broker, Done
 from longconn.core.client import PROGRAM, Caller, Client, Outlet
+from longconn.core.counters import Counters
 from longconn.core.disconnects import EXPIRED, SERVER_ERROR, SLOW
 from longconn.core.door import Door
 from longconn.core.errors import NAME_TAKEN, CommandError
@@ -67,9 +68,8 @@ class Hub:
         #: live clients by id, and those that have a user, by user
         self.clients: dict[str, Client] = {}
         self.users: dict[str, set[Client]] = {}
-        #: since the start: clients that came, sends that could not go directly to the kernel
-        self.total_clients = 0
-        self.indirect_sends = 0
+        #: what is counted, for operators
+        self.counters = Counters()
         #: names this process to clients; sessions of programs by their secret
         self.node = secrets.token_urlsafe(8)
         self.sessions: dict[str, Any] = {}
@@ -83,7 +83,7 @@ class Hub:
         #: for peers without an address of their own: unix:N
         self.numbers = count(1)
         #: the publications and replies that are written when this turn of the reactor ends
-        self.turn = Turn(clock, self.wheel)
+        self.turn = Turn(clock, self.wheel, self.counters)
         #: shares out each turn among work that takes long
         self.slices = Slices(self.turn)
         #: wrong keys of the server API, by address
@@ -101,6 +101,7 @@ class Hub:
             self.slices,
             self.clients,
             self._on_broken,
+            self.counters,
         )
         #: channels with subscribers here, by name
         self.channels = self.door.channels
@@ -121,11 +122,6 @@ class Hub:
             self._ready = ready
             for each in tuple(self.ready_watchers):
                 each()
-
-    @property
-    def total_publications(self) -> int:
-        """Publications that were made here since the start."""
-        return self.door.total_publications
 
     def stop(self) -> None:
         """Leave no delayed call behind. Clients are closed before, by the owner of their connections."""
@@ -160,7 +156,7 @@ class Hub:
         else:
             client.name = self.assigned_name(address)
         self.clients[client.id] = client
-        self.total_clients += 1
+        self.counters.clients[protocol] += 1
         self.places.add_client(host)
         log.info("%s client %s from %s came", client.protocol, client.name, client.address)
         return client
@@ -274,6 +270,7 @@ class Hub:
         if self._names.get(key) is client:
             del self._names[key]
         self.places.remove_client(client.host)
+        self.counters.disconnects[client.closed_for.code if client.closed_for is not None else 0] += 1
         log.info("%s client %s from %s left", client.protocol, client.name, client.address)
 
     def _on_broken(self, client: Client) -> None:

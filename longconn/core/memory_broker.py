@@ -65,6 +65,11 @@ class MemoryBroker:
         self._sweep: Call | None = None
         self._receiver: Receiver
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of history."""
+        return self._size
+
     def attach(self, receiver: Receiver) -> None:
         self._receiver = receiver
 

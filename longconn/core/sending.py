@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from longconn.core.client import Client, Format, Subscription
-from longconn.core.publication import Event
+from longconn.core.counters import Counters
+from longconn.core.publication import Event, Publication
 
 #: Microseconds that a subscriber takes, and bytes that take one.
 _SUBSCRIBER_COST = 5
@@ -36,7 +37,18 @@ class Override:
 class Sending:
     """A batch on its way to the subscribers that there were when it was flushed, in the turn `number`."""
 
-    __slots__ = ("_batch", "_encoded", "_left", "_name", "_on_broken", "_overrides", "groups", "number")
+    __slots__ = (
+        "_batch",
+        "_counters",
+        "_encoded",
+        "_left",
+        "_name",
+        "_on_broken",
+        "_overrides",
+        "_publications",
+        "groups",
+        "number",
+    )
 
     def __init__(
         self,
@@ -46,12 +58,16 @@ class Sending:
         overrides: dict[Subscription, Override],
         groups: dict[Format, dict[Subscription, None]],
         on_broken: Callable[[Client], None],
+        counters: Counters,
     ) -> None:
         self._name = name
         self.number = number
         self._batch = batch
         self._overrides = overrides
         self._on_broken = on_broken
+        self._counters = counters
+        self._publications = sum(isinstance(each, Publication) for each in batch)
+        counters.batches.observe(len(batch))
         # Copies: a write may close a subscriber, which then leaves its group. The next subscriber is the last.
         self.groups = {format: list(reversed(group)) for format, group in groups.items()}
         self._encoded: dict[tuple[Any, ...], Any] = {}
@@ -84,6 +100,9 @@ class Sending:
             if members is not None:
                 group = members.get(format, {})
                 some = [each for each in some if each in group]
+            if shared:
+                self._counters.deliveries += self._publications * len(some)
+                self._counters.delivery_bytes += len(shared) * len(some)
             self._write(format, shared, some)
         return room
 

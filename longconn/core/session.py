@@ -258,6 +258,7 @@ class Session:
         self._replies.add(self.codec.reply(id, result))
 
     def _refuse(self, id: int, error: CommandError) -> None:
+        self.hub.counters.refusals[error.reason.key] += 1
         if self._on_refused is not None and not self.connected:
             self._on_refused(error)
         elif id:  # `send` has no reply

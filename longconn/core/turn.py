@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from time import perf_counter
 from typing import Any, Protocol
 
+from longconn.core.counters import Counters
 from longconn.core.timers import Clock, Wheel
 
 
@@ -26,8 +28,9 @@ class Batched(Protocol):
 class Turn:
     """Calls for the end of a turn: replies that go first, channels to flush, replies that go after them, all others."""
 
-    def __init__(self, clock: Clock, wheel: Wheel) -> None:
+    def __init__(self, clock: Clock, wheel: Wheel, counters: Counters) -> None:
         self._clock = clock
+        self._counters = counters
         self._wheel = wheel
         # Each call is taken out before it is made. The reactor logs an exception; the next turn makes the other calls.
         self._first: deque[Callable[[], None]] = deque()
@@ -35,8 +38,6 @@ class Turn:
         # Replies, each with the number of the turn.
         self._answers: deque[tuple[int, Callable[[], None]]] = deque()
         self._last: deque[Callable[[], object]] = deque()
-        #: counts turns: the batches that are flushed at the end of one have its number
-        self.number = 0
         #: counts turns: the batches that are flushed at the end of one have its number
         self.number = 0
         self._end: Any = None
@@ -91,6 +92,9 @@ class Turn:
     def _flush(self, everything: bool) -> int | float:
         """Flush the channels, and return the number of the oldest batch that is not sent to all, infinity without."""
         oldest: int | float = inf
+        if not self._dirty:
+            return oldest
+        began = perf_counter()
         for _ in range(len(self._dirty)):
             channel = self._dirty.popleft()
             channel.dirty = False
@@ -99,6 +103,7 @@ class Turn:
                     channel.dirty = True
                     self._dirty.append(channel)
                 oldest = min(oldest, self.number if channel.oldest is None else channel.oldest)
+        self._counters.fan_out.observe(perf_counter() - began)
         return oldest
 
     def _end_later(self) -> None:

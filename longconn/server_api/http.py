@@ -8,7 +8,6 @@ request is no JSON object or has a member of a wrong type, 401 that the key is n
 from __future__ import annotations
 
 from functools import partial
-from hmac import compare_digest
 
 from longconn.core import errors
 from longconn.core.errors import CommandError, Reason
@@ -16,8 +15,8 @@ from longconn.core.hub import log
 from longconn.core.json_text import JSONError
 from longconn.protocols.http.errors import STATUSES, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
-from longconn.protocols.http.request import api_key
 from longconn.protocols.http.routes import Access, Route
+from longconn.server_api.keys import APIKeys
 from longconn.server_api.messages import error_json, reason_of, response
 from longconn.server_api.methods import METHODS, read
 from longconn.server_api.operations import ServerAPI
@@ -34,29 +33,28 @@ class APIRoutes:
 
     def __init__(self, api: ServerAPI) -> None:
         self._api = api
-        settings = api.hub.settings
-        self._key = settings.api_key.encode("utf-8", "surrogateescape")
-        self._previous = settings.api_previous_key.encode("utf-8", "surrogateescape") or self._key
+        self._keys = APIKeys(api.hub.settings)
         self._warned = False
 
     def routes(self) -> dict[str, Route]:
         """The routes for a resource, by path."""
-        names, call = NAMES if self._key else (), self._call
+        names, call = NAMES if self._keys else (), self._call
         return {f"/api/{name}": Route(None, partial(call, name), free=True, access=Access.PUBLIC) for name in names}
 
     def on_missing(self, exchange: HTTPExchange, path: list[str]) -> None:
-        """Warn once, when the API is asked for and is off."""
-        if path[0] == "api" and not self._key and not self._warned:
+        """Warn once, when the API or the metrics are asked for and are off."""
+        if path[0] in ("api", "metrics") and not self._keys and not self._warned:
             self._warned = True
             log.warning(
-                "%s asked for the server API, which is off: give the server a key for it, "
+                "%s asked for the %s, off without a key: give the server one, "
                 "by --api-key, LONGCONN_API_KEY or api_key in the file",
                 exchange.address,
+                "server API" if path[0] == "api" else "metrics",
             )
 
     def _call(self, method: str, exchange: HTTPExchange) -> None:
         """Execute a request, and answer when the result is known. Raises HTTPError."""
-        self._authorize(exchange)
+        self._keys.check(exchange)
         self._api.calls[method] += 1
         try:
             command = read(method, exchange.body())
@@ -69,20 +67,6 @@ class APIRoutes:
             command(self._api, answer)
         except CommandError as error:
             answer(error)
-
-    def _authorize(self, exchange: HTTPExchange) -> None:
-        guesses = exchange.hub.guesses
-        given = api_key(exchange.header("x-api-key"), exchange.header("authorization"))
-        wait = guesses.wait(exchange.host) if given else 0.0
-        if wait:
-            raise CommandError(errors.TOO_MANY_REQUESTS, retry_after=wait)
-        # Both are compared, whether the first one fits or not: the time tells nothing.
-        if not compare_digest(given, self._key) | compare_digest(given, self._previous):
-            exchange.hub.door.count_request(exchange.caller)
-            log.info("%s asked for the server API with a wrong key, or none", exchange.address)
-            if given:
-                guesses.failed(exchange.host)
-            raise HTTPError(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
 
     def _answer(self, method: str, exchange: HTTPExchange, result: bytes | CommandError) -> None:
         status, body = 200, b""

@@ -285,9 +285,9 @@ class ServerAPI:
         sizes = [len(each) for each in hub.channels.values()]
         identified = sum(map(len, hub.users.values()))
         items: dict[str, float] = {
-            "connections": hub.total_clients,
-            "publications": hub.total_publications,
-            "indirect_sends": hub.indirect_sends,
+            "connections": hub.counters.clients.total(),
+            "publications": hub.counters.publications,
+            "indirect_sends": hub.counters.indirect_sends,
             "api_calls": self.calls.total(),
             "api_refused": self.refused,
             "revocations": len(hub.gate.revocations.in_force(hub.wall_time())),

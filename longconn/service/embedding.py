@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from longconn.core.hub import Hub
 from longconn.protocols.centrifugo import http as centrifugo
 from longconn.protocols.centrifugo.protobuf import CentrifugoProtobuf, binary_frame
@@ -22,6 +24,8 @@ from longconn.protocols.port.table import Builder
 from longconn.protocols.websocket.connection import Spoken, WebSocketConnection, WebSocketServer
 from longconn.protocols.websocket.echo import EchoWebSocket
 from longconn.server_api.http import APIRoutes
+from longconn.server_api.keys import APIKeys
+from longconn.server_api.metrics import MetricsRoutes, registry_of
 from longconn.server_api.operations import ServerAPI
 from longconn.wire.centrifugo import CentrifugoJSON, text_frame
 from longconn.wire.chat import ChatFormat
@@ -88,30 +92,39 @@ class LiveResource(HTTPResource):
     """All that `hub` serves over HTTP, at any path of any `twisted.web` site; without `for_operators` all for clients.
 
     `upgrade` takes over connections that ask for WebSocket; by default a `WebSocketFactory` is
-    made for them. Under a site that is no `LiveSite`, that site's limits on heads and bodies apply. A body that
-    is over `max_body` of the settings is refused there too, once all of it has come.
+    made for them. `registry` has what /metrics shows, by default the metrics of `hub`. Under a site that is no
+    `LiveSite`, that site's limits on heads and bodies apply. A body that is over `max_body` of the settings is refused
+    there too, once all of it has come.
     """
 
-    def __init__(self, hub: Hub, upgrade: TakeOver | None = None, for_operators: bool = True) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        upgrade: TakeOver | None = None,
+        for_operators: bool = True,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         api = APIRoutes(ServerAPI(hub))
+        metrics = MetricsRoutes(registry or registry_of(hub), APIKeys(hub.settings))
         upgrades = upgrade_routes(upgrade if upgrade is not None else WebSocketFactory(hub).take_over)
         routes = {**upgrades, **centrifugo.ROUTES, **api.routes()}
         if for_operators:
-            super().__init__(hub, routes, api.on_missing)
+            super().__init__(hub, {**routes, **metrics.routes()}, api.on_missing)
         else:
             super().__init__(hub, routes, serves=lambda path: not _is_for_operators(path))
 
 
 class AdminResource(HTTPResource):
-    """What an operator needs: the server API and the state of the server's health."""
+    """What an operator needs: the server API, the state of the server's health, and the metrics of `registry`."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, registry: CollectorRegistry | None = None) -> None:
         api = APIRoutes(ServerAPI(hub))
-        super().__init__(hub, api.routes(), api.on_missing, _is_for_operators)
+        metrics = MetricsRoutes(registry or registry_of(hub), keys=None)
+        super().__init__(hub, {**api.routes(), **metrics.routes()}, api.on_missing, _is_for_operators)
 
 
 def _is_for_operators(path: str) -> bool:
-    return path.startswith(("/api/", "/health/"))
+    return path.startswith(("/api/", "/health/")) or path == "/metrics"
 
 
 class LiveSite(HTTPSite):

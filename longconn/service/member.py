@@ -286,6 +286,7 @@ class _MemberOutlet:
                 "%s client %s from %s is disconnected (%d %s) with %d bytes waiting",
                 client.protocol, client.name, client.address, disconnect.code, disconnect.text, self.queued,
             )  # fmt: skip
+        client.closing(disconnect)
         self.count(-self.queued)
         self.disconnect = disconnect
         self.client = None

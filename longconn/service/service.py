@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor
+from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 
@@ -20,8 +21,10 @@ from longconn.core.hub import Hub
 from longconn.core.settings import Settings
 from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.factory import GrpcFactory
+from longconn.server_api.metrics import HubCollector, registry_of
 from longconn.service import greeting, logs, open_files
 from longconn.service.embedding import AdminResource, ChatFactory, LiveResource, LiveSite, SharedPortFactory
+from longconn.service.lag import ReactorLag
 from longconn.service.logs import log
 from longconn.service.ports import Ports
 from longconn.service.shared_tls import SharedTLS
@@ -36,7 +39,8 @@ class LongConnService(Service):
     hub: when it stops, it closes the hub's clients and stops the hub.
 
     `grpc_services` and `grpc_files` are services of the program over gRPC (see `GrpcFactory`). `hooks` decide in place
-    of those of the settings (see `program_hooks`).
+    of those of the settings (see `program_hooks`). `registry` is the program's own, for the metrics of the hub; without
+    one the metrics are those of the hub and the process. One registry is for one hub.
 
     The constructor raises ConfigError for a bad port or key. The start raises ListenError if a port is taken or not
     permitted, and then no port is open. The start raises the process's soft limit on open files to the hard limit.
@@ -57,6 +61,7 @@ class LongConnService(Service):
         grpc_files: Sequence[FileDescriptor] = (),
         hooks: Hooks | None = None,
         admin: Sequence[str] = (),
+        registry: CollectorRegistry | None = None,
     ) -> None:
         if hub is not None and settings is not None:
             raise ValueError("a hub has settings already: give one or the other")
@@ -73,9 +78,14 @@ class LongConnService(Service):
         if hooks is not None:
             self.hub.hooks = hooks
         elif any(getattr(self.hub.settings, f"hook_{event}") for event in EVENTS):
-            self.hub.hooks = http_hooks(self.hub.settings, reactor)
+            self.hub.hooks = http_hooks(self.hub.settings, reactor, self.hub.counters)
         self._configured_limit = (settings or self.hub.settings).max_connections
-        self._site = LiveSite(self.hub, LiveResource(self.hub, for_operators=not admin))
+        if registry is None:
+            registry = registry_of(self.hub, of_process=True)
+        else:
+            registry.register(HubCollector(self.hub))
+        self._lag = ReactorLag(reactor, self.hub.counters.lag)
+        self._site = LiveSite(self.hub, LiveResource(self.hub, for_operators=not admin, registry=registry))
         chat = ChatFactory(self.hub)
         self._grpc = GrpcFactory(self.hub, grpc_services, grpc_files)
         shared: Any = SharedPortFactory(chat, self._site, self._grpc)
@@ -87,7 +97,7 @@ class LongConnService(Service):
                 shared = SharedPortFactory(chat, self._site, self._grpc, self._tls.build)
         gate.certificates = bool(self.hub.settings.tls_client_ca)
         self._factories = {"port": shared, "tcp": chat, "http": self._site, "grpc": self._grpc}
-        self._admin_site = LiveSite(self.hub, AdminResource(self.hub))
+        self._admin_site = LiveSite(self.hub, AdminResource(self.hub, registry))
         self._factories["admin"] = self._admin_site
         self._open_files_limit: int | None = None
         self._attached = False
@@ -120,6 +130,7 @@ class LongConnService(Service):
             self.hub.gate.verifier.load()
         if self._tls is not None:
             self._tls.start()
+        self._lag.start()
         self._greet()
 
     def reload_certificates(self) -> bool:
@@ -200,6 +211,7 @@ class LongConnService(Service):
         if self._skip_waiting:
             self._drain.finish()
         yield drained
+        self._lag.stop()
         self._ports.forget()
         yield maybeDeferred(self.hub.hooks.stop)
         if self._tls is not None:

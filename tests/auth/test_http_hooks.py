@@ -12,6 +12,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from longconn import LongConnService, Settings
 from longconn.auth.http_hooks import http_hooks
+from longconn.core.counters import Counters
 from longconn.core.errors import INTERNAL, CommandError, ConfigError
 from longconn.core.hooks import HookDisconnectError, HookRefusalError, HookReply, HookRequest
 from longconn.core.identity import Granted
@@ -62,7 +63,7 @@ class Case(TestCase):
 
     def ask(self, event: str, request: HookRequest | None = None, **settings: Any) -> "Deferred[Any]":
         url = f"http://127.0.0.1:{self.number}/{event}"
-        hooks = http_hooks(Settings(**{f"hook_{event}": url}, **settings), reactor)
+        hooks = http_hooks(Settings(**{f"hook_{event}": url}, **settings), reactor, Counters())
         self.addCleanup(hooks.stop)
         return self.asked(getattr(hooks, event), request)
 
@@ -128,7 +129,7 @@ class FormTests(Case):
 
     def test_urls(self) -> None:
         for url in ("connect", "ftp://x/", "http://", "//x"):
-            error = self.assertRaises(ConfigError, http_hooks, Settings(hook_connect=url), reactor)
+            error = self.assertRaises(ConfigError, http_hooks, Settings(hook_connect=url), reactor, Counters())
             self.assertIn("hook_connect", str(error))
 
 
@@ -145,7 +146,7 @@ class TimeTests(Case):
 
     async def test_connections_are_kept_and_requests_bounded(self) -> None:
         url = f"http://127.0.0.1:{self.number}/"
-        hooks = http_hooks(Settings(hook_connect=url, hook_requests=2, hook_timeout=5), reactor)
+        hooks = http_hooks(Settings(hook_connect=url, hook_requests=2, hook_timeout=5), reactor, Counters())
         self.addCleanup(hooks.stop)
         hook: Any = hooks.connect
         for _ in range(5):

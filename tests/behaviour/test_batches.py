@@ -115,8 +115,8 @@ class BatchTests(SynchronousTestCase):
         publisher.send(b"".join(parts))
         for _ in range(100):
             server.advance(0.1)
-        self.assertGreater(server.hub.total_publications, 90)
-        self.assertLess(read.call_count, 4 * server.hub.total_publications)
+        self.assertGreater(server.hub.counters.publications, 90)
+        self.assertLess(read.call_count, 4 * server.hub.counters.publications)
 
     def test_lines_of_a_request(self) -> None:
         """All that can be published is, in its order."""

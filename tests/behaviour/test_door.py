@@ -304,7 +304,7 @@ API = {
 #: routes of HTTP, by method: a command of the table, or why there is none
 ROUTES: dict[str, Any] = {
     "GET /": OF_SERVER, "GET /page/{file}": OF_SERVER, "GET /PrintHello": OF_SERVER, "GET /health/live": OF_SERVER,
-    "GET /health/ready": OF_SERVER, "GET /openapi.json": OF_SERVER,
+    "GET /health/ready": OF_SERVER, "GET /metrics": OF_SERVER, "GET /openapi.json": OF_SERVER,
     "GET /channels/{channel}": ("GET history", "HEAD history", "GET long poll"),
     "POST /channels/{channel}": ("POST text", "POST JSON", "POST x-ndjson"),
     "GET /channels/{channel}/events": ("GET events", "HEAD events"),
@@ -315,7 +315,7 @@ ROUTES: dict[str, Any] = {
 }  # fmt: skip
 GRPC = {"Connect": CARRIER}
 HUB = {
-    "stop": OF_SERVER, "ready": OF_SERVER, "total_publications": OF_SERVER,
+    "stop": OF_SERVER, "ready": OF_SERVER,
     "connect": OF_CLIENT, "request": OF_CLIENT, "assigned_name": OF_CLIENT,
     "has_taken_name": OF_CLIENT, "hooks": OF_SERVER,
     "claim": OF_CLIENT, "queued": OF_SERVER, "rename": OF_CLIENT, "identify": OF_CLIENT, "on_queued": OF_CLIENT,

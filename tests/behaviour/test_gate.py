@@ -565,5 +565,5 @@ class RegistryTests(Case):
         self.assertEqual(
             {each for each in public if not each.startswith("/api/")},
             # A request to /emulation proves itself by the id of a session, which only its client knows.
-            {"/", "/page/{file}", "/health/live", "/health/ready", "/openapi.json", "/emulation"},
+            {"/", "/page/{file}", "/health/live", "/health/ready", "/openapi.json", "/emulation", "/metrics"},
         )

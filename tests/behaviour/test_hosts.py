@@ -88,7 +88,7 @@ class HostTests(SynchronousTestCase):
                         self.assertEqual(refused, here not in served, (port, name, host, here, answer[:300]))
                         if refused and name not in ("HEAD", "WebSocket", "the echo"):
                             self.assertIn(b"--allowed-host=" + host.split(":")[0].encode(), answer)
-        self.assertEqual(self.server.hub.total_publications, 2 * sum(map(len, HOSTS.values())))
+        self.assertEqual(self.server.hub.counters.publications, 2 * sum(map(len, HOSTS.values())))
 
     def test_the_authority_of_an_absolute_target_counts(self) -> None:
         """RFC 9112, section 3.2.2."""

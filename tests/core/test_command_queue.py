@@ -3,6 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.core.command_queue import EMPTY, UNTIL_TOLD, CommandQueue, InputMeter
+from longconn.core.counters import Counters
 from longconn.core.slices import FRAME_STEP, PART, Slices
 from longconn.core.timers import ClientBuckets, Wheel
 from longconn.core.turn import Turn
@@ -28,7 +29,7 @@ class QueueTests(SynchronousTestCase):
         self.done: list[str] = []
         #: seconds for which a command waits before it is executed, once
         self.waits: dict[str, float] = {}
-        self.slices = Slices(Turn(self.clock, Wheel(self.clock)))
+        self.slices = Slices(Turn(self.clock, Wheel(self.clock), Counters()))
         self.queue: CommandQueue[str] = CommandQueue(
             self.clock, ClientBuckets(1, 2), self.slices, "10.0.0.1", self.reader, self.execute
         )
@@ -147,7 +148,7 @@ class QueueTests(SynchronousTestCase):
 class MeterTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock, self.reader = FakeClock(), Reading()
-        self.slices = Slices(Turn(self.clock, Wheel(self.clock)))
+        self.slices = Slices(Turn(self.clock, Wheel(self.clock), Counters()))
         self.freed = 0
 
     def meter(self, rate: float, rated: bool = True) -> InputMeter:

@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from longconn.core.counters import Counters
 from longconn.core.timers import Wheel
 from longconn.core.turn import Turn
 from longconn.testing import FakeClock
@@ -32,7 +33,7 @@ class Channel:
 class TurnTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = FakeClock()
-        self.turn = Turn(self.clock, Wheel(self.clock))
+        self.turn = Turn(self.clock, Wheel(self.clock), Counters())
         self.addCleanup(self.turn.stop)
         self.seen: list[str] = []
 

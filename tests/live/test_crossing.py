@@ -78,10 +78,10 @@ class CrossingTests(Case):
         self.serve(publish_rate=0, publish_bytes=0)
         lines = [await self.line_client() for _ in range(20)]
         sockets = [await self.websocket_client() for _ in range(10)]
-        self.assertEqual(self.hub.indirect_sends, 0)
+        self.assertEqual(self.hub.counters.indirect_sends, 0)
         # What opens a stream waits for the head of the answer, which twisted.web writes.
         streams = [await self.stream("/channels/lobby/events") for _ in range(5)]
-        before = self.hub.indirect_sends
+        before = self.hub.counters.indirect_sends
         for number in range(100):
             self.hub.publish("lobby", Data.of_text(f"message {number}"), Info("hub"), lambda result: None)
             if number % 10 == 9:
@@ -93,4 +93,4 @@ class CrossingTests(Case):
         for stream in streams:
             connection: Any = stream.connection  # type: ignore[attr-defined]
             await connection.until(lambda stream=stream: "message 99" in stream.text)
-        self.assertEqual(self.hub.indirect_sends - before, 0)
+        self.assertEqual(self.hub.counters.indirect_sends - before, 0)

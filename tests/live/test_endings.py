@@ -59,7 +59,7 @@ class BeginningTests(Case):
         await first.connection.until(lambda: first.lines[-1] == "unix:2: hello")
         http = await self.http_client(f"unix:{path}")
         self.assertEqual((await self.answer(http, "GET", "/PrintHello")).text, "hello word")
-        self.assertEqual(self.hub.indirect_sends, 0)
+        self.assertEqual(self.hub.counters.indirect_sends, 0)
 
 
 class EndingTests(Case):

@@ -117,6 +117,6 @@ class ChannelTests(Case):
         items = node["metrics"]["items"]
         expected = {
             "connections": 4, "publications": 1, "api_calls": 3, "api_refused": 1, "api_calls_publish": 2,
-            "api_calls_info": 1, "indirect_sends": self.hub.indirect_sends, "revocations": 0,
+            "api_calls_info": 1, "indirect_sends": self.hub.counters.indirect_sends, "revocations": 0,
         }  # fmt: skip
         self.assertEqual(items, expected)

@@ -366,6 +366,7 @@ class ChatSession:
         self._answer("! " + safe(text))
 
     def _refuse(self, error: CommandError) -> None:
+        self.hub.counters.refusals[error.reason.key] += 1
         self._complain(self.format.texts.error(error))
 
     def _when(

@@ -150,7 +150,7 @@ class SocketOutlet:
                 sent = 0
         self.sent_at = self.hub.wheel.now
         if sent < len(data):
-            self.hub.indirect_sends += 1
+            self.hub.counters.indirect_sends += 1
         return sent
 
     def _flush(self) -> None:
@@ -223,6 +223,8 @@ class SocketOutlet:
                 self.transport.abortConnection()
             return
         self.closing = True
+        if self.client is not None:
+            self.client.closing(disconnect)
         if slow:
             if self.client is not None:
                 log.warning(

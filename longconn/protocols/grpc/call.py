@@ -210,6 +210,7 @@ class GrpcCall:
         if isinstance(error, StatusError):
             self._finish(error)
         elif isinstance(error, CommandError):
+            self.hub.counters.refusals[error.reason.key] += 1
             self._finish(status_of_error(error))
         elif isinstance(error, CancelledError) and self.over:
             return

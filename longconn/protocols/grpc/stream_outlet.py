@@ -202,6 +202,8 @@ class StreamOutlet:
     def close(self, disconnect: Disconnect) -> None:
         """End the call for a numbered reason. Waiting bytes are sent first, except to a slow client."""
         if not self.closing or disconnect in (SLOW, WRITE_TIMEOUT):
+            if self.client is not None:
+                self.client.closing(disconnect)
             self._on_close(disconnect)
 
     def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:

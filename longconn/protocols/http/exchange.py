@@ -218,6 +218,9 @@ class HTTPExchange:
     def fail(self, error: CommandError | HTTPError, **extra: object) -> None:
         """Answer with a refusal; `extra` are further members of the answer's `error`."""
         answer = as_http_error(error, **extra)
+        self.hub.counters.refusals[
+            error.reason.key if isinstance(error, CommandError) else f"http_{answer.status}"
+        ] += 1
         headers = headers_of(answer)
         if answer.status == 401 and isinstance(error, CommandError):
             headers += _challenges(self.hub)

@@ -138,7 +138,7 @@ class CommandTests(Case):
         call = self.call("Connect")
         self.server.advance(10)
         self.assertEqual(call.ended, (StatusCode.CANCELLED, "idle for too long"))
-        self.assertEqual(self.hub.total_clients, 0)
+        self.assertEqual(self.hub.counters.clients.total(), 0)
 
     def test_the_end(self) -> None:
         program = Program(self)
@@ -267,7 +267,7 @@ class RateTests(Case):
             program.tell(publish={"channel": "lobby", "text": "x"})
         program.call.cancel()
         self.server.advance(10)
-        self.assertEqual(self.hub.total_publications, 1)
+        self.assertEqual(self.hub.counters.publications, 1)
 
     def test_who_reads_nothing_is_not_answered_on(self) -> None:
         self.serve(publish_bytes=0)

@@ -59,7 +59,7 @@ class PublishTests(Case):
         ann.say("/nick ann")
         ann.read()
         self.assertEqual(self.refused(name="ann"), (StatusCode.ALREADY_EXISTS, "the name ann is taken"))
-        self.assertEqual(self.hub.total_publications, 0)
+        self.assertEqual(self.hub.counters.publications, 0)
 
     def test_size(self) -> None:
         self.serve(max_message=10)

@@ -1,0 +1,36 @@
+"""Measures by how much the reactor is late: what a client waits for beyond the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from longconn.core.counters import Histogram
+from longconn.core.timers import Clock
+
+#: Seconds between two measurements.
+_INTERVAL = 1.0
+
+
+class ReactorLag:
+    """Counts in `histogram` how late a delayed call comes, once a second from `start` to `stop`."""
+
+    def __init__(self, clock: Clock, histogram: Histogram) -> None:
+        self._clock = clock
+        self._histogram = histogram
+        self._due = 0.0
+        self._call: Any = None
+
+    def start(self) -> None:
+        """Measure from now on."""
+        self._due = self._clock.seconds() + _INTERVAL
+        self._call = self._clock.callLater(_INTERVAL, self._measure)
+
+    def stop(self) -> None:
+        """Measure no more."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _measure(self) -> None:
+        self._histogram.observe(max(0.0, self._clock.seconds() - self._due))
+        self.start()
