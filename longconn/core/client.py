@@ -171,6 +171,11 @@ class Client(Caller):
         self._info: Info | None = None
 
     @property
+    def keeps_time(self) -> bool:
+        """Whether its session sees to the end of its token and of its subscriptions."""
+        return self.session is not None and bool(self.session.keeps_time)
+
+    @property
     def info(self) -> Info:
         """How others see it."""
         if self._info is None:
@@ -266,6 +271,11 @@ class Subscription:
     def complete(self) -> bool:
         """Whether the subscribe is complete."""
         return self.position is not None
+
+    @property
+    def current(self) -> bool:
+        """Whether the client is still in the channel by this subscription."""
+        return self.client.subscriptions.get(self.channel) is self
 
     @property
     def info(self) -> Info:

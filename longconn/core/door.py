@@ -16,12 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from longconn.core.asking import PAUSE, ask_to_publish, ask_to_subscribe, too_many, waits_for_too_much
+from longconn.core.asking import PAUSE, ask_to_publish, ask_to_subscribe, request_of, too_many, waits_for_too_much
 from longconn.core.broker import Broker, Done
 from longconn.core.channel import Channel
 from longconn.core.client import Caller, Client, Format, Subscription
 from longconn.core.command_queue import LOOKED_AT
 from longconn.core.counters import Counters
+from longconn.core.disconnects import SUBSCRIPTION_EXPIRED
 from longconn.core.errors import (
     ALREADY_SUBSCRIBED,
     LIMIT_EXCEEDED,
@@ -32,6 +33,7 @@ from longconn.core.errors import (
     TOO_MANY_REQUESTS,
     CommandError,
 )
+from longconn.core.expiry import SubscriptionExpiry
 from longconn.core.hooks import Hook, HookReply, Hooks
 from longconn.core.identity import Granted
 from longconn.core.long_poll import LongPoll
@@ -40,7 +42,7 @@ from longconn.core.namespaces import Action, ChannelOptions, Namespaces, allowed
 from longconn.core.publication import Announcement, Data, History, Info, Join, Leave, Position
 from longconn.core.settings import CHANNEL_BURST, Settings
 from longconn.core.slices import MEMBERSHIP, Slices
-from longconn.core.timers import ADDRESS_SHARE, Bucket, Buckets, ClientBuckets, Clock, Wheel
+from longconn.core.timers import ADDRESS_SHARE, Bucket, Buckets, ClientBuckets, Clock, Wheel, wall_time
 from longconn.core.tokens import SubscriptionToken
 from longconn.core.turn import Turn
 
@@ -70,6 +72,7 @@ class Door:
         counters: Counters,
     ) -> None:
         self._clock = clock
+        self._wall_time = wall_time(clock)
         self._settings = settings
         self._namespaces = namespaces
         self._broker = broker
@@ -268,6 +271,35 @@ class Door:
 
         ask_to_subscribe(hook, client, channel, decided, subscribe)
 
+    def ask_to_renew(self, subscription: Subscription, decided: Callable[[HookReply | CommandError], None]) -> bool:
+        """Ask the application whether an expired subscription goes on; False if it decides no more."""
+        hook, channel = self.hooks.sub_refresh, subscription.channel
+        if hook is None or not subscription.current or not self._namespaces.options(channel).hook_sub_refresh:
+            return False
+
+        def answered(reply: HookReply | CommandError) -> None:
+            if subscription.current:
+                if isinstance(reply, HookReply) and not reply.expired:
+                    subscription.chan_info = reply.info or subscription.chan_info
+                decided(reply)
+
+        hook(request_of(subscription.client, channel), answered)
+        return True
+
+    def _end_when_expired(self, subscription: Subscription, at: float | None) -> None:
+        """For a client without a session that sees to that."""
+        if at is not None:
+            SubscriptionExpiry(self._wheel, self._wall_time, subscription, at, self._renew)
+
+    def _renew(self, subscription: Subscription) -> bool:
+        def decided(reply: HookReply | CommandError) -> None:
+            if isinstance(reply, CommandError) or reply.expired:
+                subscription.client.close(SUBSCRIPTION_EXPIRED)
+            else:
+                self._end_when_expired(subscription, reply.expires_at)
+
+        return self.ask_to_renew(subscription, decided)
+
     def _subscribe_hook(self, caller: Caller, channel: str) -> Hook | None:
         """Which hook decides whether `caller` may subscribe; None if the options of the channel do."""
         hook = self.hooks.subscribe
@@ -295,6 +327,8 @@ class Door:
                     top = result.position
                     result.recovered = hidden.offset == top.offset and hidden.epoch in ("", top.epoch)
                 self._charge_history(client, result)
+                if not client.keeps_time:
+                    self._end_when_expired(subscription, subscription.expires_at)
                 if client.announced:
                     self.announce(client, channel, Join(subscription.info))
             done(result)

@@ -222,12 +222,12 @@ class Hub:
                     self.door.announce(client, channel, Rename(old, subscription.info))
 
     def identify(self, client: Client, identity: Identity) -> None:
-        """A client is this user. Unless it has a session, which sees to that, it is closed when `identity` expires."""
+        """A client is this user. Unless it has a session that sees to that, it is closed when `identity` expires."""
         self._forget_user(client)
         if identity.user and client.live:
             self.users.setdefault(identity.user, set()).add(client)
         client.identify(identity)
-        if identity.expires_at is not None and client.session is None:
+        if identity.expires_at is not None and not client.keeps_time:
             Expiry(self.wheel, self.wall_time, client, identity.expires_at, self._renew)
 
     @property

@@ -63,6 +63,9 @@ class Session:
         "due", "expires_at", "hub", "id", "outlet", "queue",
     )  # fmt: skip
 
+    #: it sees to the end of the client's token and of its subscriptions
+    keeps_time = True
+
     def __init__(
         self,
         hub: Hub,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from longconn.core import commands
-from longconn.core.asking import request_of
 from longconn.core.broker import Done
 from longconn.core.client import Client, Format
 from longconn.core.commands import SubscribeResult
@@ -130,24 +129,19 @@ class SessionSubscriptions:
 
     def renew(self, channel: str) -> bool:
         """Ask the application whether an expired subscription goes on; False if it decides no more."""
-        hub, client = self._hub, self._client
-        hook = hub.hooks.sub_refresh
-        subscription = client.subscriptions.get(channel)
-        if hook is None or subscription is None or not hub.namespaces.options(channel).hook_sub_refresh:
-            return False
+        subscription = self._client.subscriptions.get(channel)
 
         def decided(reply: HookReply | CommandError) -> None:
-            if client.subscriptions.get(channel) is not subscription:
-                return
             if isinstance(reply, CommandError) or reply.expired:
                 self._on_expired(channel)
-                return
-            subscription.chan_info = reply.info or subscription.chan_info
-            self.set_expiry(channel, reply.expires_at)
+            else:
+                self.set_expiry(channel, reply.expires_at)
 
-        del self.expiries[channel]
-        hook(request_of(client, channel), decided)
-        return True
+        at = self.expiries.pop(channel)
+        if subscription is not None and self._hub.door.ask_to_renew(subscription, decided):
+            return True
+        self.expiries[channel] = at
+        return False
 
     def ttl(self, at: float | None) -> int | None:
         """Whole seconds until a time."""

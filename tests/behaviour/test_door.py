@@ -342,6 +342,7 @@ DOOR: dict[str, Any] = {
     "remove_history": ("server API", "history_remove"), "check": ("HTTP", "HEAD events"),
     "may": NotHere("it asks for a right, and does nothing"),
     "unsubscribe": LEAVES, "leave_all": LEAVES,
+    "ask_to_renew": NotHere("it asks about a subscription that there is"),
     "announce": NotHere("the hub tells what it did"), "announce_client": NotHere("the hub tells what it did"),
     "may_recover": OF_SERVER,
     "publish_wait": NotHere("it counts, and does nothing; /echo asks it too"),

@@ -1,6 +1,8 @@
 """The application decides: on every way in, and in every channel that wants it, before any effect."""
 
 import contextlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -317,6 +319,56 @@ class ChannelTests(SynchronousTestCase):
         renew.answer = HookReply(expired=True)
         self.memory.advance(130)
         self.assertEqual((len(renew.asked), self.memory.hub.presence("app:1")), (2, []))
+
+    def test_a_subscription_of_a_client_without_a_session_is_renewed_or_ends(self) -> None:
+        """It ends with its connection: the client may come back, and is decided about anew."""
+        from longconn import GrpcFactory
+        from longconn.v1 import longconn_pb2 as pb
+        from tests.protocols.grpc.http2_kit import Peer
+
+        def lines() -> Callable[[], Any]:
+            client = self.memory.line_client()
+            client.say("/join app:1")
+            return lambda: client.read()[-1]
+
+        def websocket() -> Callable[[], Any]:
+            client = self.memory.websocket_client("/ws?channel=app:1", self.memory._factory("http"))
+            return lambda: client.close_code
+
+        def events(path: str) -> Callable[[], Any]:
+            answer = self.memory.http_client().get(path)
+            return lambda: ("3006" in answer.text, answer.complete)
+
+        def grpc() -> Callable[[], Any]:
+            peer = Peer(self.memory, GrpcFactory(self.memory.hub))
+            request = pb.SubscribeRequest(channel="app:1").SerializeToString()
+            stream = peer.call("/longconn.v1.LongConn/Subscribe", request)
+            return lambda: peer.trailers(stream)["longconn-code"]
+
+        for open_one, end in (
+            (lines, "! disconnected: subscription expired"),
+            (websocket, 3006),
+            (partial(events, "/channels/app:1/events"), (True, True)),
+            (partial(events, "/channels/app:1/stream"), (False, True)),
+            (grpc, "3006"),
+        ):
+            for renews in (True, False):
+                with self.subTest(way=open_one, renews=renews):
+                    self.setUp()
+                    now = self.memory.hub.wall_time()
+                    renew = Application(HookReply(expires_at=now + 200))
+                    self.memory.hub.hooks = Hooks(
+                        subscribe=Application(HookReply(expires_at=now + 100)), sub_refresh=renew if renews else None
+                    )
+                    ended = open_one()
+                    self.memory.settle()
+                    self.assertEqual(len(self.memory.hub.presence("app:1")), 1)
+                    self.memory.advance(102)
+                    self.assertEqual(len(self.memory.hub.presence("app:1")), renews)
+                    renew.answer = HookReply(expired=True)
+                    self.memory.advance(100)
+                    self.assertEqual((len(renew.asked), self.memory.hub.presence("app:1")), (2 * renews, []))
+                    self.assertEqual(ended(), end)
 
     def test_calls(self) -> None:
         rpc = Application(HookReply(data=b'{"sum":3}'))

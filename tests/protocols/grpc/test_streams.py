@@ -1,6 +1,7 @@
 """LongConn.Subscribe: one channel as a stream. The call is a client of the hub."""
 
 from longconn.core.disconnects import SHUTDOWN
+from longconn.core.expiry import GRACE
 from longconn.core.namespaces import ChannelOptions, Namespaces
 from longconn.core.publication import Data, Info
 from longconn.server_api.operations import ServerAPI, Target
@@ -202,7 +203,7 @@ class TokenTests(Case):
 
     def test_the_call_ends_when_its_token_expires(self) -> None:
         call = self.subscribe("lobby", token="brief")
-        self.server.advance(BRIEF - 1)
+        self.server.advance(BRIEF + GRACE - 1)
         self.assertIsNone(call.ended)
         self.server.advance(2)
         self.assertEqual(call.ended, (StatusCode.UNAUTHENTICATED, "connection expired"))
@@ -215,7 +216,7 @@ class TokenTests(Case):
     def test_tokens_expire_by_the_wall_clock(self) -> None:
         call = self.subscribe("lobby", token="brief")
         self.clock.wall_ahead = -100
-        self.server.advance(BRIEF + 2)
+        self.server.advance(BRIEF + GRACE + 2)
         self.assertIsNone(call.ended)
         self.clock.wall_ahead = 0
         self.server.advance(61)

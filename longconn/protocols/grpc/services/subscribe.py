@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from longconn.core.broker import Done
-from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, SUBSCRIPTION_EXPIRED
+from longconn.core.disconnects import FORCE_DISCONNECT
 from longconn.core.errors import CommandError
 from longconn.core.identity import Admission, Credentials, Identity
 from longconn.core.publication import History
-from longconn.core.timers import until
 from longconn.core.tokens import SubscriptionToken, TokenError
 from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.callers import identify, named_metadata
@@ -36,7 +37,7 @@ async def _subscribe(call: GrpcCall) -> None:
 
 
 class _Subscriber:
-    """The client of one call, for as long as its tokens last.
+    """The client of one call.
 
     It is also the client's `session`, through which the server API ends its subscription.
     """
@@ -44,6 +45,8 @@ class _Subscriber:
     #: no back end can name it: its client's id does
     id = ""
     connected = True
+    #: the hub sees to the end of its token, and the door to that of its subscription
+    keeps_time = False
 
     def __init__(self, call: GrpcCall, identity: Identity, name: str) -> None:
         """Raises CommandError: LIMIT_EXCEEDED where there are too many clients, BAD_NAME, NAME_TAKEN."""
@@ -58,19 +61,12 @@ class _Subscriber:
         client.chat = bool(name)
         client.session = self
         hub.identify(client, identity)
-        # When the connection and the subscription expire, in seconds since 1970; None for never.
-        self._expires_at = identity.expires_at
-        self._subscription_expires_at: float | None = None
-        #: the second at which its timer ends (`Timed` in core/timers.py)
-        self.due = 0
         call.on_end(self._stop)
 
     async def subscribe(self, request: pb.SubscribeRequest) -> None:
         """Raises CommandError or StatusError."""
         call, client, channel, since = self._call, self._client, request.channel, since_of(request)
         granted = await self._token(channel, request.token) if request.token else client.grants.get(channel)
-        if isinstance(granted, SubscriptionToken):
-            self._subscription_expires_at = granted.expires_at
 
         def ask(done: Done[History]) -> None:
             self._hub.door.subscribe(client, channel, MESSAGES, done, since, granted)
@@ -80,7 +76,6 @@ class _Subscriber:
         call.outlet.write(frame(pb.SubscribeResponse(subscribed=answer).SerializeToString()))
         if history.publications:
             call.outlet.write_backlog(backlog(MESSAGES, channel, history.publications))
-        self._wait()
 
     async def _token(self, channel: str, token: str) -> SubscriptionToken:
         gate, client = self._hub.gate, self._client
@@ -94,25 +89,8 @@ class _Subscriber:
         return granted
 
     def _stop(self) -> None:
-        self._hub.wheel.clear(self)
         self._client.gone()
         self._client.session = None  # the cycle would keep both in memory for a while
-
-    def _wait(self) -> None:
-        times = [each for each in (self._expires_at, self._subscription_expires_at) if each is not None]
-        if times and self._client.live:
-            self._hub.wheel.set(self, until(min(times), self._hub.wall_time()))
-        else:
-            self._hub.wheel.clear(self)
-
-    def on_due(self, now: float) -> None:
-        """The timer ended: close the call if its token, or that of its subscription, has expired."""
-        now = self._hub.wall_time()
-        if self._subscription_expires_at is not None and now >= self._subscription_expires_at:
-            self._client.close(SUBSCRIPTION_EXPIRED)
-        elif self._expires_at is not None and now >= self._expires_at:
-            self._client.close(EXPIRED)
-        self._wait()
 
     # Requests of the server API.
 
@@ -127,5 +105,4 @@ class _Subscriber:
 
     def refresh_for_server(self, expires_at: float | None) -> None:
         """Expire at another time (None: never)."""
-        self._expires_at = expires_at
-        self._wait()
+        self._hub.identify(self._client, replace(self._client.identity, expires_at=expires_at))
