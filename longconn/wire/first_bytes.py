@@ -54,6 +54,8 @@ _URI = rb"(?:[/*]|[a-z][a-z0-9+.-]*://)"
 #: The kind of a first line without blanks around it: that of the first row that matches from its start.
 _OPENINGS: tuple[tuple[Kind, re.Pattern[bytes]], ...] = (
     (Kind.RTSP, re.compile(rb"\S+\s+(?i:rtspu?|rtsps|sips?|icap):\S|.*\s(?:RTSP|SIP|ICAP)/\d[\d.]*$|(?:RTSP|SIP)/\d")),
+    # Of a family of requests as these: RTSP, Icecast, and those that are still to come.
+    (Kind.RTSP, re.compile(rb"\S+\s+" + _URI + rb"\S*\s+(?!HTTP/)[A-Z]{2,10}/\d[\d.]*$")),
     # A request, and one that is almost one: other blanks, another version, a method in lower case, a target with
     # blanks, no version at all (HTTP/0.9); or the start of a response.
     (Kind.HTTP1, re.compile(REQUEST_LINE.pattern + rb"$")),

@@ -57,6 +57,8 @@ class TableTests(SynchronousTestCase):
                     b"DESCRIBE  RTSP://a/b",
                     b"REGISTER sip:a SIP/2.0",
                     b"RTSP/1.0 200 OK",
+                    b"SOURCE /music/sweet/music ICE/1.0",
+                    b"ANNOUNCE  * MSRTP/2",
                 ),
             ),
             (Kind.MAIL, (b"EHLO there", b"ehlo a.example", b"CAPA", b"APOP ann c4c9", b"AUTH PLAIN AGFubg==")),

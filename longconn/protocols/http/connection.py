@@ -399,6 +399,10 @@ class HTTPConnection(HTTPChannel):
         settings = self._hub.settings
         # By names in bytes: for others twisted.web decodes the values, which need not be UTF-8.
         self._limit = body_limit(settings, (request.getHeader(b"content-type") or b"").decode("latin-1"))
+        if self._version == b"HTTP/1.1" and len(request.requestHeaders.getRawHeaders(b"host") or ()) != 1:
+            # RFC 9112, section 3.2. It is not served, so its body is not waited for.
+            self.refuse(HTTPError(400, "a request has one Host header"))
+            return
         codings = request.requestHeaders.getRawHeaders(b"transfer-encoding")
         if codings and (self._version != b"HTTP/1.1" or [each.lower() for each in codings] != [b"chunked"]):
             # RFC 9112, section 6.1: anything else could be read differently by a proxy before us.

@@ -120,6 +120,8 @@ class HeadTests(HTTPTestCase):
             post + b"X: a\nb\r\n\r\n",
             post + b": a\r\n\r\n",
             b"GET / HTTP/1.1\nHost: a\n\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: 5\r\n\r\n",
             b"GET /\r\n\r\n",
             b"GET / HTTP/2.0\r\n\r\n",
             b"GET / HTTP/1.7\r\nHost: a\r\n\r\n",
