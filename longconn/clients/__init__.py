@@ -13,10 +13,12 @@ the server, and drops nothing.
 Everything returns Deferreds and runs on the reactor that is handed in.
 """
 
+from longconn.clients.certificates import ClientCertificate, load_authorities, load_certificate
 from longconn.clients.client import Client, connect
 from longconn.clients.errors import (
     AddressError,
     CertificateError,
+    CertificateFileError,
     ClientError,
     Closed,
     ConnectionFailed,
@@ -44,7 +46,9 @@ from longconn.clients.subscription import Subscription
 __all__ = [
     "AddressError",
     "CertificateError",
+    "CertificateFileError",
     "Client",
+    "ClientCertificate",
     "ClientError",
     "Closed",
     "ConnectionFailed",
@@ -66,4 +70,6 @@ __all__ = [
     "State",
     "Subscription",
     "connect",
+    "load_authorities",
+    "load_certificate",
 ]

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from longconn.clients.address import parse_address
 from longconn.clients.backoff import Backoff
 from longconn.clients.centrifugo import ALREADY_SUBSCRIBED, TOO_MANY_REQUESTS, PendingCommand, ReceivedPush
+from longconn.clients.certificates import ClientCertificate
 from longconn.clients.connection import ConnectionConfiguration, ReconnectingConnection
 from longconn.clients.delayed_calls import DelayedCalls
 from longconn.clients.errors import ClientError, Closed, NotLongconn, Refused
@@ -257,15 +258,16 @@ def connect(
     login: tuple[str, str] | None = None,
     reconnect: bool = True,
     trust_root: Any = None,
+    certificate: ClientCertificate | None = None,
     on_state: Callable[[State], None] | None = None,
     timeout: float = 10.0,
     random: Callable[[], float] = random_numbers.random,
 ) -> Client:
     """A client of the server at `url`. It starts to connect at once; `Client.connected` fires when it has connected.
 
-    `url`: `tcp://HOST:PORT`, `tls://`, `ws://HOST:PORT[/path]`, `wss://`, `grpc://HOST:PORT`, `http://` or `https://`.
-    The last two use HTTP streaming, and server-sent events if HTTP streaming does not get through. A path that ends in
-    `/connection/http_stream` or `/connection/sse` selects one of them.
+    `url`: `tcp://HOST:PORT`, `tls://`, `ws://HOST:PORT[/path]`, `wss://`, `grpc://HOST:PORT`, `grpcs://`, `http://` or
+    `https://`. The last two use HTTP streaming, and server-sent events if HTTP streaming does not get through. A path
+    that ends in `/connection/http_stream` or `/connection/sse` selects one of them.
 
     `name`: be a chat client with that name, which others see. `token`: a token, or a callable that returns a Deferred
     of one. It is called before each connection, and before the token expires. If it fails with a ClientError other
@@ -274,13 +276,15 @@ def connect(
 
     `reconnect`: try again after 0.5 to 20 s, until `close`, or until the server says not to. Until the first
     connection, a server that does not speak the protocol, and a certificate that does not fit, end the client, too.
-    `trust_root`: the trusted certificates, as in `twisted.internet.ssl.optionsForClientTLS`; None for the system's.
+    `trust_root`: the trusted certificates, as `load_authorities` or `twisted.internet.ssl.optionsForClientTLS` has
+    them; None for the system's. `certificate`: that of the client, by `load_certificate`.
+
     `on_state` is called after each change of the state, but not for the first attempt. `timeout`: seconds for
     connecting (the first of two transports has half of them), and for the answer to a command. `random` returns numbers
     from 0 to 1.
 
     Raises AddressError for a URL that cannot be used.
     """
-    transport_configuration = TransportConfiguration(reactor, trust_root, timeout, login)
+    transport_configuration = TransportConfiguration(reactor, trust_root, timeout, login, certificate)
     connection = ConnectionConfiguration(token, name, reconnect, random, login)
     return Client(url, transport_configuration, connection, on_state)

@@ -72,9 +72,23 @@ def endpoint_for(address: Address, configuration: TransportConfiguration) -> Any
     else:
         endpoint = HostnameEndpoint(reactor, host, port, timeout)
     if address.secure:
-        name = host.partition("%")[0]  # certificates are for addresses without a zone
-        return wrapClientTLS(optionsForClientTLS(name, trustRoot=configuration.trust_root), endpoint)
+        return wrapClientTLS(_tls_options(address, configuration), endpoint)
     return endpoint
+
+
+def _tls_options(address: Address, configuration: TransportConfiguration) -> Any:
+    name = address.host.partition("%")[0]  # certificates are for addresses without a zone
+    shown = configuration.certificate
+    extra = (
+        {"certificate": shown.certificate, "privateKey": shown.key, "extraCertChain": list(shown.chain)}
+        if shown is not None
+        else {}
+    )
+    # A server that shares its port chooses HTTP/2 for those that offer nothing else (RFC 9113, section 3.2).
+    protocols = [b"h2"] if address.scheme == "grpcs" else None
+    return optionsForClientTLS(
+        name, trustRoot=configuration.trust_root, acceptableProtocols=protocols, extraCertificateOptions=extra
+    )
 
 
 def explain(error: BaseException | None, address: Address) -> ClientError:
@@ -114,6 +128,8 @@ def _explain_tls(error: BaseException, where: str) -> ClientError | None:
     text = _openssl_text(error)
     if "certificate verify failed" in text:
         return CertificateError(f"{where}: the server's certificate is of nobody that is trusted, or has expired")
+    if "alert" in text and ("certificate" in text or "unknown ca" in text):
+        return CertificateError(f"{where}: the server refuses the client's certificate, or wants one: {text}")
     if any(each in text for each in _NO_TLS):
         return NotLongconn(f"{where} does not speak TLS")
     return ConnectionFailed(f"{where}: TLS failed: {text or 'the connection was closed'}")

@@ -2,8 +2,9 @@
 
     ClientError          all errors of a client; the text is one line for people
       AddressError       a URL that cannot be used (a ValueError, too)
+      CertificateFileError   a file of certificates or keys that cannot be used
       ConnectionFailed   refused, unreachable, too late, lost
-        CertificateError the server's certificate does not fit
+        CertificateError the server's certificate does not fit, or the server refuses that of the client
       NotLongconn        the server does not speak this protocol
       Refused            an error reply of the server: `code`, `message`
       Disconnected       the server ended the connection: `code`, `reason`
@@ -24,12 +25,20 @@ class AddressError(ClientError, ValueError):
     """A URL that cannot be used."""
 
 
+class CertificateFileError(ClientError, ValueError):
+    """A file of certificates or keys cannot be read, has none, or they do not fit together."""
+
+
 class ConnectionFailed(ClientError):
     """There is no connection: refused, unreachable, unknown host, too late, or lost."""
 
 
 class CertificateError(ConnectionFailed):
-    """The server's certificate is for another name, has expired, or is not signed by a trusted authority."""
+    """A certificate is refused.
+
+    That of the server is for another name, has expired, or is not signed by a trusted authority. Or the server wants a
+    certificate of the client, and another one than it was shown.
+    """
 
 
 class NotLongconn(ClientError):

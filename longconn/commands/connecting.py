@@ -5,11 +5,22 @@ from __future__ import annotations
 import getpass
 from argparse import Namespace
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
-from longconn.clients import Client, Closed, ConnectionState, Lost, State, connect
+from longconn.clients import (
+    Client,
+    Closed,
+    ConnectionState,
+    Lost,
+    State,
+    connect,
+    load_authorities,
+    load_certificate,
+)
+from longconn.clients.address import Address, parse_address
 from longconn.commands.parser import PASSWORD_VARIABLE, TOKEN_VARIABLE, UsageError, server_url
 from longconn.commands.running import Console
 
@@ -37,8 +48,10 @@ async def open_client(
         elif state.state is not ConnectionState.CONNECTING:
             first.errback(state.error or Closed("closed"))
 
+    url = server_url(arguments.server, console.environ)
+    certificates = load_certificates(parse_address(url), arguments)
     client = connect(
-        server_url(arguments.server, console.environ),
+        url,
         reactor=console.reactor,
         name=name,
         token=arguments.token or console.environ.get(TOKEN_VARIABLE, ""),
@@ -46,6 +59,7 @@ async def open_client(
         reconnect=reconnect,
         on_state=on_change,
         timeout=arguments.timeout,
+        **certificates,
     )
     try:
         await first
@@ -53,6 +67,18 @@ async def open_client(
         await client.close()
         raise
     return client
+
+
+def load_certificates(address: Address, arguments: Namespace) -> dict[str, Any]:
+    """`trust_root` and `certificate` of a client, from the files of the command line. Raises ClientError."""
+    if not address.secure and (arguments.cafile or arguments.cert or arguments.key):
+        raise UsageError(f"--cafile, --cert and --key are for TLS, and {address.scheme}:// is without it")
+    if arguments.key and not arguments.cert:
+        raise UsageError("--key needs --cert")
+    return {
+        "trust_root": load_authorities(arguments.cafile) if arguments.cafile else None,
+        "certificate": load_certificate(arguments.cert, arguments.key) if arguments.cert else None,
+    }
 
 
 def _login(console: Console, user: str | None) -> tuple[str, str] | None:

@@ -7,6 +7,8 @@ from argparse import Namespace
 
 from longconn.clients.address import parse_address
 from longconn.clients.errors import AddressError
+from longconn.clients.transports.base import TransportConfiguration
+from longconn.commands.connecting import load_certificates
 from longconn.commands.parser import Parser, server_url
 from longconn.commands.round_trips import LineRoundTrips, MessageRoundTrips, RoundTrips
 from longconn.commands.running import Console, repeat
@@ -38,7 +40,9 @@ async def main(console: Console, arguments: Namespace) -> int:
     }
     if address.scheme not in kinds:
         raise AddressError(f"{address.scheme}:// is none of {', '.join(f'{each}://' for each in kinds)}")
-    round_trips = kinds[address.scheme](console.reactor, address, arguments.timeout)
+    certificates = load_certificates(address, arguments)
+    configuration = TransportConfiguration(console.reactor, timeout=arguments.timeout, **certificates)
+    round_trips = kinds[address.scheme](address, configuration)
     times: list[float] = []
 
     async def measure() -> None:

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 
+from longconn.clients.address import parse_address
 from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.keepalive import KeepAliveClient
-from longconn.commands.connecting import wait_for_all
+from longconn.commands.connecting import load_certificates, wait_for_all
 from longconn.commands.parser import Parser, UsageError, complete_url, positive
 from longconn.commands.running import Console, repeat
 
@@ -29,6 +30,7 @@ def parser() -> Parser:
     )
     found.add_every(1.0, "seconds from one round of requests to the next")
     found.add_times(1, "rounds")
+    found.add_tls()
     found.add_argument("--user", metavar="NAME:PASSWORD", help="for Basic authentication")
     found.add_timeout(10.0, "seconds for a connection to be made, and in which no byte of a response comes")
     found.add_argument("--json", action="store_true", help="write the lines as JSON")
@@ -68,6 +70,7 @@ class _Requests:
             connections=arguments.connections,
             connect_timeout=arguments.timeout,
             read_timeout=arguments.timeout,
+            **load_certificates(parse_address(url), arguments),
         )
         self._console = console
         self._url = url

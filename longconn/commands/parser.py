@@ -45,6 +45,18 @@ class Parser(argparse.ArgumentParser):
             help=f"the server; else ${URL_VARIABLE}, else {DEFAULT_SERVER}. HOST:PORT is tcp://HOST:PORT, "
             "and :PORT is at localhost",
         )  # fmt: skip
+        self.add_tls()
+
+    def add_tls(self) -> None:
+        """Add the options for TLS."""
+        self.add_argument(
+            "--cafile", metavar="FILE",
+            help="trust only the certificates in this file (PEM), and not the system's",
+        )  # fmt: skip
+        self.add_argument(
+            "--cert", metavar="FILE", help="the client's certificate (PEM), for a server that asks for one"
+        )
+        self.add_argument("--key", metavar="FILE", help="its key; else it is in the file of --cert")
 
     def add_token(self) -> None:
         self.add_argument(

@@ -25,13 +25,14 @@ _FOREIGN = re.compile(r"HTTP/|SSH-|\d\d\d[ -]|\* OK|\+OK")
 
 
 class RoundTrips:
-    """A connection to `address`. `timeout`: seconds to wait for the connection, and for each answer."""
+    """A connection to `address`. The configuration's `timeout` is also that for each answer."""
 
-    def __init__(self, reactor: Any, address: Address, timeout: float) -> None:
-        self.reactor = reactor
+    def __init__(self, address: Address, configuration: TransportConfiguration) -> None:
+        self.reactor = configuration.reactor
         self.address = address
         self.protocol: Any = None
-        self._timeout = timeout
+        self._configuration = configuration
+        self._timeout = configuration.timeout
         self._waiting: Deferred[None] | None = None
         self._error: ClientError | None = None
 
@@ -45,8 +46,7 @@ class RoundTrips:
 
     async def connect(self) -> None:
         """Fails with a ClientError."""
-        configuration = TransportConfiguration(self.reactor, None, self._timeout)
-        connecting = endpoint_for(self.address, configuration).connect(self.factory())
+        connecting = endpoint_for(self.address, self._configuration).connect(self.factory())
         connecting.addTimeout(self._timeout, self.reactor, lambda failure, seconds: failure)
         try:
             await connecting

@@ -32,6 +32,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IResponse
 from zope.interface import implementer
 
 from longconn.clients.address import Address
+from longconn.clients.certificates import ClientCertificate
 from longconn.clients.endpoints import explain
 from longconn.clients.errors import AddressError, ClientError, Closed, ConnectionFailed, NotLongconn
 from longconn.clients.http_connections import HTTPConnections, RequestBody, address_of
@@ -59,8 +60,9 @@ class KeepAliveClient:
     `connections`: the most to one host at a time; further requests wait for one in line. `connect_timeout`: seconds
     until a connection is made, the look-up of the name included. `read_timeout`: seconds in which the request has to be
     sent and the response's head has to come, and then seconds without a byte of its body. `idle_timeout`: seconds for
-    which an unused connection is kept. `trust_root`: the trusted certificates, as in
-    `twisted.internet.ssl.optionsForClientTLS`; None for the system's.
+    which an unused connection is kept. `trust_root`: the trusted certificates, as `load_authorities` or
+    `twisted.internet.ssl.optionsForClientTLS` has them; None for the system's. `certificate`: that of the client, by
+    `load_certificate`.
     """
 
     def __init__(
@@ -72,11 +74,14 @@ class KeepAliveClient:
         read_timeout: float = 30.0,
         idle_timeout: float = 60.0,
         trust_root: Any = None,
+        certificate: ClientCertificate | None = None,
     ) -> None:
         self.reactor = reactor
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
-        self.connections = HTTPConnections(TransportConfiguration(reactor, trust_root, connect_timeout))
+        self.connections = HTTPConnections(
+            TransportConfiguration(reactor, trust_root, connect_timeout, certificate=certificate)
+        )
         self.pool = HTTPConnectionPool(reactor)
         self.pool.maxPersistentPerHost = connections
         self.pool.cachedConnectionTimeout = idle_timeout  # type: ignore[assignment]

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
 from longconn.clients.address import Address
+from longconn.clients.certificates import ClientCertificate
 from longconn.clients.errors import AddressError, ClientError
 from longconn.clients.events import JSONObject
 from longconn.core.timers import keep_steady
@@ -56,13 +57,15 @@ class Transport(Protocol):
 class TransportConfiguration:
     """`trust_root`: as in `twisted.internet.ssl.optionsForClientTLS`; None for the system's. `timeout` in seconds.
 
-    `login`: a name and a password, for a transport that has its own place for them.
+    `login`: a name and a password, for a transport that has its own place for them. `certificate`: for a server that
+    asks for one.
     """
 
     reactor: Any
     trust_root: Any
     timeout: float
     login: tuple[str, str] | None = field(default=None, repr=False)
+    certificate: ClientCertificate | None = None
 
     def __post_init__(self) -> None:
         # A client that waits to come back would wait for as long as the system's clock is set back.
@@ -80,6 +83,7 @@ MODULES = {
     "http": "longconn.clients.transports.http_streams",
     "https": "longconn.clients.transports.http_streams",
     "grpc": "longconn.clients.transports.grpc",
+    "grpcs": "longconn.clients.transports.grpc",
 }
 
 

@@ -47,7 +47,7 @@ def transports(address: Address) -> list[TransportFactory]:
 
 @implementer(IPushProducer)
 class GRPCTransport(ByteStreamTransport):
-    """grpc://
+    """grpc:// and grpcs://
 
     It always reads the socket, so that the server's HTTP/2 pings are answered. While it is paused the server gets no
     credit, and has to stop after one window (RFC 9113, section 5.2).
@@ -58,7 +58,7 @@ class GRPCTransport(ByteStreamTransport):
         self._calls = DelayedCalls(configuration.reactor)
         headers = [
             (":method", "POST"),
-            (":scheme", "http"),
+            (":scheme", "https" if address.secure else "http"),
             (":path", PATH),
             (":authority", f"{address.uri_host}:{address.port}"),
             ("te", "trailers"),

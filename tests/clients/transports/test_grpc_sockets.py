@@ -84,5 +84,5 @@ class SocketTests(SocketCase):
         self.assertRegex(str(error), r"^127\.0\.0\.1:\d+: no answer within 0\.2 s$")
 
     def test_urls(self) -> None:
-        for url in ("grpc://localhost/path", "grpc://localhost:1?x", "grpcs://localhost"):
+        for url in ("grpc://localhost/path", "grpc://localhost:1?x", "grpcs://localhost/path"):
             self.assertRaises(AddressError, connect, url, reactor=reactor)

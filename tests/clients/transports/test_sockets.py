@@ -2,24 +2,35 @@
 
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
 from longconn.clients import (
     CertificateError,
+    CertificateFileError,
     Client,
     ClientError,
     ConnectionFailed,
     ConnectionState,
     NotLongconn,
     connect,
+    load_authorities,
+    load_certificate,
 )
+from longconn.clients.address import Address
+from longconn.clients.transports.base import MODULES
 from tests.live.certificates import write_certificate
 from tests.live.common import Case, reactor, until
 
 PLAIN = ("tcp://{}", "ws://{}", "http://{}", "http://{}/connection/sse")
-SECURE = ("tls://{}", "wss://{}", "https://{}", "https://{}/connection/sse")
+SECURE = ("tls://{}", "wss://{}", "https://{}", "https://{}/connection/sse", "grpcs://{}")
 
 
 class SocketCase(Case):
@@ -97,13 +108,8 @@ class PlainTests(SocketCase):
 class TLSTests(SocketCase):
     def setUp(self) -> None:
         self.key, self.certificate = write_certificate(self.folder())
-        pem = self.certificate.read_bytes()
-        self.trusted = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(pem)])
-        ports = [
-            f"ssl:0:interface={each}:privateKey={self.key}:certKey={self.certificate}"
-            for each in ("127.0.0.1", r"\:\:1")
-        ]
-        self.serve(*ports)
+        self.trusted = load_authorities(self.certificate)
+        self.serve("127.0.0.1:0", "[::1]:0", tls_cert=(str(self.certificate),), tls_key=(str(self.key),))
 
     @as_test
     async def test_each_transport(self) -> None:
@@ -128,6 +134,64 @@ class TLSTests(SocketCase):
             error = await self.error(url, f"127.0.0.2:{other.getHost().port}", trust_root=self.trusted)
             self.assertIsInstance(error, CertificateError)
             self.assertIn("is for another name", str(error))
+
+
+class ClientCertificateTests(SocketCase):
+    """A server that wants a certificate of its clients: the subject is the user."""
+
+    def setUp(self) -> None:
+        self.key, self.certificate = write_certificate(self.folder())
+        self.own_key, self.own_certificate = write_certificate(self.folder(), "ann")
+        self.both = self.folder() / "both.pem"
+        self.both.write_bytes(self.own_certificate.read_bytes() + self.own_key.read_bytes())
+        self.serve(
+            tls_cert=(str(self.certificate),), tls_key=(str(self.key),), tls_only=True,
+            tls_client_ca=str(self.own_certificate),
+        )  # fmt: skip
+        self.trusted = load_authorities(str(self.certificate))
+
+    @as_test
+    async def test_each_transport(self) -> None:
+        own = load_certificate(self.both)
+        for url in SECURE:
+            client = self.client(url, f"localhost:{self.port}", trust_root=self.trusted, certificate=own)
+            await client.connected()
+            self.assertEqual([each.user for each in self.hub.clients.values()], ["ann"], url)
+            await client.close()
+            await until(lambda: not self.hub.clients)
+
+    @as_test
+    async def test_one_that_is_refused_and_none(self) -> None:
+        other = load_certificate(self.certificate, self.key)
+        for url in SECURE:
+            for certificate in (None, other):
+                options = {"trust_root": self.trusted, "certificate": certificate, "reconnect": False}
+                error = await self.error(url, f"localhost:{self.port}", **options)
+                self.assertIsInstance(error, CertificateError, url)
+                self.assertIn("the server refuses the client's certificate, or wants one", str(error))
+
+    def test_files_that_do_not_do(self) -> None:
+        folder = self.folder()
+        absent, empty, encrypted = folder / "absent.pem", folder / "empty.pem", folder / "encrypted.pem"
+        empty.write_bytes(b"")
+        key = load_pem_private_key(self.own_key.read_bytes(), None)
+        secret = BestAvailableEncryption(b"secret")
+        encrypted.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
+        for load, text in (
+            (lambda: load_authorities(absent), f"{absent}: No such file or directory"),
+            (lambda: load_authorities(empty), f"{empty} has no certificate in PEM"),
+            (lambda: load_authorities(self.own_key), f"{self.own_key} has no certificate in PEM"),
+            (lambda: load_authorities(folder), f"{folder}: Is a directory"),
+            (lambda: load_certificate(self.own_certificate), "has no private key without a password in PEM"),
+            (lambda: load_certificate(self.own_certificate, encrypted), "has no private key without a password in PEM"),
+            (lambda: load_certificate(self.own_certificate, self.key), "the key is not that of the certificate in"),
+        ):
+            error = self.assertRaises(CertificateFileError, load)
+            self.assertIn(text, str(error))
+
+    def test_every_scheme_with_tls_is_here(self) -> None:
+        secure = {each for each in MODULES if Address(each, "a", 1, "").secure}
+        self.assertEqual(secure, {each.partition(":")[0] for each in SECURE})
 
 
 class Says(Protocol):
