@@ -236,7 +236,7 @@ class Session:
         elif _LISTENER.search(command):
             if self._server is not None:  # otherwise the next line of the listing shows that the program runs
                 self._wait(lambda: self._came() > came, f"the server to know of `{command}`")
-        elif not command.startswith(("python", "node")):
+        elif not re.match(r"(?:[A-Z_]+=\S+ )*(?:python|node)", command):
             self._brief.add(label)
             self._wait(program.ended, f"`{command}` to end")
 

@@ -37,6 +37,7 @@ _TITLES = {
     "anonymous": "Who may come",
     "token_hmac_secret_key": "By which token",
     "hook_connect": "What the application decides",
+    "webhook": "What the application is told",
     "user_personal_channel": "Channels of users",
     "api_key": "Who may use the server API",
     "max_connections": "How many and how much (0 is no limit, unless a least value is named)",

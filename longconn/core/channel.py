@@ -60,6 +60,7 @@ class Channel:
         clients: Mapping[str, Client],
         on_unused: Callable[[Channel], None],
         on_broken: Callable[[Client], None],
+        on_occupancy: Callable[[str, bool], None],
         counters: Counters,
     ) -> None:
         self.name = name
@@ -69,6 +70,7 @@ class Channel:
         self._clients = clients
         self._on_unused = on_unused
         self._on_broken = on_broken
+        self._on_occupancy = on_occupancy
         self._counters = counters
         # Dicts keep order: subscribers are sent to in the order in which they came.
         self._groups: dict[Format, dict[Subscription, None]] = {}
@@ -181,6 +183,8 @@ class Channel:
             self._override(subscription).start = len(self._batch)
         self._groups.setdefault(subscription.format, {})[subscription] = None
         self._count += 1
+        if self._count == 1:
+            self._on_occupancy(self.name, True)
         done, subscription.done = subscription.done, None
         if done is not None:
             done(result)
@@ -200,6 +204,8 @@ class Channel:
         if group is not None and subscription in group:
             del group[subscription]
             self._count -= 1
+            if not self._count:
+                self._on_occupancy(self.name, False)
             if not group:
                 del self._groups[subscription.format]
             if finish and (self._batch or self._sending):

@@ -144,8 +144,8 @@ class Client(Caller):
     """
 
     __slots__ = (
-        "_info", "_on_gone", "announced", "chat", "closed_for", "id", "live", "outlet", "protocol", "queue", "session",
-        "subscriptions",
+        "_info", "_on_gone", "announced", "chat", "closed_for", "id", "live", "observed", "outlet", "protocol", "queue",
+        "session", "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -163,6 +163,8 @@ class Client(Caller):
         self.live = True
         #: why the server closed it; None if it ended by itself
         self.closed_for: Disconnect | None = None
+        #: whether the hub's observer was told of it
+        self.observed = False
         #: its commands, if it sends any; what it looks at and what it announces counts as further ones
         self.queue: CommandQueue[Any] | None = None
         #: the session of a program (`longconn.core.session.Session`), by which the server can act on the client

@@ -55,7 +55,8 @@ _KNOWN_CHANNELS = 100_000
 class Door:
     """Checks requests, and passes them on to the channels and the broker.
 
-    `clients` are the hub's, by id; `on_broken` is called with a client to which writing raised.
+    `clients` are the hub's, by id; `on_broken` is called with a client to which writing raised,
+    `on_occupancy` with a channel and whether it has a subscriber now, when that changes.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Door:
         slices: Slices,
         clients: Mapping[str, Client],
         on_broken: Callable[[Client], None],
+        on_occupancy: Callable[[str, bool], None],
         counters: Counters,
     ) -> None:
         self._clock = clock
@@ -81,6 +83,7 @@ class Door:
         self._slices = slices
         self._clients = clients
         self._on_broken = on_broken
+        self._on_occupancy = on_occupancy
         self._counters = counters
         #: the channels with subscribers or watchers on this hub, by name
         self.channels: dict[str, Channel] = {}
@@ -499,6 +502,7 @@ class Door:
                 self._clients,
                 self._drop,
                 self._on_broken,
+                self._on_occupancy,
                 self._counters,
             )
         return channel

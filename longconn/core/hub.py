@@ -23,6 +23,7 @@ from longconn.core.hooks import Hooks
 from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
+from longconn.core.observer import Observer
 from longconn.core.places import Places
 from longconn.core.proxies import TrustedProxies
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
@@ -68,6 +69,8 @@ class Hub:
         #: live clients by id, and those that have a user, by user
         self.clients: dict[str, Client] = {}
         self.users: dict[str, set[Client]] = {}
+        #: is told of clients and channels
+        self.observer: Observer | None = None
         #: what is counted, for operators
         self.counters = Counters()
         #: names this process to clients; sessions of programs by their secret
@@ -101,6 +104,7 @@ class Hub:
             self.slices,
             self.clients,
             self._on_broken,
+            self._on_occupancy,
             self.counters,
         )
         #: channels with subscribers here, by name
@@ -227,6 +231,9 @@ class Hub:
         if identity.user and client.live:
             self.users.setdefault(identity.user, set()).add(client)
         client.identify(identity)
+        if self.observer is not None and not client.observed and client.live:
+            client.observed = True
+            self.observer.client_connected(client)
         if identity.expires_at is not None and not client.keeps_time:
             Expiry(self.wheel, self.wall_time, client, identity.expires_at, self._renew)
 
@@ -270,8 +277,15 @@ class Hub:
         if self._names.get(key) is client:
             del self._names[key]
         self.places.remove_client(client.host)
+        if self.observer is not None and client.observed:
+            self.observer.client_disconnected(client)
         self.counters.disconnects[client.closed_for.code if client.closed_for is not None else 0] += 1
         log.info("%s client %s from %s left", client.protocol, client.name, client.address)
+
+    def _on_occupancy(self, channel: str, occupied: bool) -> None:
+        if self.observer is not None:
+            tell = self.observer.channel_occupied if occupied else self.observer.channel_vacated
+            tell(channel)
 
     def _on_broken(self, client: Client) -> None:
         """Writing to a client raised: it is closed, and the others are served."""

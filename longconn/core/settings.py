@@ -12,6 +12,8 @@ from longconn.core.namespaces import Namespaces, option
 
 KIB = 1024
 MIB = 1024 * 1024
+#: What a webhook may be told of.
+WEBHOOK_EVENTS = ("client_connected", "client_disconnected", "channel_occupied", "channel_vacated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ class Settings:
     hook_header: tuple[str, ...] = option((), "a header of a client's request that hooks get, as Cookie")
     hook_timeout: float = option(1, "until a hook must have answered", "seconds", low=0.01)
     hook_requests: int = option(100, "requests of hooks that are under way at once", "requests", low=1)
+
+    # Webhooks: POSTs that tell the application what happened.
+    webhook: str = option("", "the URL that is told of clients and channels", form="text")
+    webhook_secret: str = option("", "the secret that signs what it is told", form="secret")
+    webhook_event: tuple[str, ...] = option((), f"an event to tell of: {', '.join(WEBHOOK_EVENTS)}; without one all")
     user_personal_channel: bool = option(
         False, "subscribe a Centrifugo client with a user to that user's own channel, #USER"
     )

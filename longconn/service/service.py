@@ -29,6 +29,7 @@ from longconn.service.logs import log
 from longconn.service.ports import Ports
 from longconn.service.shared_tls import SharedTLS
 from longconn.service.shutdown import Drain, SecondSignal
+from longconn.service.webhooks import HTTPPost, Webhooks
 
 
 class LongConnService(Service):
@@ -79,6 +80,10 @@ class LongConnService(Service):
             self.hub.hooks = hooks
         elif any(getattr(self.hub.settings, f"hook_{event}") for event in EVENTS):
             self.hub.hooks = http_hooks(self.hub.settings, reactor, self.hub.counters)
+        self._webhooks: Webhooks | None = None
+        if self.hub.settings.webhook:
+            self._post = HTTPPost(reactor)
+            self._webhooks = Webhooks(self.hub.settings, self.hub.node, reactor, self.hub.wall_time, self._post)
         self._configured_limit = (settings or self.hub.settings).max_connections
         if registry is None:
             registry = registry_of(self.hub, of_process=True)
@@ -131,6 +136,8 @@ class LongConnService(Service):
         if self._tls is not None:
             self._tls.start()
         self._lag.start()
+        if self._webhooks is not None:
+            self.hub.observer = self._webhooks
         self._greet()
 
     def reload_certificates(self) -> bool:
@@ -211,6 +218,13 @@ class LongConnService(Service):
         if self._skip_waiting:
             self._drain.finish()
         yield drained
+        if self._webhooks is not None:
+            self.hub.observer = None
+            told = self._webhooks.stop()
+            if self._skip_waiting:
+                self._webhooks.finish()
+            yield told
+            yield maybeDeferred(self._post.close)
         self._lag.stop()
         self._ports.forget()
         yield maybeDeferred(self.hub.hooks.stop)
@@ -244,6 +258,8 @@ class LongConnService(Service):
             self._pausing.callback(None)
         if self._drain is not None:
             self._drain.finish()
+        if self._webhooks is not None:
+            self._webhooks.finish()
 
     def _on_reactor_stop(self) -> None:
         self._trigger = None

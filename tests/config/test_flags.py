@@ -49,7 +49,16 @@ class OptionsTests(TestCase):
 
     def test_repeated(self) -> None:
         repeated = [*PORTS, "allowed_host"]
-        others = ["allowed_origin", "allowed_host", "trusted_proxy", "tls_cert", "tls_key", "auth", "hook_header"]
+        others = [
+            "allowed_origin",
+            "allowed_host",
+            "trusted_proxy",
+            "tls_cert",
+            "tls_key",
+            "auth",
+            "hook_header",
+            "webhook_event",
+        ]
         self.assertEqual(repeated[:-1] + [each for each in OPTIONS if is_list(OPTIONS[each])],
                          [*PORTS, *others])  # fmt: skip
         for name in [each for each in repeated if not each.startswith(("tls_", "trusted"))]:
