@@ -109,6 +109,9 @@ class _HookRequests:
         self._most_data = settings.max_message
         self._under_way = 0
         self._waiting: deque[Callable[[], None]] = deque()
+        # The call that begins a request that waits, in a turn of its own: making one takes a millisecond, and those
+        # that begin together are answered together.
+        self._beginning: Any = None
         self.pool = pool = HTTPConnectionPool(reactor, persistent=True)
         pool.maxPersistentPerHost = self._limit
         # Shorter than common back ends keep a connection: one that they are about to close is not used.
@@ -148,13 +151,11 @@ class _HookRequests:
                     self._counters.hook(event, self._reactor.seconds() - asked, failed=False)
                     done(reply)
 
-            if self._under_way < self._limit:
-                self._under_way += 1
-                start()
-            elif len(self._waiting) < _WAITING * self._limit:
-                self._waiting.append(start)
-            else:
+            if self._under_way + len(self._waiting) >= (1 + _WAITING) * self._limit:
                 self._fail(event, asked, "too many requests wait for it", done)
+                return
+            self._waiting.append(start)
+            self._begin_later()
 
         return ask
 
@@ -163,12 +164,19 @@ class _HookRequests:
         log.warning("the hook %s gave no decision: %s", event, " ".join(why.split())[:200])
         done(CommandError(INTERNAL))
 
+    def _begin_later(self) -> None:
+        if self._beginning is None and self._waiting and self._under_way < self._limit:
+            self._beginning = self._reactor.callLater(0, self._begin)
+
+    def _begin(self) -> None:
+        self._beginning = None
+        self._under_way += 1
+        self._waiting.popleft()()
+        self._begin_later()
+
     def _end(self) -> None:
-        if self._waiting:
-            # In a turn of its own: what waited too long is refused one by one.
-            self._reactor.callLater(0, self._waiting.popleft())
-        else:
-            self._under_way -= 1
+        self._under_way -= 1
+        self._begin_later()
 
     async def _post(self, url: str, body: bytes, request: HookRequest, timeout: float) -> bytes:
         headers = Headers({"Content-Type": ["application/json"]})

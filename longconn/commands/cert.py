@@ -27,7 +27,7 @@ def parser() -> Parser:
     found = Parser(
         "cert",
         "Make a certificate that signs itself, and its key. Clients trust it where they are told to: "
-        "`curl --cacert`, or SSL_CERT_FILE for the commands of longconn. Files that exist stay as they are.",
+        "`curl --cacert`, or --cafile for the commands of longconn. Files that exist stay as they are.",
     )
     found.add_argument(
         "names", nargs="*", metavar="NAME", help=f"a host name or IP address of the server [{' '.join(_NAMES)}]"
