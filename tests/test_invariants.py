@@ -154,7 +154,7 @@ class BoundTests(Case):
                 broker: Any = hub.broker
                 self.assertLessEqual(len(broker._streams), 50)
                 self.assertLessEqual(len(hub.channels), 2)
-                self.assertLessEqual(len(hub.door._known), 50)
+                self.assertLessEqual(len(hub.rates._known), 50)
 
 
 class EncodingTests(Case):

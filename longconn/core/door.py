@@ -11,8 +11,6 @@ API. The last two are trusted: their rights and rates are not checked.
 
 from __future__ import annotations
 
-import sys
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -20,7 +18,6 @@ from longconn.core.asking import PAUSE, ask_to_publish, ask_to_subscribe, reques
 from longconn.core.broker import Broker, Done
 from longconn.core.channel import Channel
 from longconn.core.client import Caller, Client, Format, Subscription
-from longconn.core.command_queue import LOOKED_AT
 from longconn.core.counters import Counters
 from longconn.core.disconnects import SUBSCRIPTION_EXPIRED
 from longconn.core.errors import (
@@ -40,16 +37,12 @@ from longconn.core.long_poll import LongPoll
 from longconn.core.names import check_channel
 from longconn.core.namespaces import Action, ChannelOptions, Namespaces, allowed, may_recover
 from longconn.core.publication import Announcement, Data, History, Info, Join, Leave, Position
-from longconn.core.settings import CHANNEL_BURST, Settings
+from longconn.core.rates import Rates
+from longconn.core.settings import Settings
 from longconn.core.slices import MEMBERSHIP, Slices
-from longconn.core.timers import ADDRESS_SHARE, Bucket, Buckets, ClientBuckets, Clock, Wheel, wall_time
+from longconn.core.timers import Clock, Wheel, wall_time
 from longconn.core.tokens import SubscriptionToken
 from longconn.core.turn import Turn
-
-#: Bytes of history that cost as much as one item that is looked at.
-_BYTES_PER_ITEM = 1024
-#: Channels that are remembered where `max_channels` sets no limit.
-_KNOWN_CHANNELS = 100_000
 
 
 class Door:
@@ -68,6 +61,7 @@ class Door:
         turn: Turn,
         wheel: Wheel,
         slices: Slices,
+        rates: Rates,
         clients: Mapping[str, Client],
         on_broken: Callable[[Client], None],
         on_occupancy: Callable[[str, bool], None],
@@ -81,6 +75,7 @@ class Door:
         self._turn = turn
         self._wheel = wheel
         self._slices = slices
+        self._rates = rates
         self._clients = clients
         self._on_broken = on_broken
         self._on_occupancy = on_occupancy
@@ -93,17 +88,6 @@ class Door:
         self._undecided: set[tuple[Client, str]] = set()
         #: whether publications are accepted; False once the service closes its clients
         self.accepting = True
-        # Channels named lately. Any other channel is new to the address that names it.
-        self._known: OrderedDict[str, None] = OrderedDict()
-        # Rates by address: of new channels, and of publications and requests of callers without a connection.
-        rate, burst, size = settings.publish_rate, settings.publish_burst, settings.publish_bytes
-        self._new_channels = Buckets(settings.channel_rate, CHANNEL_BURST)
-        self._publications = Buckets(rate, burst)
-        self._published_bytes = Buckets(size, 2 * size)
-        self._requests = Buckets(ADDRESS_SHARE * rate, ADDRESS_SHARE * burst)
-        # Those of clients.
-        self._client_publications = ClientBuckets(rate, burst)
-        self._client_bytes = ClientBuckets(size, 2 * size)
 
     # Requests of callers.
 
@@ -123,7 +107,7 @@ class Door:
         """
         if caller.waits:
             # Over its rate it waits before anything is checked: a refused publication costs as much as another.
-            wait = PAUSE if waits_for_too_much(caller) else self.publish_wait(caller, data.size)
+            wait = PAUSE if waits_for_too_much(caller) else self._rates.publish_wait(caller, data.size)
             if wait:
                 return wait
         hook: Hook | None = None
@@ -145,16 +129,16 @@ class Door:
                 self._check_right(caller, Action.PUBLISH, channel)
                 subscription.may_publish = True
             if not (caller.waits or caller.trusted):
-                wait = self.publish_wait(caller, data.size)
+                wait = self._rates.publish_wait(caller, data.size)
                 if wait:
                     raise CommandError(TOO_MANY_REQUESTS, retry_after=wait)
                 if waits_for_too_much(caller):
                     raise too_many()
             if subscription is None:
-                self._admit_channel(channel, caller)
+                self._rates.admit_channel(channel, caller, len(self.channels))
         except CommandError as error:
             if not (caller.waits or caller.trusted):
-                self.publish_wait(caller, 0)  # a refusal counts as a publication, but never makes a debt
+                self._rates.publish_wait(caller, 0)  # a refusal counts as a publication, but never makes a debt
             done(error)
             return 0.0
         if hook is not None or caller.decisions:
@@ -184,11 +168,11 @@ class Door:
         if self.hooks.publish is not None and self._namespaces.options(channel).hook_publish:
             return 0
         if subscription is None:
-            if not self.may(caller, Action.PUBLISH, channel) or channel not in self._known:
+            if not self.may(caller, Action.PUBLISH, channel) or not self._rates.knows(channel):
                 return 0
         elif not subscription.may_publish:
             return 0
-        count = self._count_publications(caller, data)
+        count = self._rates.count_publications(caller, data)
         if count:
             self._count_accepted(count, sum(each.size for each in data[:count]))
             # A copy: the caller goes on with the others while the broker works.
@@ -198,28 +182,6 @@ class Door:
     def _count_accepted(self, count: int, size: int) -> None:
         self._counters.publications += count
         self._counters.publication_bytes += size
-
-    def allowance(self, caller: Caller) -> int:
-        """How many publications the caller's rate allows now, about: further ones need not be looked at."""
-        if not (self._settings.publish_rate or self._settings.publish_bytes):
-            return sys.maxsize
-        if caller.publications is None or caller.published_bytes is None:
-            return 1  # the first one makes its rates
-        now = self._clock.seconds()
-        if caller.publications.wait(now) or caller.published_bytes.wait(now):
-            return 0
-        return int(caller.publications.level(now)) if self._settings.publish_rate else sys.maxsize
-
-    def _count_publications(self, caller: Caller, data: Sequence[Data]) -> int:
-        """Count messages against the caller's rate; how many of them it allows now."""
-        limit = self._settings.max_message
-        count = 0
-        unlimited = not (self._settings.publish_rate or self._settings.publish_bytes)
-        for each in data:
-            if each.size > limit or not (unlimited or not self.publish_wait(caller, each.size)):
-                break
-            count += 1
-        return count
 
     def subscribe(
         self,
@@ -251,7 +213,7 @@ class Door:
                 self._check_right(client, Action.SUBSCRIBE, channel, granted is not None)
             elif waits_for_too_much(client):
                 raise too_many()
-            self._admit_channel(channel, client)
+            self._rates.admit_channel(channel, client, len(self.channels))
         except CommandError as error:
             done(error)
             return
@@ -329,7 +291,7 @@ class Door:
                 if hidden is not None:
                     top = result.position
                     result.recovered = hidden.offset == top.offset and hidden.epoch in ("", top.epoch)
-                self._charge_history(client, result)
+                self._rates.charge_history(client, result)
                 if not client.keeps_time:
                     self._end_when_expired(subscription, subscription.expires_at)
                 if client.announced:
@@ -364,10 +326,7 @@ class Door:
             self._undecided = {each for each in self._undecided if each[0] is not client}
         for each in subscriptions:
             self._leave(each, finish=False)
-        now = self._clock.seconds()
-        if client.publications is not None and client.published_bytes is not None and not client.trusted:
-            self._client_publications.close(client.host, client.publications, now)
-            self._client_bytes.close(client.host, client.published_bytes, now)
+        self._rates.forget(client)
 
     def presence(self, caller: Caller, channel: str, done: Done[list[Info]]) -> None:
         """The subscribers of a channel now. NOT_AVAILABLE if the channel's presence is off."""
@@ -379,7 +338,7 @@ class Door:
             return
         channel_here = self.channels.get(channel)
         found = channel_here.infos() if channel_here is not None else []
-        self._charge(caller, len(found))
+        self._rates.charge(caller, len(found))
         done(found)
 
     def history(
@@ -400,7 +359,7 @@ class Door:
             options = self._check(caller, Action.HISTORY, channel)
             if needs_history and not options.keeps:
                 raise CommandError(NOT_AVAILABLE, what="history")
-            self._admit_channel(channel, caller)
+            self._rates.admit_channel(channel, caller, len(self.channels))
         except CommandError as error:
             done(error)
             return
@@ -412,7 +371,7 @@ class Door:
         """Call `done` when something comes after `since`, or after `timeout` seconds. None if it was called already."""
         try:
             self._check(caller, Action.HISTORY, channel)
-            self._admit_channel(channel, caller)
+            self._rates.admit_channel(channel, caller, len(self.channels))
         except CommandError as error:
             done(error)
             return None
@@ -534,86 +493,12 @@ class Door:
                 raise CommandError(PERMISSION_DENIED, what=action.value, channel=channel)
         return options
 
-    def _admit_channel(self, name: str, caller: Caller) -> None:
-        """Count a channel that was not named lately against the address that names it.
-
-        Raises CommandError: LIMIT_EXCEEDED at `max_channels` with subscribers here, TOO_MANY_REQUESTS over
-        `channel_rate`.
-        """
-        if name in self._known:
-            self._known.move_to_end(name)
-            return
-        limit = self._settings.max_channels
-        if limit and len(self.channels) >= limit:
-            raise CommandError(LIMIT_EXCEEDED, what="channels")
-        if not caller.trusted:
-            bucket = self._new_channels.bucket(caller.host, self._clock.seconds())
-            wait = bucket.wait(self._clock.seconds())
-            if wait:
-                raise CommandError(TOO_MANY_REQUESTS, retry_after=wait)
-            bucket.spend(1)
-        self._known[name] = None
-        if len(self._known) > (limit or _KNOWN_CHANNELS):
-            self._known.popitem(last=False)
-
-    def publish_wait(self, caller: Caller, size: int) -> float:
-        """Count a message of `size` bytes against the caller's rate of publications, and return 0.
-
-        Or count nothing, and return the seconds until it is allowed.
-        """
-        now = self._clock.seconds()
-        publications, published_bytes = caller.publications, caller.published_bytes
-        if publications is None or published_bytes is None:
-            publications, published_bytes = self._rates(caller, now)
-        wait = publications.wait(now) or published_bytes.wait(now)
-        if wait:
-            return max(wait, published_bytes.wait(now))
-        publications.spend(1)
-        published_bytes.spend(size)
-        return 0.0
-
-    def count_request(self, caller: Caller) -> None:
-        """Count a request without a connection of its own against the rate of its address.
-
-        That rate is `ADDRESS_SHARE` times that of one client's commands. Each protocol calls this in one place, before
-        it looks what is asked for. A peer without a host is not limited. Raises CommandError(TOO_MANY_REQUESTS).
-        """
-        now = self._clock.seconds()
-        bucket = self._requests.bucket(caller.host, now)
-        wait = bucket.wait(now) if caller.host else 0.0
-        if wait:
-            raise CommandError(TOO_MANY_REQUESTS, retry_after=wait)
-        bucket.spend(1)
-
-    def _charge(self, caller: Caller, looked_at: int) -> None:
-        """Count a command or a request as several: its answer needed a look at this many items."""
-        if caller.trusted:
-            return
-        if isinstance(caller, Client) and caller.queue is not None:
-            caller.queue.charge(looked_at)
-        else:
-            self._requests.bucket(caller.host, self._clock.seconds()).spend(looked_at / LOOKED_AT)
-
-    def _charge_history(self, caller: Caller, history: History) -> None:
-        kept = history.publications
-        if kept:
-            self._charge(caller, len(kept) + sum([each.data.size for each in kept]) // _BYTES_PER_ITEM)
-
     def _charging(self, caller: Caller, done: Done[History]) -> Done[History]:
         """Call `done` with a history after the caller was charged for it."""
 
         def known(result: History | CommandError) -> None:
             if not isinstance(result, CommandError):
-                self._charge_history(caller, result)
+                self._rates.charge_history(caller, result)
             done(result)
 
         return known
-
-    def _rates(self, caller: Caller, now: float) -> tuple[Bucket, Bucket]:
-        if isinstance(caller, Client):
-            caller.publications = self._client_publications.bucket(caller.host, now)
-            caller.published_bytes = self._client_bytes.bucket(caller.host, now)
-        else:
-            caller.publications = self._publications.bucket(caller.host, now)
-            caller.published_bytes = self._published_bytes.bucket(caller.host, now)
-        return caller.publications, caller.published_bytes

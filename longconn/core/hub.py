@@ -27,6 +27,7 @@ from longconn.core.observer import Observer
 from longconn.core.places import Places
 from longconn.core.proxies import TrustedProxies
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication, Rename
+from longconn.core.rates import Rates
 from longconn.core.settings import Settings
 from longconn.core.slices import LEAVING, Slices
 from longconn.core.timers import ClientBuckets, Clock, Wheel, keep_steady, wall_time
@@ -93,6 +94,8 @@ class Hub:
         self.guesses = Guesses(clock)
         #: the rates of clients' commands
         self.command_rates = ClientBuckets(settings.publish_rate, settings.publish_burst)
+        #: how often callers may publish and ask
+        self.rates = Rates(clock, settings)
         #: the only way to the channels
         self.door = Door(
             clock,
@@ -102,6 +105,7 @@ class Hub:
             self.turn,
             self.wheel,
             self.slices,
+            self.rates,
             self.clients,
             self._on_broken,
             self._on_occupancy,

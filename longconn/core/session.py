@@ -443,7 +443,7 @@ class Session:
             return 0
         found: list[commands.Publish] = []
         left = BATCH_BYTES
-        for item in items[: self.hub.door.allowance(self.client)]:
+        for item in items[: self.hub.rates.allowance(self.client)]:
             try:
                 command = self.codec.read(item)
             except MalformedCommandError:

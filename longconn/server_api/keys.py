@@ -32,7 +32,7 @@ class APIKeys:
             raise CommandError(errors.TOO_MANY_REQUESTS, retry_after=wait)
         # Both are compared, whether the first one fits or not: the time tells nothing.
         if not compare_digest(given, self._key) | compare_digest(given, self._previous):
-            exchange.hub.door.count_request(exchange.caller)
+            exchange.hub.rates.count_request(exchange.caller)
             log.info("%s asked for the server API with a wrong key, or none", exchange.address)
             if given:
                 guesses.failed(exchange.host)

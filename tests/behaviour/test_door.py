@@ -336,7 +336,6 @@ VALUES = {
 #: methods of the door: an edge and a command that reach it, or why there is none
 DOOR: dict[str, Any] = {
     "publish": ("HTTP", "POST text"), "publish_many": ("HTTP", "POST x-ndjson"),
-    "allowance": NotHere("it only says how much may be asked for"),
     "subscribe": ("HTTP", "GET events"), "presence": ("chat", "/who"),
     "history": ("HTTP", "GET history"), "wait_for_news": ("HTTP", "GET long poll"),
     "remove_history": ("server API", "history_remove"), "check": ("HTTP", "HEAD events"),
@@ -345,8 +344,6 @@ DOOR: dict[str, Any] = {
     "ask_to_renew": NotHere("it asks about a subscription that there is"),
     "announce": NotHere("the hub tells what it did"), "announce_client": NotHere("the hub tells what it did"),
     "may_recover": OF_SERVER,
-    "publish_wait": NotHere("it counts, and does nothing; /echo asks it too"),
-    "count_request": ("gRPC calls", "Presence"),
     "stop": OF_SERVER,
 }  # fmt: skip
 

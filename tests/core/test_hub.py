@@ -160,7 +160,7 @@ class ChannelTests(Case):
         self.make(channel_rate=0, max_channels=10)
         for number in range(1_000):
             self.names(f"room-{number}", "192.0.2.7")
-        self.assertLessEqual(len(self.hub.door._known), 10)
+        self.assertLessEqual(len(self.hub.rates._known), 10)
 
     def test_presence_is_who_is_subscribed_now(self) -> None:
         ada, bo = self.subscriber("ada"), self.subscriber("bo", announced=False)

@@ -124,7 +124,7 @@ class LimitTests(HTTPTestCase):
 
     def test_an_unexpected_exception_is_500(self) -> None:
         self.start(api_key="k")
-        self.patch(self.hub.door, "_admit_channel", lambda *args: 1 / 0)
+        self.patch(self.hub.rates, "admit_channel", lambda *args: 1 / 0)
         with self.assertLogs("longconn", "ERROR"):
             answer = self.request("POST /api/publish", "X-API-Key: k", body=b'{"channel":"c","data":1}')
         self.assertEqual(answer.status, 500)

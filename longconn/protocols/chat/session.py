@@ -244,7 +244,7 @@ class ChatSession:
             return 0
         said = []
         left = BATCH_BYTES
-        for line in lines[: self.hub.door.allowance(client)]:
+        for line in lines[: self.hub.rates.allowance(client)]:
             # 0xEF may begin a byte order mark.
             if not line or line[0] in b"/\xef" or line == b"ping" or len(line) > self.max_line or left < 0:
                 break

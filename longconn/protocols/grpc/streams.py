@@ -107,7 +107,7 @@ class GrpcStreams:
             request = read_request(event.headers)
             handler = self._services.get(request.path)
             if handler is None:
-                self._context.hub.door.count_request(Caller(self._context.host, self._address, ""))
+                self._context.hub.rates.count_request(Caller(self._context.host, self._address, ""))
                 raise StatusError(StatusCode.UNIMPLEMENTED, f"there is no method {request.path[:_MAX_PATH]}")
             head_size = sum([len(name) + len(value) for name, value in event.headers])
             if self._heads + head_size > _MAX_HEADS:

@@ -182,7 +182,7 @@ class HTTPResource(Resource):
             if self._rules.names(exchange.header("origin")):
                 request.setHeader("Access-Control-Allow-Credentials", "true")
         if route is None or not route.free:
-            self.hub.door.count_request(exchange.caller)
+            self.hub.rates.count_request(exchange.caller)
         if refusal is not None:
             raise HTTPError(refusal.status, refusal.message)
         if error is not None:

@@ -60,7 +60,7 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
     host, address = peer_of(applicant.transport, hub.numbers)
     asking = Caller(host, address, address)
     try:
-        hub.door.count_request(asking)
+        hub.rates.count_request(asking)
         if applicant.channel is not None:
             check_channel(applicant.channel)
         credentials = _credentials(hub, rules, origin, headers, applicant.transport)

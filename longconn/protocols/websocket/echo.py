@@ -38,7 +38,7 @@ class EchoWebSocket:
         if not self._client.live:
             return 0.0
         payload, binary = message
-        wait = self._hub.door.publish_wait(self._client, len(payload))
+        wait = self._hub.rates.publish_wait(self._client, len(payload))
         if not wait:
             self._outlet.write(frame(payload, BINARY) if binary else frame(payload))
         return wait

@@ -80,7 +80,7 @@ class PathTests(HTTPTestCase):
         self.assertEqual(set(STATUSES), reasons)
 
     def test_an_unexpected_exception_is_500(self) -> None:
-        self.patch(self.hub.door, "_admit_channel", lambda *args: 1 / 0)
+        self.patch(self.hub.rates, "admit_channel", lambda *args: 1 / 0)
         with self.assertLogs("longconn", "ERROR"):
             answer = self.request("POST /channels/lobby", body=b"x")
         self.assertEqual((answer.status, answer.error), (500, "internal error"))

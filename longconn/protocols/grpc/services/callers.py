@@ -55,7 +55,7 @@ def named_metadata(call: GrpcCall) -> Mapping[str, str]:
 
 def admit(call: GrpcCall) -> None:
     """Count a call, or a further request of one that has many. Raises CommandError(TOO_MANY_REQUESTS)."""
-    call.hub.door.count_request(Caller(call.host, call.address, ""))
+    call.hub.rates.count_request(Caller(call.host, call.address, ""))
 
 
 def counted(handler: Handler) -> Handler:
