@@ -3,6 +3,7 @@
     longconn serve [options]     run the server in the foreground
     longconn config [options]    check and print the effective configuration
     longconn chat | sub | pub | get | echo    clients, in `longconn.commands`
+    longconn help COMMAND        its options
     longconn cert                make a certificate for trials, in `longconn.commands` too
 
 `COMMANDS` has a function for each command. It takes the arguments and returns the exit status.
@@ -21,21 +22,27 @@ import longconn
 from longconn.config.file import nearest, to_toml
 from longconn.config.flags import CommandLineOptions
 
+#: The exit status of a command line that is wrong.
+_USAGE = 2
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (by default the command line) names. Returns the exit status."""
     _open_standard()
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in ("--help", "-h", "help"):
+    if command == "help" and rest and rest[0] in COMMANDS:
+        command, rest = rest[0], ["--help"]
+    if command in ("--help", "-h", "help") and not rest:
         print(_help())
         return 0
     if command in ("--version", "-V"):
         print(f"longconn {longconn.__version__}")
         return 0
     if command not in COMMANDS:
+        command = rest[0] if command == "help" and rest else command
         hint = nearest(command, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
         print(f"longconn: unknown command {command!r}{hint}", file=sys.stderr)
-        return 1
+        return _USAGE
     return COMMANDS[command][0](rest)
 
 
@@ -75,7 +82,7 @@ def _client(name: str) -> Callable[[list[str]], int]:
             parsed = module.parser().parse_intermixed_args(arguments)
         except ClientError as error:
             print(f"longconn: {name}: {error}; longconn {name} --help tells more", file=sys.stderr)
-            return 1
+            return _USAGE
         # An import at the top of the module would choose the reactor of `serve` too. The line editor of `chat` needs
         # asyncio's loop; all client commands use the same reactor.
         from twisted.internet import asyncioreactor
@@ -106,7 +113,7 @@ def _parsed(command: str, arguments: list[str]) -> CommandLineOptions:
 def _help() -> str:
     lines = ["Usage: longconn COMMAND [options]", ""]
     lines += [f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items()]
-    lines += ["", "longconn COMMAND --help lists a command's options; longconn --version prints the version."]
+    lines += ["", "longconn help COMMAND lists a command's options; longconn --version prints the version."]
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 import longconn
+from longconn.cli import COMMANDS
 from longconn.core.settings import OPTIONS
 from tests.live import forks
 
@@ -61,10 +62,10 @@ class Case(SynchronousTestCase):
         out, err = program.communicate(timeout=PATIENCE)
         return program.returncode, out, err
 
-    def assert_one_line(self, line: str, *arguments: str, **options: Any) -> None:
-        """Assert that the program ends with status 1, and that stderr is `line` alone."""
+    def assert_one_line(self, line: str, *arguments: str, expected: int = 1, **options: Any) -> None:
+        """Assert that the program ends with the `expected` status, and that stderr is `line` alone."""
         status, out, err = self.run_to_its_end(*arguments, **options)
-        self.assertEqual((status, err), (1, line + "\n"))
+        self.assertEqual((status, err), (expected, line + "\n"))
         self.assertNotIn("Traceback", out)
         self.assertNotIn("Options:", out)
         self.assertEqual([each.name for each in self.folder.glob("*.pid")], [])
@@ -229,7 +230,14 @@ class ConsoleScriptTests(Case):
         self.assertTrue(out.startswith("Usage: longconn serve [options]\n"), out)
 
     def test_unknown_command(self) -> None:
-        self.assert_one_line("longconn: unknown command 'sevre'; did you mean serve?", *LONGCONN, "sevre")
+        self.assert_one_line("longconn: unknown command 'sevre'; did you mean serve?", *LONGCONN, "sevre", expected=2)
+        self.assert_one_line("longconn: unknown command 'sbu'; did you mean sub?", *LONGCONN, "help", "sbu", expected=2)
+
+    def test_the_help_of_a_command(self) -> None:
+        for command in COMMANDS:
+            texts = [self.run_to_its_end(*LONGCONN, *each) for each in (("help", command), (command, "--help"))]
+            self.assertEqual(texts[0], texts[1])
+            self.assertEqual(texts[0][0], 0, command)
 
 
 class ImportTests(Case):

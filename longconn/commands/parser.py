@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "-s", "--server", metavar="URL",
             help=f"the server; else ${URL_VARIABLE}, else {DEFAULT_SERVER}. HOST:PORT is tcp://HOST:PORT, "
-            "and :PORT is at localhost",
+            "and PORT or :PORT is at localhost",
         )  # fmt: skip
         self.add_tls()
 
@@ -88,11 +88,11 @@ def server_url(given: str | None, environ: Mapping[str, str]) -> str:
 
 
 def complete_url(text: str, scheme: str) -> str:
-    """The URL for a short form: without a scheme, :PORT at localhost, or an IPv6 address without brackets."""
+    """The URL for a short form: without a scheme, PORT or :PORT at localhost, an IPv6 address without brackets."""
     if isIPv6Address(text):
         text = f"[{text}]"
-    elif text.startswith(":"):
-        text = "localhost" + text
+    elif text.startswith(":") or (text.isascii() and text.isdecimal()):
+        text = "localhost:" + text.removeprefix(":")
     return text if "://" in text else f"{scheme}://{text}"
 
 

@@ -16,9 +16,12 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from longconn.clients.errors import ClientError
+from longconn.commands.parser import UsageError
 from longconn.commands.standard_streams import InputStream, OutputStream
 from longconn.wire.chat import safe
 
+#: The exit status of a command line that is wrong, as that of the shell's own commands.
+USAGE = 2
 #: Added to the number of a signal in an exit status (POSIX, 2.8.2).
 _BY_SIGNAL = 128
 
@@ -53,10 +56,13 @@ def standard_console(reactor: Any) -> Console:
 
 async def outcome(main: Main, console: Console, arguments: Namespace) -> int:
     """Run `main`; returns the exit status. An error is written as one line."""
+    status = 1
     try:
         return await main(console, arguments)
     except BrokenPipeError:
         return _BY_SIGNAL + signal.SIGPIPE  # the reader of the output has closed it
+    except UsageError as error:
+        line, status = str(error), USAGE
     except ClientError as error:
         line = str(error)
     except OSError as error:  # of the output: clients convert theirs
@@ -67,7 +73,7 @@ async def outcome(main: Main, console: Console, arguments: Namespace) -> int:
         line = " ".join(f"internal error: {type(error).__name__}: {error}".split())
     with suppress(OSError):  # if standard error is closed, the exit status is all
         await console.say(line)
-    return 1
+    return status
 
 
 async def repeat(reactor: Any, times: int, every: float, action: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -137,9 +137,10 @@ class Commands:
         status = await found.status
         return status, found.out.text, found.err.text
 
-    async def assert_one_line(self: Any, line: str, *arguments: str, **options: Any) -> None:
+    async def assert_one_line(self: Any, line: str, *arguments: str, usage: bool = False, **options: Any) -> None:
+        """It fails with one line; with `usage` because the command line is wrong."""
         status, out, err = await self.run_command(*arguments, **options)
-        self.assertEqual((status, out), (1, ""))
+        self.assertEqual((status, out), (2 if usage else 1, ""))
         self.assertEqual(err.count("\n"), 1, err)
         self.assertIn(line, err)
 

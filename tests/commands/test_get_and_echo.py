@@ -114,7 +114,7 @@ class GetTests(ForeignCase):
         status, _, _ = await self.run_command("get", where, "--user", "ann:se:cret")
         self.assertEqual(status, 0)
         self.assertIn(b"Authorization: Basic YW5uOnNlOmNyZXQ=\r\n", self.factory.received)
-        await self.assert_one_line("--user is NAME:PASSWORD", "get", where, "--user", "ann")
+        await self.assert_one_line("--user is NAME:PASSWORD", "get", where, "--user", "ann", usage=True)
 
     async def test_wrong_command_lines_and_servers(self) -> None:
         where = await self.refusing()

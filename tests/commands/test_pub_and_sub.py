@@ -244,7 +244,7 @@ class SubTests(Case):
 
     async def test_wrong_command_lines_and_servers(self) -> None:
         await self.assert_one_line("longconn: a channel is ", "sub", *self.at, "news", "bad channel")
-        await self.assert_one_line("--since is for one channel", "sub", *self.at, "a", "b", "--since=x:1")
+        await self.assert_one_line("--since is for one channel", "sub", *self.at, "a", "b", "--since=x:1", usage=True)
         for text in ("x", ":1x", "x:", "x:-1", "x:1.5"):
             with self.assertRaises(ClientError):
                 self.command("sub", "news", f"--since={text}")

@@ -155,6 +155,7 @@ class CommandLineTests(SynchronousTestCase):
         for given, variable, url in (
             (None, None, "tcp://localhost:9999"),
             (":8888", None, "tcp://localhost:8888"),
+            ("8888", None, "tcp://localhost:8888"),
             ("host:1", ":2", "tcp://host:1"),
             (None, ":2", "tcp://localhost:2"),
             (None, "wss://host", "wss://host"),

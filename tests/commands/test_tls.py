@@ -60,7 +60,9 @@ class TLSTests(Case):
             plain = "http" if command == "get" else "ws"
             for option in ("--cafile=x", "--cert=x", "--key=x"):
                 arguments = self.arguments(command, plain, option)
-                await self.assert_one_line(f"are for TLS, and {plain}:// is without it", *arguments)
+                await self.assert_one_line(f"are for TLS, and {plain}:// is without it", *arguments, usage=True)
             absent = self.arguments(command, schemes[0], "--cafile=/absent")
             await self.assert_one_line("/absent: No such file or directory", *absent)
-            await self.assert_one_line("--key needs --cert", *self.arguments(command, schemes[0], "--key=x"))
+            await self.assert_one_line(
+                "--key needs --cert", *self.arguments(command, schemes[0], "--key=x"), usage=True
+            )
