@@ -140,10 +140,12 @@ class Client:
         elif result.get("recovered"):
             counts["recovered"] += 1
             counts["recovered publications"] += len(result.get("publications", ()))
+            if self.offset != result.get("offset", 0):
+                raise Wrong(f"client {self._number} recovered from {result} and not from {self.offset}")
             for each in result.get("publications", ()):
                 self._take(each)
-            if self.offset != result["offset"]:
-                raise Wrong(f"client {self._number} recovered up to {self.offset} instead of {result['offset']}")
+            self.epoch = result["epoch"]
+            return
         elif not result.get("was_recovering") or "publications" in result:
             raise Wrong(f"client {self._number}: {result}")
         elif self._soak.published - self.offset < KEPT // 2:
