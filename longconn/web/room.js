@@ -68,16 +68,16 @@ export class Room {
     const { epoch = "", offset = 0, publications = [], was_recovering: asked, recovered, positioned } = result;
     this.entered = true;
     this.error = "";
+    const floor = epoch === this.position?.epoch ? this.last : 0;
+    this.position = positioned ? { epoch, offset } : null; // each publication moves it on
     if (asked && recovered) for (const each of publications) this.published(each, false);
     else {
       if (isReturn) {
         this.note(asked ? "Some messages could not be recovered." : "What was said meanwhile may be missing.");
       }
-      const floor = epoch === this.position?.epoch ? this.last : 0;
       this.wanted = { after: isReturn ? this.items.at(-1) : null, floor, before: Infinity };
       this.last = floor;
     }
-    this.position = positioned ? { epoch, offset } : null;
     this.settle(recovered);
     if (this.wanted) this.fetchHistory();
     this.on.entered(this);
