@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
-from longconn.clients import Client, ConnectionFailed, Lost, OutcomeUnknown, Position, Publication, connect
+from longconn.clients import Client, ConnectionFailed, Lost, OutcomeUnknown, Position, Publication, Refused, connect
 from tests.live.programs import Server
 
 URLS = (
@@ -243,6 +243,11 @@ class Soak:
                 self.counts["unknown outcome"] += 1
             except ConnectionFailed:
                 said -= 1  # the publication was not sent
+            except Refused as error:
+                if not error.temporary:
+                    raise
+                said -= 1  # a server that shuts down refuses
+                self.counts["refused"] += 1
             await self.sleep(PAUSE)
 
     async def _trouble(self, seconds: float) -> None:
