@@ -242,7 +242,7 @@ class Session:
 
     def _came(self) -> int:
         seen = [line for each in (self._server, *self._terminals.values()) if each is not None for line in each.seen]
-        return sum(line.endswith(" came") for line in seen)
+        return sum(" came" in line and "client_connected" in line for line in seen)
 
     def _next(self, label: str, wanted: str) -> str | None:
         try:

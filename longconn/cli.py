@@ -59,8 +59,10 @@ def _serve(arguments: list[str]) -> int:
     # It takes a tenth of a second to import, and no other command needs it.
     from twisted.scripts import twistd
 
-    _parsed("serve", arguments)  # twistd parses again; here --help and errors name `longconn serve`
-    sys.argv[1:] = ["--nodaemon", "--pidfile=", "longconn", *arguments]
+    parsed = _parsed("serve", arguments)  # twistd parses again; here --help and errors name `longconn serve`
+    # What twistd says before the service has its log is JSON too.
+    logger = ["--logger=longconn.service.logs.json_observer"] if parsed.config.settings.log_format == "json" else []
+    sys.argv[1:] = ["--nodaemon", "--pidfile=", *logger, "longconn", *arguments]
     twistd.run()
     return 0
 

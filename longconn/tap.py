@@ -73,7 +73,7 @@ class _ServerProcess(LongConnService):
     def _take_process(self) -> None:
         """The process is a daemon by now, has its privileges and its log, and is this service's alone."""
         process_log = ProcessLog()
-        process_log.take_over()
+        process_log.take_over(self.hub.settings.log_format, self.hub.settings.log_level)
         ProcessSignals(self._reactor, process_log, self.reload_certificates).install()
         self._reactor.addSystemEventTrigger("after", "shutdown", process_log.end)
         _collect_seldom()

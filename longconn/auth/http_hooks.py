@@ -9,7 +9,6 @@ let in because the application is away.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -28,10 +27,9 @@ from longconn.core.counters import Counters
 from longconn.core.errors import INTERNAL, CommandError, ConfigError, shown
 from longconn.core.hooks import Hook, HookDisconnectError, HookRefusalError, HookReply, HookRequest, Hooks
 from longconn.core.identity import Granted
+from longconn.core.log import about, log
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
-
-log = logging.getLogger("longconn")
 
 EVENTS = ("connect", "refresh", "subscribe", "publish", "sub_refresh", "rpc")
 #: Requests that wait for others to be answered, for each that may be under way.
@@ -161,7 +159,7 @@ class _HookRequests:
 
     def _fail(self, event: str, asked: float, why: str, done: Done[HookReply]) -> None:
         self._counters.hook(event, self._reactor.seconds() - asked, failed=True)
-        log.warning("the hook %s gave no decision: %s", event, " ".join(why.split())[:200])
+        log.warning("the hook %s gave no decision: %s", event, " ".join(why.split())[:200], extra=about("hook_failed"))
         done(CommandError(INTERNAL))
 
     def _begin_later(self) -> None:

@@ -8,14 +8,12 @@ also if a fetch fails.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from longconn.auth.keys import algorithms_of
-
-log = logging.getLogger("longconn")
+from longconn.core.log import about, log
 
 #: Seconds between two fetches, and until a set is fetched again though no token asks for that.
 LEAST_PAUSE = 60.0
@@ -89,12 +87,17 @@ class JWKS:
             self._failed(error)
             return
         self.loaded, self.failed = True, False
-        log.info("%d keys for tokens from %s", len(self._keys), self._where)
+        log.info("%d keys for tokens from %s", len(self._keys), self._where, extra=about("keys_read"))
         self._tell()
 
     def _failed(self, error: object) -> None:
         self.failed = True
-        log.warning("the keys for tokens cannot be read from %s: %s", self._where, " ".join(str(error).split()))
+        log.warning(
+            "the keys for tokens cannot be read from %s: %s",
+            self._where,
+            " ".join(str(error).split()),
+            extra=about("keys_unreadable"),
+        )
         self._tell()
 
     def _tell(self) -> None:

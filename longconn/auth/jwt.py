@@ -22,7 +22,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import logging
 import math
 import warnings
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from longconn.auth.keys import ASYMMETRIC, Keys, load_keys
 from longconn.core.errors import INTERNAL, TOKEN_EXPIRED, CommandError, ConfigError, shown
 from longconn.core.identity import Capability, Granted, Identity
+from longconn.core.log import about, log
 from longconn.core.namespaces import Action
 from longconn.core.publication import Data
 from longconn.core.settings import Settings
@@ -39,8 +39,6 @@ from longconn.core.tokens import SubscriptionToken, TokenError
 
 if TYPE_CHECKING:
     from longconn.auth.jwks import JWKS
-
-log = logging.getLogger("longconn")
 
 #: A claim that is not supported. A token means something else without it, so it cannot be ignored.
 _UNSUPPORTED = "override"
@@ -93,7 +91,11 @@ class JWTVerifier:
     def warn(self) -> None:
         """Log a warning for a weak key."""
         if self._short:
-            log.warning("token_hmac_secret_key is shorter than %d bytes: it can be guessed", _SECRET_BYTES)
+            log.warning(
+                "token_hmac_secret_key is shorter than %d bytes: it can be guessed",
+                _SECRET_BYTES,
+                extra=about("weak_key"),
+            )
 
     def prepare(self, token: str, ready: Callable[[], None]) -> None:
         """Call `ready` when the key that `token` names is there, or cannot be had."""

@@ -15,8 +15,9 @@ from twisted.python.failure import Failure
 
 from longconn.core.broker import Done
 from longconn.core.errors import INTERNAL, CommandError, ConfigError, shown
-from longconn.core.gate import Passwords, log
+from longconn.core.gate import Passwords
 from longconn.core.identity import AdmissionError
+from longconn.core.log import about, log
 
 
 def check_passwords(descriptions: Sequence[str]) -> Passwords:
@@ -72,7 +73,7 @@ class PasswordChecks:
             if failure.check(UnauthorizedLogin, LoginFailed) is not None:
                 ask_next()
                 return
-            log.error("a password could not be checked: %s", failure.getTraceback())
+            log.error("a password could not be checked: %s", failure.getTraceback(), extra=about("internal_error"))
             done(CommandError(INTERNAL))
 
         ask_next()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from typing import Any
@@ -13,8 +12,7 @@ from twisted.python.failure import Failure
 from longconn.core.broker import Done
 from longconn.core.errors import INTERNAL, CommandError
 from longconn.core.hooks import Hook, HookReply, HookRequest, Hooks
-
-log = logging.getLogger("longconn")
+from longconn.core.log import about, log
 
 #: A decision, now or later. It raises `HookRefusalError` or `HookDisconnectError` to refuse.
 HookFunction = Callable[[HookRequest], HookReply | Awaitable[HookReply]]
@@ -40,7 +38,7 @@ def _hook(name: str, function: HookFunction, timeout: float, reactor: Any) -> Ho
                 done(result)
                 return
             if not isinstance(result.value, CommandError):
-                log.error("the hook %s failed: %s", name, result.getTraceback())
+                log.error("the hook %s failed: %s", name, result.getTraceback(), extra=about("hook_failed"))
             done(result.value if isinstance(result.value, CommandError) else CommandError(INTERNAL))
 
         try:

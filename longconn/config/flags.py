@@ -43,6 +43,7 @@ _TITLES = {
     "max_connections": "How many and how much (0 is no limit, unless a least value is named)",
     "head_timeout": "How long, in seconds or as 300s, 5m, 1h (0 is no limit)",
     "send_queue": "What may wait, and what is kept",
+    "log_format": "The log",
     "shutdown_delay": "The end",
 }
 _EPILOGUE = """\

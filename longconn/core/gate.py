@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -14,12 +13,11 @@ from longconn.core.errors import NOT_AVAILABLE, TOKEN_EXPIRED, TOO_MANY_REQUESTS
 from longconn.core.guesses import Guesses
 from longconn.core.hooks import Hook, HookReply, HookRequest, Hooks
 from longconn.core.identity import ANONYMOUS, Admission, AdmissionError, Credentials, Identity
+from longconn.core.log import about, log
 from longconn.core.revocations import Revocations
 from longconn.core.settings import Settings
 from longconn.core.timers import Clock
 from longconn.core.tokens import SubscriptionToken, TokenError, Verifier
-
-log = logging.getLogger("longconn")
 
 _T = TypeVar("_T")
 
@@ -223,5 +221,11 @@ def identity_of(reply: HookReply) -> Identity:
 
 def _refuse(admission: Admission, error: CommandError, done: Done[_T]) -> None:
     why = error.why if isinstance(error, AdmissionError) else error
-    log.info("%s client from %s refused: %s", admission.protocol, admission.address, why)
+    log.info(
+        "%s client from %s refused: %s",
+        admission.protocol,
+        admission.address,
+        why,
+        extra=about("client_refused", admission, code=error.reason.code),
+    )
     done(error)

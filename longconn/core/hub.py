@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from longconn.core.gate import Gate
 from longconn.core.guesses import Guesses
 from longconn.core.hooks import Hooks
 from longconn.core.identity import ANONYMOUS, Identity
+from longconn.core.log import about, log
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
 from longconn.core.observer import Observer
@@ -32,8 +32,6 @@ from longconn.core.settings import Settings
 from longconn.core.slices import LEAVING, Slices
 from longconn.core.timers import ClientBuckets, Clock, Wheel, keep_steady, wall_time
 from longconn.core.turn import Turn
-
-log = logging.getLogger("longconn")
 
 #: Queues that are looked up together when they are over their total.
 _LARGEST = 200
@@ -81,7 +79,7 @@ class Hub:
         self.rpc: dict[str, Callable[[Client, Any, Done[Any]], None]] = {}
         self.on_send: Callable[[Client, Any], None] | None = None
         #: how many clients and other connections there may be
-        self.places = Places(settings, self.clients)
+        self.places = Places(settings, self.clients, self.clock.seconds)
         self._names: dict[str, Client] = {}
         self._assigned_names = 0
         #: for peers without an address of their own: unix:N
@@ -166,7 +164,12 @@ class Hub:
         self.clients[client.id] = client
         self.counters.clients[protocol] += 1
         self.places.add_client(host)
-        log.info("%s client %s from %s came", client.protocol, client.name, client.address)
+        if self.settings.log_clients:
+            log.info(
+                "%s client %s from %s came",
+                client.protocol, client.name, client.address,
+                extra=about("client_connected", client),
+            )  # fmt: skip
         return client
 
     def request(
@@ -283,8 +286,14 @@ class Hub:
         self.places.remove_client(client.host)
         if self.observer is not None and client.observed:
             self.observer.client_disconnected(client)
-        self.counters.disconnects[client.closed_for.code if client.closed_for is not None else 0] += 1
-        log.info("%s client %s from %s left", client.protocol, client.name, client.address)
+        code = client.closed_for.code if client.closed_for is not None else 0
+        self.counters.disconnects[code] += 1
+        if self.settings.log_clients:
+            log.info(
+                "%s client %s from %s left",
+                client.protocol, client.name, client.address,
+                extra=about("client_disconnected", client, code=code),
+            )  # fmt: skip
 
     def _on_occupancy(self, channel: str, occupied: bool) -> None:
         if self.observer is not None:
@@ -293,7 +302,13 @@ class Hub:
 
     def _on_broken(self, client: Client) -> None:
         """Writing to a client raised: it is closed, and the others are served."""
-        log.exception("could not send to %s client %s from %s", client.protocol, client.name, client.address)
+        log.exception(
+            "could not send to %s client %s from %s",
+            client.protocol,
+            client.name,
+            client.address,
+            extra=about("internal_error", client),
+        )
         client.close(SERVER_ERROR)
 
     # For the program that embeds the hub, which may do everything.

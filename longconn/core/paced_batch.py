@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from longconn.core.broker import Done
 from longconn.core.errors import INTERNAL, CommandError
+from longconn.core.log import about, log
 from longconn.core.timers import Call, Clock
-
-log = logging.getLogger("longconn")
 
 _T = TypeVar("_T")
 
@@ -104,7 +102,7 @@ class PacedBatch(Generic[_T]):
         except CommandError as error:
             answered(error)
         except Exception:  # a defect of one call must not keep the others from being made
-            log.exception("a call of a batch failed")
+            log.exception("a call of a batch failed", extra=about("internal_error"))
             answered(CommandError(INTERNAL))
         else:
             if delay:

@@ -9,10 +9,11 @@ own, so that one address cannot close those of the others. A long poll has the p
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 from longconn.core.errors import LIMIT_EXCEEDED, CommandError
+from longconn.core.log import about, log
 from longconn.core.settings import Settings
 
 #: Connections beyond `max_connections`, and beyond `max_connections_per_ip`, that are accepted: their protocol can tell
@@ -21,6 +22,8 @@ _SPARE = 50
 _SPARE_OF_ADDRESS = 2
 #: Connections that a browser opens at once, and some more. The address of a newcomer keeps as many.
 _FEW = 8
+#: Seconds between two lines of the log that say that all places are taken.
+_LINE_PAUSE = 60.0
 
 
 class Guest(Protocol):
@@ -33,9 +36,13 @@ class Guest(Protocol):
 class Places:
     """Counts clients (`clients` has them all) and guests. A peer without a host is not limited by address."""
 
-    def __init__(self, settings: Settings, clients: Sized) -> None:
+    def __init__(self, settings: Settings, clients: Sized, seconds: Callable[[], float]) -> None:
         self._settings = settings
         self._clients = clients
+        self._seconds = seconds
+        # Newcomers without a place since the last line of the log, and when the next one may come.
+        self._refused = 0
+        self._next_line = 0.0
         # By host, while `max_connections_per_ip` is set.
         self._clients_of: Counter[str] = Counter()
         self._waiting = _Queue()
@@ -48,6 +55,7 @@ class Places:
         """Raises CommandError(LIMIT_EXCEEDED) if there are too many clients, or too many of `host`."""
         most, per_ip = self._settings.max_connections, self._settings.max_connections_per_ip
         if most and len(self._clients) >= most:
+            self._on_full()
             raise CommandError(LIMIT_EXCEEDED, what="connections")
         if per_ip and host and self._clients_of[host] >= per_ip:
             raise CommandError(LIMIT_EXCEEDED, what="connections of one address")
@@ -77,6 +85,7 @@ class Places:
         self.check(host)
         most = self._settings.max_connections
         if most and len(self._clients) + len(self._polls) >= most:
+            self._on_full()
             raise CommandError(LIMIT_EXCEEDED, what="connections")
 
     def add_poll(self, poll: Guest, host: str) -> None:
@@ -130,6 +139,7 @@ class Places:
         else:
             return True
         if guest is None:
+            self._on_full()
             return False
         self.remove(guest)
         guest.give_way()
@@ -139,6 +149,19 @@ class Places:
         """Whether connections are open that are spare, so that those of `host` should end when they were answered."""
         most, per_ip = self._settings.max_connections, self._settings.max_connections_per_ip
         return bool((most and self._all > most) or (per_ip and host and self._of(host) > per_ip))
+
+    def _on_full(self) -> None:
+        self._refused += 1
+        now = self._seconds()
+        if now >= self._next_line:
+            log.warning(
+                "no place for a newcomer: %d clients and %d other connections are here; %d without a place since "
+                "the last such line. max_connections and the open-file limit set how many there are.",
+                len(self._clients), self.guests, self._refused,
+                extra=about("full", code=LIMIT_EXCEEDED.code),
+            )  # fmt: skip
+            self._refused = 0
+            self._next_line = now + _LINE_PAUSE
 
     @property
     def _all(self) -> int:

@@ -8,8 +8,9 @@ from longconn.core import commands
 from longconn.core.broker import Done
 from longconn.core.client import Client
 from longconn.core.errors import BAD_DATA, BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, NOT_AVAILABLE, CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.core.json_text import MalformedJSONError, value, write
+from longconn.core.log import about, log
 
 #: The method by which a client takes another name in the chat. A method of the program with this name goes first.
 RENAME = "chat.rename"
@@ -41,7 +42,13 @@ def call_program(hub: Hub, client: Client, command: commands.RPC, done: Done[byt
     except CommandError as error:
         done(error)
     except Exception:
-        log.exception("%s of %s client from %s", command.method, client.protocol, client.address)
+        log.exception(
+            "%s of %s client from %s",
+            command.method,
+            client.protocol,
+            client.address,
+            extra=about("internal_error", client),
+        )
         done(CommandError(INTERNAL))
 
 
@@ -51,9 +58,17 @@ def send_to_program(hub: Hub, client: Client, command: commands.Send) -> None:
         try:
             hub.on_send(client, _value(command.data))
         except CommandError as error:
-            log.info("a message of %s client from %s is not handed over: %s", client.protocol, client.address, error)
+            log.info(
+                "a message of %s client from %s is not handed over: %s",
+                client.protocol,
+                client.address,
+                error,
+                extra=about("message_refused", client),
+            )
         except Exception:
-            log.exception("a message of %s client from %s", client.protocol, client.address)
+            log.exception(
+                "a message of %s client from %s", client.protocol, client.address, extra=about("internal_error", client)
+            )
 
 
 def _rename(hub: Hub, client: Client, data: Any) -> dict[str, str]:

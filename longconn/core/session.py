@@ -28,8 +28,9 @@ from longconn.core.errors import (
     CommandError,
 )
 from longconn.core.hooks import HookDisconnectError, HookReply
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.core.identity import Admission, AdmissionError, Credentials, Granted, Identity
+from longconn.core.log import about, log
 from longconn.core.namespaces import personal_channel
 from longconn.core.program_calls import RENAME, call_program, send_to_program
 from longconn.core.publication import History, Info, Position
@@ -139,7 +140,13 @@ class Session:
         """End the session, after the replies that it has; the log says why."""
         self._replies.write()
         if why:
-            log.info("%s client from %s closed: %s", self.client.protocol, self.client.address, why)
+            log.info(
+                "%s client from %s closed: %s",
+                self.client.protocol,
+                self.client.address,
+                why,
+                extra=about("client_closed", self.client, code=disconnect.code),
+            )
         self.client.close(disconnect)
 
     @property

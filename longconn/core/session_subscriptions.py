@@ -11,8 +11,9 @@ from longconn.core.client import Client, Format
 from longconn.core.commands import SubscribeResult
 from longconn.core.errors import INTERNAL, UNRECOVERABLE, CommandError
 from longconn.core.hooks import HookReply
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.core.identity import Granted
+from longconn.core.log import about, log
 from longconn.core.names import check_channel
 from longconn.core.publication import History
 from longconn.core.tokens import SubscriptionToken
@@ -168,7 +169,14 @@ class SessionSubscriptions:
             nonlocal missing
             missing -= 1
             if isinstance(result, CommandError):
-                log.warning("%s client from %s is not in %r: %s", client.protocol, client.address, channel, result)
+                log.warning(
+                    "%s client from %s is not in %r: %s",
+                    client.protocol,
+                    client.address,
+                    channel,
+                    result,
+                    extra=about("subscription_refused", client, channel=channel, code=result.reason.code),
+                )
             else:
                 results.append(result)
             if not missing and client.live:

@@ -12,6 +12,8 @@ from longconn.core.namespaces import Namespaces, option
 
 KIB = 1024
 MIB = 1024 * 1024
+#: The levels of lines of the log, the least serious first.
+LOG_LEVELS = ("debug", "info", "warning", "error")
 #: What a webhook may be told of.
 WEBHOOK_EVENTS = ("client_connected", "client_disconnected", "channel_occupied", "channel_vacated")
 
@@ -153,6 +155,13 @@ class Settings:
     history_ttl: float = option(300, "how long a publication is kept; 0 keeps none", "seconds")
     history_bytes: int = option(1 * MIB, "bytes kept in a channel; 0 keeps none", "bytes")
     history_total: int = option(256 * MIB, "bytes kept in all channels, the oldest evicted; 0 keeps none", "bytes")
+
+    # The log.
+    log_format: str = option(
+        "text", "how lines of the log are written: for people, or one JSON object each", choices=("text", "json")
+    )
+    log_level: str = option("info", "the least serious lines that are logged", choices=LOG_LEVELS)
+    log_clients: bool = option(True, "whether a line is logged for each client that comes, and that leaves")
 
     # Shutdown.
     shutdown_delay: float = option(0, "at a shutdown: not ready, but serving", "seconds")

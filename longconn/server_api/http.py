@@ -11,8 +11,8 @@ from functools import partial
 
 from longconn.core import errors
 from longconn.core.errors import CommandError, Reason
-from longconn.core.hub import log
 from longconn.core.json_text import JSONError
+from longconn.core.log import about, log
 from longconn.protocols.http.errors import STATUSES, HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Access, Route
@@ -50,6 +50,7 @@ class APIRoutes:
                 "by --api-key, LONGCONN_API_KEY or api_key in the file",
                 exchange.address,
                 "server API" if path[0] == "api" else "metrics",
+                extra=about("api_refused", address=exchange.address),
             )
 
     def _call(self, method: str, exchange: HTTPExchange) -> None:
@@ -72,7 +73,13 @@ class APIRoutes:
         status, body = 200, b""
         if isinstance(result, CommandError):
             self._api.refused += 1
-            log.info("API %s of %s refused: %s", method, exchange.address, result)
+            log.info(
+                "API %s of %s refused: %s",
+                method,
+                exchange.address,
+                result,
+                extra=about("api_refused", address=exchange.address, code=result.reason.code),
+            )
             if exchange.header("x-centrifugo-error-mode") == "transport":
                 reason = reason_of(result)
                 status, body = _STATUSES.get(reason, STATUSES[reason]), error_json(result)

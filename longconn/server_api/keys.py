@@ -6,7 +6,7 @@ from hmac import compare_digest
 
 from longconn.core import errors
 from longconn.core.errors import CommandError
-from longconn.core.hub import log
+from longconn.core.log import about, log
 from longconn.core.settings import Settings
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
@@ -33,7 +33,11 @@ class APIKeys:
         # Both are compared, whether the first one fits or not: the time tells nothing.
         if not compare_digest(given, self._key) | compare_digest(given, self._previous):
             exchange.hub.rates.count_request(exchange.caller)
-            log.info("%s asked for the server API with a wrong key, or none", exchange.address)
+            log.info(
+                "%s asked for the server API with a wrong key, or none",
+                exchange.address,
+                extra=about("api_refused", address=exchange.address),
+            )
             if given:
                 guesses.failed(exchange.host)
             raise HTTPError(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)

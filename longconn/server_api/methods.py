@@ -17,7 +17,7 @@ from longconn.core import json_text
 from longconn.core.broker import Done
 from longconn.core.disconnects import FORCE_DISCONNECT, Disconnect
 from longconn.core.errors import BAD_REQUEST, METHOD_NOT_FOUND, NOT_AVAILABLE, CommandError
-from longconn.core.hub import log
+from longconn.core.log import about, log
 from longconn.core.publication import Data, Position
 from longconn.core.revocations import DEFAULT_AGE, Revocation
 from longconn.core.tokens import SubscriptionToken
@@ -277,4 +277,11 @@ def _run_batch(commands: list[tuple[int, str, APICall]], parallel: bool, api: Se
 def _log_refused(method: str, results: list[Any]) -> None:
     refused = [each for each in results if isinstance(each, CommandError)]
     if refused:
-        log.info("API %s: %d of %d refused, the first: %s", method, len(refused), len(results), refused[0])
+        log.info(
+            "API %s: %d of %d refused, the first: %s",
+            method,
+            len(refused),
+            len(results),
+            refused[0],
+            extra=about("api_refused", code=refused[0].reason.code),
+        )

@@ -19,7 +19,8 @@ from longconn.core.broker import Done
 from longconn.core.client import Client, TrustedClient
 from longconn.core.disconnects import CLOSED, SHUTDOWN, SLOW, Disconnect
 from longconn.core.errors import NOT_SUBSCRIBED, CommandError, LongConnError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.core.publication import Data, Event, History, Info, Position, Publication
 from longconn.service.awaitable import AwaitableDeferred
 
@@ -152,7 +153,12 @@ class MemberSubscription(Generic[_E]):
         """The answer to the subscribe."""
         if isinstance(result, CommandError):
             if self._callback is not None:
-                log.error("a local member could not subscribe to %s: %s", self.channel, result)
+                log.error(
+                    "a local member could not subscribe to %s: %s",
+                    self.channel,
+                    result,
+                    extra=about("internal_error", protocol="local", channel=self.channel),
+                )
             self._outlet.forget(self)
             self.end(partial(CommandError, result.reason, **result.values))
             return
@@ -197,7 +203,11 @@ class MemberSubscription(Generic[_E]):
                 self._callback(self._take())
             except Exception:
                 # To go on without this event would be a silent loss. Other channels have callbacks of their own.
-                log.exception("a local member leaves %s: its callback raised", self.channel)
+                log.exception(
+                    "a local member leaves %s: its callback raised",
+                    self.channel,
+                    extra=about("internal_error", protocol="local", channel=self.channel),
+                )
                 self._outlet.leave(self)
 
 
@@ -285,6 +295,7 @@ class _MemberOutlet:
             log.warning(
                 "%s client %s from %s is disconnected (%d %s) with %d bytes waiting",
                 client.protocol, client.name, client.address, disconnect.code, disconnect.text, self.queued,
+                extra=about("client_slow", client, code=disconnect.code),
             )  # fmt: skip
         client.closing(disconnect)
         self.count(-self.queued)

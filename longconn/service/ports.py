@@ -11,10 +11,10 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.python.failure import Failure
 
 from longconn.config.endpoints import ListenError, ServerEndpoint, failure, server_endpoint
+from longconn.core.log import about, log
 from longconn.protocols.port.proxy_header import ProxyHeaderFactory
 from longconn.protocols.port.tls_handshake import HandshakeFactory
 from longconn.service.greeting import OpenPort
-from longconn.service.logs import log
 
 #: Connections that one port accepts in a turn of the reactor: others are served in between.
 ACCEPTS = 32
@@ -123,4 +123,4 @@ def _line(option: str, parsed: ServerEndpoint, failed: Failure) -> str:
 
 def _log_late_failure(_: object, option: str, parsed: ServerEndpoint, failures: list[Failure]) -> None:
     for each in failures:
-        log.critical("{line}", line=_line(option, parsed, each))
+        log.critical("%s", _line(option, parsed, each), extra=about("port_failed"))

@@ -27,6 +27,8 @@ from twisted.logger import (
 from twisted.python.logfile import BaseLogFile
 from zope.interface import implementer
 
+from longconn.service.logs import json_line
+
 #: The size of the queue: characters, and lines.
 QUEUE_SIZE = 1024 * 1024
 QUEUE_LINES = 20_000
@@ -91,7 +93,9 @@ def _summary(count: int, last: LogEvent) -> LogEvent:
     """The last of `count` events, with their number."""
     event = {name: value for name, value in last.items() if name not in ("log_failure", "log_flattened", "isError")}
     more = f" (and {count - 1} more of the kind in this second)" if count > 1 else ""
-    return {**event, "log_format": "{text}{more}", "text": formatEvent(last), "more": more}
+    # A line of this package has its text without its fields (`longconn.service.logs`).
+    text, suffix = (last["text"], last["suffix"]) if "suffix" in last else (formatEvent(last), "")
+    return {**event, "log_format": "{text}{suffix}{more}", "text": text, "suffix": suffix, "more": more}
 
 
 @implementer(ILogObserver)
@@ -234,16 +238,22 @@ class ProcessLog:
         self._observers: list[BackgroundObserver] = []
         self._files: list[BaseLogFile] = []
 
-    def take_over(self) -> None:
-        """Put a queue before each of Twisted's observers that writes to a file, a stream or syslog."""
+    def take_over(self, form: str = "text", level: str = "debug") -> None:
+        """Put a queue before each of Twisted's observers that writes to a file, a stream or syslog.
+
+        `form` is text or json; syslog has a form of its own. `level` is the least serious level that is written:
+        debug, info, warning or error.
+        """
+        least = LogLevel.levelWithName(level.replace("warning", "warn"))
         for each in _observers():
             if isinstance(each, FileLogObserver):
                 out = each._outFile
                 if isinstance(out, BaseLogFile):
                     self._files.append(out)
-                ours = BackgroundObserver(each.formatEvent, _writer(out))
+                line = json_line if form == "json" else each.formatEvent
+                ours = BackgroundObserver(_from(least, line), _writer(out))
             elif isinstance(each, LegacyLogObserverWrapper):
-                ours = BackgroundObserver(dict, _each(each))
+                ours = BackgroundObserver(_from(least, dict), _each(each))
             else:
                 continue
             globalLogPublisher.addObserver(ours)  # type: ignore[arg-type]
@@ -274,6 +284,16 @@ class ProcessLog:
 def _observers() -> Iterator[Any]:
     # Twisted has no public list of the log's observers. If this attribute changes, the log is written as Twisted does.
     yield from tuple(getattr(globalLogPublisher, "_observers", ()))
+
+
+def _from(least: Any, prepare: Callable[[LogEvent], Any]) -> Callable[[LogEvent], Any]:
+    """`prepare`, and None for events that are less serious than `least`."""
+
+    def prepared(event: LogEvent) -> Any:
+        level = event.get("log_level", LogLevel.info)
+        return prepare(event) if level >= least else None
+
+    return prepared
 
 
 def _each(observer: Callable[[LogEvent], None]) -> Callable[[list[LogEvent]], None]:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from longconn.service.logs import log
+from longconn.core.log import about, log
 from longconn.service.process_log import ProcessLog
 
 
@@ -48,7 +48,7 @@ class ProcessSignals:
 
     def _on_hangup(self, name: str) -> None:
         if self._terminal:
-            log.info("received {name}: the terminal is gone; stopping", name=name)
+            log.info("received %s: the terminal is gone; stopping", name, extra=about("signal"))
             self._reactor.stop()
         else:
             self._reload()
@@ -56,9 +56,9 @@ class ProcessSignals:
 
     def _rotate(self, name: str) -> None:
         if self._log.rotate():
-            log.info("received {name}: the log file was begun anew", name=name)
+            log.info("received %s: the log file was begun anew", name, extra=about("log_rotated"))
         else:
-            log.info("received {name}: there is no log file to begin anew; running on", name=name)
+            log.info("received %s: there is no log file to begin anew; running on", name, extra=about("signal"))
 
     def _ignore(self, name: str) -> None:
-        log.info("received {name}, which has no meaning here; running on", name=name)
+        log.info("received %s, which has no meaning here; running on", name, extra=about("signal"))

@@ -16,8 +16,10 @@ from longconn.auth.http_hooks import EVENTS, http_hooks
 from longconn.auth.jwks import JWKS
 from longconn.auth.jwt import JWTVerifier
 from longconn.auth.passwords import check_passwords
+from longconn.core.errors import LongConnError
 from longconn.core.hooks import Hooks
 from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.core.settings import Settings
 from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.factory import GrpcFactory
@@ -25,7 +27,6 @@ from longconn.server_api.metrics import HubCollector, registry_of
 from longconn.service import greeting, logs, open_files
 from longconn.service.embedding import AdminResource, ChatFactory, LiveResource, LiveSite, SharedPortFactory
 from longconn.service.lag import ReactorLag
-from longconn.service.logs import log
 from longconn.service.ports import Ports
 from longconn.service.shared_tls import SharedTLS
 from longconn.service.shutdown import Drain, SecondSignal
@@ -156,9 +157,13 @@ class LongConnService(Service):
         if self._ports.listening:
             return
         self._open_files_limit = open_files.raise_limit(self.hub.settings.max_connections)
-        self._ports.listen(self._factories)
+        logs.attach(self.hub.settings.log_level)
+        try:
+            self._ports.listen(self._factories)
+        except LongConnError:
+            logs.detach()
+            raise
         self._attached = True
-        logs.attach()
 
     def _greet(self) -> None:
         ports = self._ports.open_ports
@@ -166,18 +171,19 @@ class LongConnService(Service):
             ports = [replace(each, kind="ssl") if each.option == "port" else each for each in ports]
         for warning in (greeting.warning(ports, self.hub), greeting.pages_warning(self.hub)):
             if warning is not None:
-                log.warn("{line}", line=warning)
-        log.info("{line}", line=greeting.access(self.hub))
+                log.warning("%s", warning, extra=about("open_to_all"))
+        log.info("%s", greeting.access(self.hub), extra=about("rights"))
         for line in greeting.lines(ports, self.hub.settings.default_channel):
-            log.info("{line}", line=line)
+            log.info("%s", line, extra=about("listening"))
         if isinstance(self.hub.gate.verifier, JWTVerifier):
             self.hub.gate.verifier.warn()
         limit = self._open_files_limit
         if limit is not None and (self._configured_limit == 0 or self._configured_limit > limit):
             log.info(
-                "at most {limit} clients: the open-file limit leaves room for no more (max_connections is {asked})",
-                limit=limit,
-                asked=self._configured_limit,
+                "at most %d clients: the open-file limit leaves room for no more (max_connections is %d)",
+                limit,
+                self._configured_limit,
+                extra=about("limits"),
             )
 
     # The end.
@@ -199,7 +205,7 @@ class LongConnService(Service):
     @inlineCallbacks
     def _stop(self, delay: float) -> Generator[Deferred[Any], Any, None]:
         if delay:
-            log.info("not ready; serving for {delay} s more", delay=delay)
+            log.info("not ready; serving for %s s more", delay, extra=about("stopping"))
             yield self._pause(delay)
         yield self._ports.close()
         self.hub.door.accepting = False
@@ -212,7 +218,7 @@ class LongConnService(Service):
         timeout = self.hub.settings.shutdown_timeout
         if self.hub.clients:
             count = len(self.hub.clients)
-            log.info("closing {count} clients, at most {timeout} s", count=count, timeout=timeout)
+            log.info("closing %s clients, at most %s s", count, timeout, extra=about("stopping"))
         self._drain = Drain(self._reactor, self.hub, timeout, self._close_idle, self._ports.connections)
         drained = self._drain.run()
         if self._skip_waiting:
@@ -252,7 +258,7 @@ class LongConnService(Service):
 
     def _stop_now(self) -> None:
         """End the shutdown at once, after a second signal."""
-        log.info("stopping at once")
+        log.info("stopping at once", extra=about("stopping"))
         self._skip_waiting = True
         if self._pausing is not None:
             self._pausing.callback(None)

@@ -9,7 +9,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from longconn.config.certificates import ServerCertificates
 from longconn.core.errors import ConfigError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.protocols.connection.set_up import AnyServerFactory
 from longconn.protocols.port.tls_handshake import HandshakeFactory
 
@@ -59,9 +60,9 @@ class SharedTLS:
         try:
             self._certificates.reload()
         except ConfigError as error:
-            log.error("the old certificates serve on: %s", error)
+            log.error("the old certificates serve on: %s", error, extra=about("certificates_unreadable"))
         else:
-            log.info("new connections get the certificates as they are now")
+            log.info("new connections get the certificates as they are now", extra=about("certificates_read"))
 
 
 class _OwnALPN(AnyServerFactory):

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from longconn.core.client import Client
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
-from longconn.service.logs import log
+from longconn.core.log import about, log
 
 #: Seconds between two groups of clients.
 TICK = 0.1
@@ -95,7 +95,7 @@ class Drain:
             self._end = min(self._end, now + MOMENT)
         if now >= self._end:
             if self._aborted:
-                log.warn("stopped with connections left")
+                log.warning("stopped with connections left", extra=about("stopping"))
                 self._finish()
                 return
             self._abort()
@@ -111,18 +111,18 @@ class Drain:
             try:
                 client.close(SHUTDOWN)
             except Exception:
-                log.failure("could not close a client")
+                log.exception("could not close a client", extra=about("internal_error"))
 
     def _abort(self) -> None:
         self._aborted = True
         left = self._connections()
         if left:
-            log.info("aborting {count} connections", count=len(left))
+            log.info("aborting %s connections", len(left), extra=about("stopping"))
         for each in left:
             try:
                 each.abortConnection()
             except Exception:
-                log.failure("could not abort a connection")
+                log.exception("could not abort a connection", extra=about("internal_error"))
 
     def _finish(self) -> None:
         self._finished = True

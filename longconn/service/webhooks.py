@@ -10,7 +10,6 @@ import base64
 import binascii
 import hmac
 import json
-import logging
 import random
 import secrets
 from collections import deque
@@ -24,9 +23,8 @@ from twisted.web.http_headers import Headers
 
 from longconn.core.client import Client
 from longconn.core.errors import ConfigError, shown
+from longconn.core.log import about, log
 from longconn.core.settings import WEBHOOK_EVENTS, Settings
-
-log = logging.getLogger("longconn")
 
 #: Sends a body with headers to a URL; the Deferred has the status of the answer.
 Post = Callable[[str, bytes, dict[str, str]], "Deferred[int]"]
@@ -164,9 +162,13 @@ class Webhooks:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (self._tries - 1)) * random.uniform(0.8, 1.2)
             self._call = self._clock.callLater(pause, self._try)
             if self._tries == 1:
-                log.warning("the webhook is tried again: %s", " ".join(why.split())[:200])
+                log.warning(
+                    "the webhook is tried again: %s", " ".join(why.split())[:200], extra=about("webhook_failed")
+                )
             return
-        log.warning("the webhook lost %d events: %s", self._count, " ".join(why.split())[:200])
+        log.warning(
+            "the webhook lost %d events: %s", self._count, " ".join(why.split())[:200], extra=about("webhook_lost")
+        )
         self._body = b""
         self._drop(self._count)
         if self._ending is not None:
@@ -187,7 +189,9 @@ class Webhooks:
         ending = self._ending = Deferred()
 
         def too_late(result: object, seconds: float) -> None:
-            log.warning("the webhook lost %d events at the end", self._count + len(self._waiting))
+            log.warning(
+                "the webhook lost %d events at the end", self._count + len(self._waiting), extra=about("webhook_lost")
+            )
 
         ending.addTimeout(LAST_WAIT, self._clock, too_late).addErrback(lambda failure: None)
         ending.addBoth(self._stopped)

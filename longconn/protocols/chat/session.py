@@ -14,8 +14,9 @@ from longconn.core.client import Client
 from longconn.core.command_queue import LOOKED_AT, UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.core.identity import Admission, Credentials, Identity, disconnect_of
+from longconn.core.log import about, log
 from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Info, Position, Publication
 from longconn.protocols.connection.socket_outlet import SocketOutlet
@@ -232,7 +233,13 @@ class ChatSession:
             return wait
         wait = self.hub.door.publish(self.client, self.channel, data, self._published)
         if not wait:
-            log.debug("%s says in %s: %r", self.client.name, self.channel, argument)
+            log.debug(
+                "%s says in %s: %r",
+                self.client.name,
+                self.channel,
+                argument,
+                extra=about("said", self.client, channel=self.channel),
+            )
         return wait
 
     def _say_many(self, lines: Sequence[bytes]) -> int:
@@ -334,7 +341,14 @@ class ChatSession:
             if isinstance(result, CommandError):
                 raise result
             self._become(result)
-            log.info("%s client %s from %s logged in as %s", client.protocol, client.name, client.address, result.user)
+            log.info(
+                "%s client %s from %s logged in as %s",
+                client.protocol,
+                client.name,
+                client.address,
+                result.user,
+                extra=about("client_logged_in", client),
+            )
             self._answer(self.format.texts.logged_in.format(user=safe(result.user)))
             entrance, self._entrance = self._entrance, None
             if entrance is not None:

@@ -13,7 +13,8 @@ from zope.interface import implementer
 
 from longconn.core.disconnects import CLOSED, IDLE, Disconnect
 from longconn.core.errors import CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.core.timers import Call
 from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.connection.handover import HTTP1_ALPN
@@ -77,7 +78,12 @@ class ChatProtocol(PausableReading, LineReceiver):
             self._session.enter(hub.settings.default_channel, self.announced_at_once)
         except CommandError as error:
             if self._session is None:  # else the gate has logged it
-                log.info("connection from %s refused: %s", address, error)
+                log.info(
+                    "connection from %s refused: %s",
+                    address,
+                    error,
+                    extra=about("client_refused", address=address, protocol="tcp", code=error.reason.code),
+                )
             text = crlf(["! " + safe(self.factory.format.texts.error(error))])
             self._outlet.finish(text, self._outlet.lose)
 

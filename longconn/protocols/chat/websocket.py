@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longconn.core.disconnects import BAD_REQUEST, Disconnect
 from longconn.core.errors import CommandError
-from longconn.core.hub import log
+from longconn.core.log import about, log
 from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.websocket.connection import UNSUPPORTED_DATA, WebSocketConnection
 from longconn.wire.chat import ChatFormat
@@ -54,7 +54,11 @@ class ChatWebSocket:
         if self._said_nothing and lines:
             self._said_nothing = False
             if is_connect(lines[0]):  # an SDK with the wrong path: its token must not be published
-                log.info("%s sent a connect of Centrifugo's client protocol on /ws", self._session.client.address)
+                log.info(
+                    "%s sent a connect of Centrifugo's client protocol on /ws",
+                    self._session.client.address,
+                    extra=about("wrong_protocol", self._session.client),
+                )
                 self._session.client.close(BAD_REQUEST)
                 return
         self._session.feed(lines)

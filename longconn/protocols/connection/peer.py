@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.web.http_headers import Headers
 
-from longconn.core.hub import log
+from longconn.core.log import about, log
 from longconn.core.proxies import TrustedProxies
 from longconn.wire.origin import is_loopback
 
@@ -19,6 +19,15 @@ from longconn.wire.origin import is_loopback
 def address_of(host: str, port: int) -> str:
     """HOST:PORT, an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def log_closed(peer: object, why: str) -> None:
+    """Log that a connection that is no client was closed. `peer` is its IAddress, or the text of one."""
+    if isinstance(peer, IPv4Address | IPv6Address):
+        peer = address_of(peer.host, peer.port)
+    elif isinstance(peer, UNIXAddress):
+        peer = "a UNIX socket"
+    log.info("connection from %s closed: %s", peer, why, extra=about("connection_closed", address=peer))
 
 
 def host_of(peer: object) -> str:
@@ -82,6 +91,7 @@ def warn_of_forwarded(proxies: TrustedProxies, peer: object, headers: Headers) -
             "X-Forwarded-For and Forwarded from %s are ignored. If that is your proxy, name it by --trusted-proxy. "
             "This line comes once.",
             getattr(peer, "host", "") or "a UNIX socket",
+            extra=about("proxy_ignored", address=getattr(peer, "host", "")),
         )
 
 

@@ -19,7 +19,8 @@ from zope.interface import implementer
 
 from longconn.core.client import Client
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.core.timers import Call
 from longconn.protocols.connection.send_queue import SendQueue
 
@@ -231,6 +232,7 @@ class SocketOutlet:
                     "%s client %s from %s is disconnected (%d %s) with %d bytes waiting",
                     self.client.protocol, self.client.name, self.client.address,
                     disconnect.code, disconnect.text, self.queued,
+                    extra=about("client_slow", self.client, code=disconnect.code),
                 )  # fmt: skip
             self._drop_queue()
         self._on_close(disconnect)

@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
 from longconn.core.errors import CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.core.identity import Identity
+from longconn.core.log import about, log
 from longconn.core.slices import cost_of_bytes
 from longconn.core.timers import Call as DelayedCall
 from longconn.protocols.grpc.receiving import ConnectionWindow, Inbox
@@ -216,7 +217,10 @@ class GrpcCall:
             return
         else:
             log.error(
-                "the handler of %s failed", self.path, exc_info=error.with_traceback(failure.getTracebackObject())
+                "the handler of %s failed",
+                self.path,
+                exc_info=error.with_traceback(failure.getTracebackObject()),
+                extra=about("internal_error", protocol="grpc"),
             )
             # UNKNOWN is the code for an application that throws (`doc/statuscodes.md`). The peer does not
             # learn the cause.
@@ -303,7 +307,9 @@ class GrpcCall:
         try:
             return trailers(status.code, status.message, (*status.metadata, *self.trailing))
         except ValueError as error:
-            log.error("the trailing metadata of %s: %s", self.path, error)
+            log.error(
+                "the trailing metadata of %s: %s", self.path, error, extra=about("internal_error", protocol="grpc")
+            )
             return trailers(StatusCode.UNKNOWN, "internal error")
 
     def _on_sent(self) -> None:
@@ -328,7 +334,9 @@ class GrpcCall:
             try:
                 callback()
             except Exception:
-                log.exception("a callback at the end of %s failed", self.path)
+                log.exception(
+                    "a callback at the end of %s failed", self.path, extra=about("internal_error", protocol="grpc")
+                )
 
     def _cancel_handler(self) -> None:
         handler, self._handler = self._handler, None

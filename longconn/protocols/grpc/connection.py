@@ -14,7 +14,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from longconn.core.disconnects import Disconnect
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.protocols.connection.peer import certificate_user
 from longconn.protocols.connection.set_up import log_given_way, set_up
 from longconn.protocols.grpc.call import Services
@@ -163,7 +164,11 @@ class GrpcConnection(Protocol):
         except ProtocolError as error:
             self._fail(*describe_error(error), "HTTP/2 does not allow that")
         except Exception:  # the library's, for input that its authors did not think of
-            log.exception("what came from %s could not be read as HTTP/2", self._address)
+            log.exception(
+                "what came from %s could not be read as HTTP/2",
+                self._address,
+                extra=about("internal_error", address=self._address, protocol="grpc"),
+            )
             self._fail(ErrorCode.INTERNAL_ERROR, "internal error")
         else:
             sender.flush()
@@ -216,7 +221,11 @@ class GrpcConnection(Protocol):
             and self._heard_at < self._pinged_at
             and self._sender.room  # a peer that does not read cannot answer; `write_timeout` ends that
         ):
-            log.info("grpc connection from %s closed: no answer to a ping", self._address)
+            log.info(
+                "grpc connection from %s closed: no answer to a ping",
+                self._address,
+                extra=about("connection_closed", address=self._address, protocol="grpc"),
+            )
             self._abort()
         elif not self._streams.calls and (
             (settings.idle_timeout and now - self._unused_since >= settings.idle_timeout)
@@ -269,7 +278,12 @@ class GrpcConnection(Protocol):
         if self.ended:
             return
         # The text may contain bytes of the peer.
-        log.info("grpc connection from %s closed: %s", self._address, safe(text[:_MAX_REASON]))
+        log.info(
+            "grpc connection from %s closed: %s",
+            self._address,
+            safe(text[:_MAX_REASON]),
+            extra=about("connection_closed", address=self._address, protocol="grpc", code=code),
+        )
         self._h2.clear_outbound_data_buffer()
         # The calls end before the GOAWAY is sent: the library lets them send nothing in this state.
         self._end()
@@ -286,13 +300,23 @@ class GrpcConnection(Protocol):
 
     def _on_close(self, disconnect: Disconnect) -> None:
         """The outlet ends the connection, most likely because it could send nothing for too long."""
-        log.warning("grpc connection from %s is disconnected (%d %s)", self._address, disconnect.code, disconnect.text)
+        log.warning(
+            "grpc connection from %s is disconnected (%d %s)",
+            self._address,
+            disconnect.code,
+            disconnect.text,
+            extra=about("connection_closed", address=self._address, protocol="grpc", code=disconnect.code),
+        )
         self._abort()
 
     def _on_overflow(self) -> None:
         """The peer makes the server answer and does not read the answers."""
         if not self.ended:
-            log.warning("grpc connection from %s closed: it does not read what it asks for", self._address)
+            log.warning(
+                "grpc connection from %s closed: it does not read what it asks for",
+                self._address,
+                extra=about("connection_closed", address=self._address, protocol="grpc"),
+            )
             self._abort()
 
     def _abort(self) -> None:

@@ -12,7 +12,8 @@ from h2 import events
 
 from longconn.core.client import Caller
 from longconn.core.errors import CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.protocols.grpc.call import CallContext, GrpcCall, Services
 from longconn.protocols.grpc.limits import MAX_STREAMS, FrameLimits
 from longconn.protocols.grpc.receiving import ConnectionWindow
@@ -164,7 +165,12 @@ class GrpcStreams:
             self._reset_malformed(event.stream_id, error)
 
     def _reset_malformed(self, stream_id: int, error: HeaderError) -> None:
-        log.debug("a request from %s is malformed: %.200s", self._address, error)
+        log.debug(
+            "a request from %s is malformed: %.200s",
+            self._address,
+            error,
+            extra=about("bad_request", address=self._address, protocol="grpc"),
+        )
         self._reset(stream_id, ErrorCode.PROTOCOL_ERROR)
         self._lose(stream_id)
 

@@ -12,9 +12,10 @@ from twisted.python.failure import Failure
 
 from longconn.core.client import Caller
 from longconn.core.errors import BAD_REQUEST, CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.core.identity import Identity
 from longconn.core.json_text import write
+from longconn.core.log import about, log
 from longconn.core.namespaces import Action
 from longconn.core.publication import Position
 from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of, refusal_of_client
@@ -237,7 +238,7 @@ def _challenges(hub: Hub) -> list[tuple[str, str]]:
 
 
 def _log_failure(failure: Failure) -> None:
-    log.error("an HTTP client left: %s", failure.getTraceback())
+    log.error("an HTTP client left: %s", failure.getTraceback(), extra=about("internal_error", protocol="http"))
 
 
 def _differ(raw: bytes, decoded: bytes) -> bool:

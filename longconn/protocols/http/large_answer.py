@@ -8,7 +8,8 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from longconn.core.disconnects import Disconnect
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 
 #: Bytes of a body up to which twisted.web writes it.
@@ -83,7 +84,13 @@ class _LargeAnswer:
         self._request.finish()
 
     def _on_close(self, disconnect: Disconnect) -> None:
-        log.warning("an HTTP answer to %s is cut off (%d %s)", self._host, disconnect.code, disconnect.text)
+        log.warning(
+            "an HTTP answer to %s is cut off (%d %s)",
+            self._host,
+            disconnect.code,
+            disconnect.text,
+            extra=about("connection_closed", address=self._host, protocol="http", code=disconnect.code),
+        )
         self._outlet.abort()
 
     def _on_lost(self, reason: Failure) -> None:

@@ -21,8 +21,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from longconn.core.errors import CommandError
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
+from longconn.core.log import about, log
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
 from longconn.protocols.connection.peer import (
@@ -135,7 +136,12 @@ class HTTPResource(Resource):
         except (CommandError, HTTPError) as error:
             exchange.fail(error)
         except Exception:
-            log.exception("could not answer %r of %s", exchange.request.uri, exchange.address)
+            log.exception(
+                "could not answer %r of %s",
+                exchange.request.uri,
+                exchange.address,
+                extra=about("internal_error", address=exchange.address, protocol="http"),
+            )
             if exchange.request.startedWriting:
                 exchange.request.loseConnection()
             else:

@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.web.server import Site
 
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
+from longconn.core.log import about, log
 from longconn.protocols.connection.set_up import is_full
 from longconn.protocols.http.connection import HTTPConnection, SiteState
 from longconn.protocols.http.request import BufferedRequest
@@ -40,7 +41,14 @@ class HTTPSite(Site):
         """Nothing was started."""
 
     def log(self, request: Any) -> None:
-        log.debug("%r %r from %s: %d", request.method, request.uri, request.getClientAddress(), request.code)
+        log.debug(
+            "%r %r from %s: %d",
+            request.method,
+            request.uri,
+            request.getClientAddress(),
+            request.code,
+            extra=about("request", address=request.getClientAddress(), protocol="http", code=request.code),
+        )
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS (ALPN): no HTTP/2, which twisted.web would speak without any of our limits."""

@@ -18,9 +18,9 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.core.timers import Call
-from longconn.protocols.connection.peer import is_proxy
+from longconn.protocols.connection.peer import is_proxy, log_closed
 from longconn.protocols.connection.set_up import is_full, log_given_way
 
 #: Bytes of the longest header of version 1, its line end included.
@@ -95,7 +95,7 @@ class ProxiedConnection(ProtocolWrapper):
         self.transport.abortConnection()
 
     def _refuse(self, why: str) -> None:
-        log.info("connection from %s closed: %s", self.transport.getPeer(), why)
+        log_closed(self.transport.getPeer(), why)
         self.transport.abortConnection()
 
     def getPeer(self) -> IAddress:
@@ -144,7 +144,7 @@ class TrustedHeaderFactory(ProxyHeaderFactory):
     def buildProtocol(self, addr: Any) -> Any:
         """None, and a line in the log, for a peer that is no proxy."""
         if not is_proxy(self.hub.proxies, addr):
-            log.info("connection from %s closed: PROXY protocol, and --trusted-proxy does not name it", addr)
+            log_closed(addr, "PROXY protocol, and --trusted-proxy does not name it")
             return None
         return super().buildProtocol(addr)
 

@@ -12,9 +12,9 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from zope.interface import implementer
 
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
-from longconn.protocols.connection.peer import is_proxy
+from longconn.protocols.connection.peer import is_proxy, log_closed
 from longconn.protocols.connection.set_up import AnyServerFactory, is_full
 from longconn.protocols.port.table import Builder, PortTable
 from longconn.protocols.port.undecided import UndecidedProtocol
@@ -117,7 +117,7 @@ class SharedPortProtocol(UndecidedProtocol):
 
     def _drop(self) -> None:
         transport: Any = self.transport
-        log.info("connection from %s closed: it began a line and did not end it", transport.getPeer())
+        log_closed(transport.getPeer(), "it began a line and did not end it")
         self.abort()
 
 

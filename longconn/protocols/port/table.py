@@ -7,8 +7,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IAddress
 
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.protocols.connection.handover import hand_over
+from longconn.protocols.connection.peer import log_closed
 from longconn.wire.first_bytes import Kind, detect
 
 #: Makes the protocol of a connection, as `IProtocolFactory.buildProtocol`; None if there is no room.
@@ -49,5 +50,5 @@ class PortTable:
                 hand_over(transport, protocol)
                 protocol.dataReceived(data)
             return
-        log.info("connection from %s closed: %s %s", transport.getPeer(), kind.value, why)
+        log_closed(transport.getPeer(), f"{kind.value} {why}")
         transport.abortConnection()

@@ -7,8 +7,9 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocolNegotiationFactory
 from zope.interface import implementer
 
-from longconn.core.hub import Hub, log
+from longconn.core.hub import Hub
 from longconn.protocols.connection.handover import hand_over
+from longconn.protocols.connection.peer import log_closed
 from longconn.protocols.connection.set_up import AnyServerFactory, is_full
 from longconn.protocols.port.undecided import UndecidedProtocol
 
@@ -28,7 +29,7 @@ class HandshakeProtocol(UndecidedProtocol):
 
     def _give_up(self) -> None:
         transport: Any = self.transport
-        log.info("connection from %s closed: no TLS handshake in time", transport.getPeer())
+        log_closed(transport.getPeer(), "no TLS handshake in time")
         self.abort()
 
     def handshakeCompleted(self) -> None:
