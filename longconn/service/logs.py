@@ -92,7 +92,7 @@ def json_observer() -> FileLogObserver:
     return FileLogObserver(sys.stdout, json_line)
 
 
-class _Bridge:
+class Bridge:
     """Installs the one handler while at least one service is attached."""
 
     def __init__(self) -> None:
@@ -121,6 +121,6 @@ class _Bridge:
             logger.setLevel(self._level)
 
 
-_bridge = _Bridge()
+_bridge = Bridge()
 attach = _bridge.attach
 detach = _bridge.detach
