@@ -126,6 +126,8 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             needs = "a token key, and allow_user_limited_channels not false"
             raise ConfigError(f"{sources['user_personal_channel']}: channels as {channel} need {needs}")
     check_options(settings)
+    if settings.admin_user and not settings.has_users:
+        raise ConfigError(f"{sources['admin_user']}: needs passwords (auth) or tokens, by which a user is known")
     TrustedProxies(settings.trusted_proxy)
     JWTVerifier(settings)
 

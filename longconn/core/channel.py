@@ -75,6 +75,8 @@ class Channel:
         # Dicts keep order: subscribers are sent to in the order in which they came.
         self._groups: dict[Format, dict[Subscription, None]] = {}
         self._count = 0
+        #: publications that were sent to subscribers
+        self.publications = 0
         self._batch: list[Event] = []
         # The turn in which its first event came.
         self._number = 0
@@ -355,9 +357,9 @@ class Channel:
         batch, self._batch = self._batch, []
         overrides, self._overrides = self._overrides, {}
         self._size = 0
-        self._sending.append(
-            Sending(self.name, self._number, batch, overrides, self._groups, self._on_broken, self._counters)
-        )
+        sending = Sending(self.name, self._number, batch, overrides, self._groups, self._on_broken, self._counters)
+        self.publications += sending.publications
+        self._sending.append(sending)
         self._turn.write_first()
         if self._watchers and any(isinstance(each, Publication) for each in batch):
             for watcher in tuple(self._watchers):

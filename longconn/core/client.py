@@ -144,8 +144,8 @@ class Client(Caller):
     """
 
     __slots__ = (
-        "_info", "_on_gone", "announced", "chat", "closed_for", "id", "live", "observed", "outlet", "protocol", "queue",
-        "session", "subscriptions",
+        "_info", "_on_gone", "announced", "chat", "closed_for", "connected_at", "id", "live", "observed", "outlet",
+        "protocol", "queue", "session", "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -161,6 +161,8 @@ class Client(Caller):
         #: whether it is a chat client: everyone may read its name (see `Info`)
         self.chat = True
         self.live = True
+        #: when it came, by the hub's clock, in seconds
+        self.connected_at = 0.0
         #: why the server closed it; None if it ended by itself
         self.closed_for: Disconnect | None = None
         #: whether the hub's observer was told of it

@@ -161,6 +161,7 @@ class Hub:
             client.name = name
         else:
             client.name = self.assigned_name(address)
+        client.connected_at = self.clock.seconds()
         self.clients[client.id] = client
         self.counters.clients[protocol] += 1
         self.places.add_client(host)

@@ -45,9 +45,9 @@ class Sending:
         "_name",
         "_on_broken",
         "_overrides",
-        "_publications",
         "groups",
         "number",
+        "publications",
     )
 
     def __init__(
@@ -66,7 +66,8 @@ class Sending:
         self._overrides = overrides
         self._on_broken = on_broken
         self._counters = counters
-        self._publications = sum(isinstance(each, Publication) for each in batch)
+        #: the number of them in the batch
+        self.publications = sum(isinstance(each, Publication) for each in batch)
         counters.batches.observe(len(batch))
         # Copies: a write may close a subscriber, which then leaves its group. The next subscriber is the last.
         self.groups = {format: list(reversed(group)) for format, group in groups.items()}
@@ -101,7 +102,7 @@ class Sending:
                 group = members.get(format, {})
                 some = [each for each in some if each in group]
             if shared:
-                self._counters.deliveries += self._publications * len(some)
+                self._counters.deliveries += self.publications * len(some)
                 self._counters.delivery_bytes += len(shared) * len(some)
             self._write(format, shared, some)
         return room

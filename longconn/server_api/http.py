@@ -55,7 +55,9 @@ class APIRoutes:
 
     def _call(self, method: str, exchange: HTTPExchange) -> None:
         """Execute a request, and answer when the result is known. Raises HTTPError."""
-        self._keys.check(exchange)
+        self._keys.admit(exchange, partial(self._execute, method))
+
+    def _execute(self, method: str, exchange: HTTPExchange) -> None:
         self._api.calls[method] += 1
         try:
             command = read(method, exchange.body())

@@ -1,27 +1,57 @@
-"""The keys of the server API: `api_key`, and `api_previous_key` while programs still use it."""
+"""Who may use the server API: programs with `api_key`, or `api_previous_key` while they still use it; `admin_user`s."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import compare_digest
 
 from longconn.core import errors
 from longconn.core.errors import CommandError
+from longconn.core.identity import Admission, Identity
 from longconn.core.log import about, log
 from longconn.core.settings import Settings
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.request import api_key
+from longconn.wire.authorization import read_authorization
+
+
+def _unauthorized() -> HTTPError:
+    return HTTPError(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
 
 
 class APIKeys:
-    """Checks that requests bring a key. False if there is none."""
+    """Checks that requests bring a key, or the password or token of an operator. False if none of these can be."""
 
     def __init__(self, settings: Settings) -> None:
         self._key = settings.api_key.encode("utf-8", "surrogateescape")
         self._previous = settings.api_previous_key.encode("utf-8", "surrogateescape") or self._key
 
+        self._operators = frozenset(settings.admin_user)
+
     def __bool__(self) -> bool:
-        return bool(self._key)
+        return bool(self._key or self._operators)
+
+    def admit(self, exchange: HTTPExchange, respond: Callable[[HTTPExchange], None]) -> None:
+        """Call `respond`, once it is known that the request may use the API. Raises as `check`, or answers so."""
+        authorization = exchange.header("authorization")
+        if not self._operators or authorization.partition(" ")[0].lower() not in ("basic", "bearer"):
+            self.check(exchange)
+            respond(exchange)
+            return
+        credentials = read_authorization(authorization)
+        exchange.watch()
+
+        def admitted(result: Identity | CommandError) -> None:
+            if isinstance(result, Identity) and result.user in self._operators:
+                exchange.guard(respond)
+            elif isinstance(result, CommandError) and result.reason is not errors.UNAUTHORIZED:
+                exchange.fail(result)
+            else:  # not with the challenge `Basic`, on which a browser asks by itself
+                self._log_refused(exchange)
+                exchange.fail(_unauthorized())
+
+        exchange.hub.gate.admit(Admission("http", exchange.host, exchange.address, credentials), admitted)
 
     def check(self, exchange: HTTPExchange) -> None:
         """Raises HTTPError(401) without the right key, CommandError(TOO_MANY_REQUESTS) after too many wrong ones."""
@@ -31,13 +61,16 @@ class APIKeys:
         if wait:
             raise CommandError(errors.TOO_MANY_REQUESTS, retry_after=wait)
         # Both are compared, whether the first one fits or not: the time tells nothing.
-        if not compare_digest(given, self._key) | compare_digest(given, self._previous):
+        if not (compare_digest(given, self._key) | compare_digest(given, self._previous) and self._key):
             exchange.hub.rates.count_request(exchange.caller)
-            log.info(
-                "%s asked for the server API with a wrong key, or none",
-                exchange.address,
-                extra=about("api_refused", address=exchange.address),
-            )
+            self._log_refused(exchange)
             if given:
                 guesses.failed(exchange.host)
-            raise HTTPError(401, "unauthorized", [("WWW-Authenticate", 'apikey realm="api"')], errors.UNAUTHORIZED.code)
+            raise _unauthorized()
+
+    def _log_refused(self, exchange: HTTPExchange) -> None:
+        log.info(
+            "%s asked for the server API with a wrong key, or none",
+            exchange.address,
+            extra=about("api_refused", address=exchange.address),
+        )

@@ -20,6 +20,7 @@ from longconn.core.errors import CommandError, Reason
 from longconn.core.json_text import write as dump
 from longconn.core.publication import Info, Position
 from longconn.server_api.operations import NodeInfo
+from longconn.server_api.overview import ChannelInfo, ClientInfo
 from longconn.wire.centrifugo import fields
 
 _HIGHEST = 2**63 - 1
@@ -114,7 +115,23 @@ class APIHistory(APIChannel):
 
 
 class APIChannels(Struct):
+    """`order` and `limit` are longconn's own: with one of them the answer has the first channels, as a list."""
+
     pattern: str | None = None
+    order: str | None = None
+    limit: _Unsigned | None = None
+
+
+class APIClients(Struct):
+    """A method of longconn's own."""
+
+    match: str | None = None
+    order: str | None = None
+    limit: _Unsigned | None = None
+
+
+class APIRecent(Struct):
+    """No members. A method of longconn's own."""
 
 
 class APIInfo(Struct):
@@ -183,6 +200,16 @@ def stats_result(infos: list[Info]) -> bytes:
 
 def channels_result(channels: dict[str, int]) -> bytes:
     return dump({"channels": {name: {"num_clients": count} for name, count in channels.items()}})
+
+
+def busiest_result(found: tuple[int, list[ChannelInfo]]) -> bytes:
+    number, channels = found
+    return dump({"num_channels": number, "channels": [asdict(each) for each in channels]})
+
+
+def clients_result(found: tuple[int, list[ClientInfo]]) -> bytes:
+    number, clients = found
+    return dump({"num_clients": number, "clients": [asdict(each) for each in clients]})
 
 
 def info_result(info: NodeInfo) -> bytes:

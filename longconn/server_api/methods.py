@@ -26,18 +26,22 @@ from longconn.server_api.messages import (
     APIBroadcast,
     APIChannel,
     APIChannels,
+    APIClients,
     APIDisconnect,
     APIHistory,
     APIInfo,
     APIPublication,
     APIPublish,
+    APIRecent,
     APIRefresh,
     APIRevoke,
     APISubscribe,
     APITarget,
     APIUnsubscribe,
     broadcast_result,
+    busiest_result,
     channels_result,
+    clients_result,
     info_result,
     position_result,
     reply,
@@ -53,6 +57,8 @@ APICall = Callable[[ServerAPI, Done[bytes]], None]
 #: Bytes of a reason in a close frame (RFC 6455, section 5.5.1).
 _MOST_REASON = 123
 _NOTHING = b"{}"
+#: Clients or channels in an answer where a request does not say how many.
+_DEFAULT_LIMIT = 100
 
 
 def read(method: str, body: bytes) -> APICall:
@@ -202,7 +208,20 @@ def _history_remove(request: APIChannel, api: ServerAPI, done: Done[bytes]) -> N
 
 
 def _channels(request: APIChannels, api: ServerAPI, done: Done[bytes]) -> None:
-    api.channels(request.pattern or "", _written(done, channels_result))
+    if request.order is None and request.limit is None:
+        api.channels(request.pattern or "", _written(done, channels_result))
+    else:
+        order, limit = request.order or "clients", _DEFAULT_LIMIT if request.limit is None else request.limit
+        api.busiest_channels(request.pattern or "", order, limit, _written(done, busiest_result))
+
+
+def _clients(request: APIClients, api: ServerAPI, done: Done[bytes]) -> None:
+    limit = _DEFAULT_LIMIT if request.limit is None else request.limit
+    api.clients(request.match or "", request.order or "queued", limit, _written(done, clients_result))
+
+
+def _recent(request: APIRecent, api: ServerAPI, done: Done[bytes]) -> None:
+    done(json_text.write(api.recent()))
 
 
 def _info(request: APIInfo, api: ServerAPI, done: Done[bytes]) -> None:
@@ -231,6 +250,8 @@ METHODS = {
     "refresh": Method(Decoder(APIRefresh), _refresh),
     "revoke": Method(Decoder(APIRevoke), _revoke),
     "channels": Method(Decoder(APIChannels), _channels),
+    "clients": Method(Decoder(APIClients), _clients),
+    "recent": Method(Decoder(APIRecent), _recent),
 }
 _BATCH = Decoder(APIBatch)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import nlargest
 from typing import Any, Protocol, TypeVar
 
 import longconn
@@ -19,7 +20,7 @@ from longconn.core.broker import Done
 from longconn.core.channel import Channel
 from longconn.core.client import BACK_END, Client
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, INVALID_TOKEN, Disconnect
-from longconn.core.errors import ALREADY_SUBSCRIBED, NOT_AVAILABLE, CommandError
+from longconn.core.errors import ALREADY_SUBSCRIBED, BAD_REQUEST, NOT_AVAILABLE, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
@@ -27,6 +28,15 @@ from longconn.core.publication import Data, History, Info, Position
 from longconn.core.revocations import Revocation
 from longconn.core.tokens import SubscriptionToken
 from longconn.server_api.idempotency import IdempotencyCache
+from longconn.server_api.overview import (
+    CHANNEL_ORDERS,
+    CLIENT_ORDERS,
+    MOST,
+    ChannelInfo,
+    ClientInfo,
+    Recent,
+    is_meant,
+)
 
 _T = TypeVar("_T")
 
@@ -80,11 +90,12 @@ class ServerAPI:
 
     The caller is trusted: neither the rights of namespaces nor rates apply. A bad name and an undefined namespace
     are refused. Operations raise CommandError, or pass it to their `done`. Every call must come from the reactor's
-    thread. Each object has its own memory of idempotency keys.
+    thread. Each object has its own memory of idempotency keys. `recent` has the numbers of the last minutes.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, recent: Recent | None = None) -> None:
         self.hub = hub
+        self._recent = recent
         self._once = IdempotencyCache(hub.clock)
         self._since = hub.clock.seconds()
         self._running: set[PacedBatch[Any]] = set()
@@ -277,6 +288,52 @@ class ServerAPI:
     def _check(self, channel: str) -> None:
         self.hub.namespaces.options(check_channel(channel))
 
+    # For operators.
+
+    def busiest_channels(self, pattern: str, order: str, limit: int, done: Done[tuple[int, list[ChannelInfo]]]) -> None:
+        """The number of channels with subscribers that match a pattern, and the first `limit` of them.
+
+        `order` is one of `CHANNEL_ORDERS`. See `channels` for patterns.
+        """
+        rank = _order(CHANNEL_ORDERS, order)
+        _check_limit(limit)
+
+        def found(channels: dict[str, int] | CommandError) -> None:
+            if isinstance(channels, CommandError):
+                done(channels)
+                return
+            there = [each for name in channels if (each := self.hub.channels.get(name)) is not None]
+            first = nlargest(limit, there, key=rank)
+            done((len(there), [ChannelInfo(each.name, len(each), each.publications) for each in first]))
+
+        self.channels(pattern, found)
+
+    def clients(self, match: str, order: str, limit: int, done: Done[tuple[int, list[ClientInfo]]]) -> None:
+        """The number of clients that have `match` in their id, name, user, address, protocol or a channel (all if it
+        is empty), and the first `limit` of them.
+
+        There may be many: they are looked at in several turns of the reactor. `order` is one of `CLIENT_ORDERS`.
+        """
+        rank = _order(CLIENT_ORDERS, order)
+        _check_limit(limit)
+        found: list[Client] = []
+
+        def look(client: Client) -> None:
+            if client.live and (not match or is_meant(client, match)):
+                found.append(client)
+
+        def looked() -> None:
+            now = self.hub.clock.seconds()
+            done((len(found), [ClientInfo.of(each, now) for each in nlargest(limit, found, key=rank)]))
+
+        self.hub.slices.look_at("", tuple(self.hub.clients.values()), look, looked)
+
+    def recent(self) -> dict[str, Any]:
+        """The numbers of the last minutes: see `Recent.columns`. CommandError(NOT_AVAILABLE) if none are kept."""
+        if self._recent is None:
+            raise CommandError(NOT_AVAILABLE, what="recent numbers")
+        return self._recent.columns()
+
     # This node.
 
     def info(self) -> NodeInfo:
@@ -306,3 +363,15 @@ class ServerAPI:
             items=items,
             revocations=tuple(hub.gate.revocations)[:_LISTED],
         )
+
+
+def _order(orders: Mapping[str, Callable[[Any], float]], name: str) -> Callable[[Any], float]:
+    found = orders.get(name)
+    if found is None:
+        raise CommandError(BAD_REQUEST, what=f"an order is {', '.join(orders)}")
+    return found
+
+
+def _check_limit(limit: int) -> None:
+    if not 0 < limit <= MOST:
+        raise CommandError(BAD_REQUEST, what=f"a limit is 1 to {MOST}")

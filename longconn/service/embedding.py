@@ -15,7 +15,9 @@ from longconn.protocols.centrifugo.tcp import CentrifugoTCP
 from longconn.protocols.centrifugo.websocket import CentrifugoWebSocket
 from longconn.protocols.chat.tcp import ChatLinesFactory
 from longconn.protocols.chat.websocket import ChatWebSocket
+from longconn.protocols.http.page import admin_page, admin_page_file
 from longconn.protocols.http.resource import HTTPResource
+from longconn.protocols.http.routes import Access, Route
 from longconn.protocols.http.site import HTTPSite
 from longconn.protocols.http.upgrade import TakeOver, upgrade_routes
 from longconn.protocols.port.proxy_header import TrustedHeaderFactory
@@ -103,24 +105,33 @@ class LiveResource(HTTPResource):
         upgrade: TakeOver | None = None,
         for_operators: bool = True,
         registry: CollectorRegistry | None = None,
+        api: ServerAPI | None = None,
     ) -> None:
-        api = APIRoutes(ServerAPI(hub))
+        calls = APIRoutes(api or ServerAPI(hub))
         metrics = MetricsRoutes(registry or registry_of(hub), APIKeys(hub.settings))
         upgrades = upgrade_routes(upgrade if upgrade is not None else WebSocketFactory(hub).take_over)
-        routes = {**upgrades, **centrifugo.ROUTES, **api.routes()}
+        routes = {**upgrades, **centrifugo.ROUTES, **calls.routes()}
         if for_operators:
-            super().__init__(hub, {**routes, **metrics.routes()}, api.on_missing)
+            super().__init__(hub, {**routes, **metrics.routes()}, calls.on_missing)
         else:
             super().__init__(hub, routes, serves=lambda path: not _is_for_operators(path))
 
 
 class AdminResource(HTTPResource):
-    """What an operator needs: the server API, the state of the server's health, and the metrics of `registry`."""
+    """What an operator needs: the server API and a page for it, the state of the server's health, and the metrics of
+    `registry`."""
 
-    def __init__(self, hub: Hub, registry: CollectorRegistry | None = None) -> None:
-        api = APIRoutes(ServerAPI(hub))
+    def __init__(self, hub: Hub, registry: CollectorRegistry | None = None, api: ServerAPI | None = None) -> None:
+        calls = APIRoutes(api or ServerAPI(hub))
         metrics = MetricsRoutes(registry or registry_of(hub), keys=None)
-        super().__init__(hub, {**api.routes(), **metrics.routes()}, api.on_missing, _is_for_operators)
+        routes = {**calls.routes(), **metrics.routes(), **_ADMIN_PAGE}
+        super().__init__(hub, routes, calls.on_missing, lambda path: path in _ADMIN_PAGE or _is_for_operators(path))
+
+
+_ADMIN_PAGE = {
+    "/": Route(admin_page, harmless=True, free=True, access=Access.PUBLIC),
+    "/page/{file}": Route(admin_page_file, free=True, access=Access.PUBLIC),
+}
 
 
 def _is_for_operators(path: str) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from longconn.core.counters import Histogram
 from longconn.core.timers import Clock
 
 #: Seconds between two measurements.
@@ -12,11 +12,11 @@ _INTERVAL = 1.0
 
 
 class ReactorLag:
-    """Counts in `histogram` how late a delayed call comes, once a second from `start` to `stop`."""
+    """Passes to `measured` how late a delayed call comes, in seconds, once a second from `start` to `stop`."""
 
-    def __init__(self, clock: Clock, histogram: Histogram) -> None:
+    def __init__(self, clock: Clock, measured: Callable[[float], None]) -> None:
         self._clock = clock
-        self._histogram = histogram
+        self._measured = measured
         self._due = 0.0
         self._call: Any = None
 
@@ -32,5 +32,5 @@ class ReactorLag:
             self._call = None
 
     def _measure(self) -> None:
-        self._histogram.observe(max(0.0, self._clock.seconds() - self._due))
+        self._measured(max(0.0, self._clock.seconds() - self._due))
         self.start()

@@ -24,6 +24,8 @@ from longconn.core.settings import Settings
 from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.factory import GrpcFactory
 from longconn.server_api.metrics import HubCollector, registry_of
+from longconn.server_api.operations import ServerAPI
+from longconn.server_api.overview import Recent
 from longconn.service import greeting, logs, open_files
 from longconn.service.embedding import AdminResource, ChatFactory, LiveResource, LiveSite, SharedPortFactory
 from longconn.service.lag import ReactorLag
@@ -90,8 +92,10 @@ class LongConnService(Service):
             registry = registry_of(self.hub, of_process=True)
         else:
             registry.register(HubCollector(self.hub))
-        self._lag = ReactorLag(reactor, self.hub.counters.lag)
-        self._site = LiveSite(self.hub, LiveResource(self.hub, for_operators=not admin, registry=registry))
+        self._recent = Recent(self.hub)
+        self._lag = ReactorLag(reactor, self._measured)
+        api = ServerAPI(self.hub, self._recent)
+        self._site = LiveSite(self.hub, LiveResource(self.hub, for_operators=not admin, registry=registry, api=api))
         chat = ChatFactory(self.hub)
         self._grpc = GrpcFactory(self.hub, grpc_services, grpc_files)
         shared: Any = SharedPortFactory(chat, self._site, self._grpc)
@@ -103,7 +107,7 @@ class LongConnService(Service):
                 shared = SharedPortFactory(chat, self._site, self._grpc, self._tls.build)
         gate.certificates = bool(self.hub.settings.tls_client_ca)
         self._factories = {"port": shared, "tcp": chat, "http": self._site, "grpc": self._grpc}
-        self._admin_site = LiveSite(self.hub, AdminResource(self.hub, registry))
+        self._admin_site = LiveSite(self.hub, AdminResource(self.hub, registry, api))
         self._factories["admin"] = self._admin_site
         self._open_files_limit: int | None = None
         self._attached = False
@@ -147,6 +151,10 @@ class LongConnService(Service):
             return False
         self._tls.reload()
         return True
+
+    def _measured(self, lag: float) -> None:
+        self.hub.counters.lag.observe(lag)
+        self._recent.measured(lag)
 
     def _make_jwks(self, where: str) -> JWKS:
         return JWKS(where, self._reactor, fetcher(self._reactor))

@@ -299,6 +299,7 @@ OTHER_SERVICES = {
 }  # fmt: skip
 API = {
     "disconnect": OF_CLIENT, "refresh": OF_CLIENT, "revoke": OF_CLIENT, "channels": OF_SERVER, "info": OF_SERVER,
+    "clients": OF_SERVER, "recent": OF_SERVER,
     "batch": NotHere("its commands are the other methods, and are called as they are"),
 }  # fmt: skip
 #: routes of HTTP, by method: a command of the table, or why there is none
@@ -425,10 +426,11 @@ class RegistryTests(Case):
         self.assertEqual(set(longconn.__all__), PUBLIC | VALUES)
 
     def test_the_operations_of_the_server_api(self) -> None:
-        """Programs call them, and so does each method; `remove_history` is `history_remove` there."""
+        """Programs call them, and so does each method; `remove_history` is `history_remove` there, and `channels` calls
+        `busiest_channels`, too."""
         public = {name for name in vars(ServerAPI) if not name.startswith("_")}
         names = {name.replace("history_remove", "remove_history") for name in METHODS if name != "presence_stats"}
-        self.assertEqual(public, names | {"many", "stop"})
+        self.assertEqual(public, names | {"many", "stop", "busiest_channels"})
 
     def test_the_door(self) -> None:
         self.assertEqual({name for name in vars(Door) if not name.startswith("_")}, set(DOOR))

@@ -76,7 +76,7 @@ class Case(SynchronousTestCase):
 
     def serve(self, hub: Callable[[Settings], Hub] | None = None, **settings: Any) -> None:
         settings = {"ping_interval": 0, "anonymous": "yes", **settings}
-        configured = Settings(api_key=KEY, **settings)
+        configured = Settings(**{"api_key": KEY, **settings})
         self.server = MemoryServer(hub=hub(configured) if hub else Hub(FakeClock(), configured))
         self.hub = self.server.hub
         self.hub.gate.verifier = Users()

@@ -94,7 +94,7 @@ class CountTests(Case):
 
     def test_how_late_the_reactor_is(self) -> None:
         clock, counters = Clock(), Counters()
-        lag = ReactorLag(clock, counters.lag)
+        lag = ReactorLag(clock, counters.lag.observe)
         lag.start()
         clock.advance(1)
         clock.advance(1.25)

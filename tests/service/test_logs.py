@@ -157,7 +157,6 @@ class LevelTests(LogCase):
             logs.detach()
             globalLogPublisher.removeObserver(events.append)
             self.assertEqual(len([each for each in events if each.get("text") == "a line"]), wanted, level)
-            logs.attach()
 
     def test_the_level_of_the_program_stays(self) -> None:
         logger = logging.getLogger("longconn")

@@ -159,6 +159,24 @@ class HTTPExchange:
             raise HTTPError(413, f"the body is larger than {limit} bytes")
         return data
 
+    def guard(self, respond: Callable[..., None], *parameters: str) -> None:
+        """Call `respond` with this exchange; whatever it raises is answered."""
+        try:
+            respond(self, *parameters)
+        except (CommandError, HTTPError) as error:
+            self.fail(error)
+        except Exception:
+            log.exception(
+                "could not answer %r of %s",
+                self.request.uri,
+                self.address,
+                extra=about("internal_error", address=self.address, protocol="http"),
+            )
+            if self.request.startedWriting:
+                self.request.loseConnection()
+            else:
+                self.fail(HTTPError(500, "internal error"))
+
     # The answer.
 
     def watch(self, on_lost: Callable[[], None] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The chat page: the files of `longconn/web`, and the headers that protect them from other sites."""
+"""The chat page and the admin page: files, and the headers that protect them from other sites."""
 
 from __future__ import annotations
 
@@ -25,9 +25,15 @@ _POLICY = (
 )
 
 
+def _files(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.suffix in _TYPES}
+
+
 # Read when this module is loaded: at the time of the first request the process may be in a chroot.
 _PAGE = (_WEB / "index.html").read_bytes()
-_FILES = {each.name: each.read_bytes() for each in _WEB.iterdir() if each.suffix in _TYPES}
+_FILES = _files(_WEB)
+_ADMIN_PAGE = (_WEB / "admin" / "index.html").read_bytes()
+_ADMIN_FILES = _files(_WEB / "admin") | {"icon.svg": _FILES["icon.svg"]}
 
 
 def page(exchange: HTTPExchange) -> None:
@@ -39,9 +45,23 @@ def page(exchange: HTTPExchange) -> None:
     _answer(exchange, body, "text/html; charset=utf-8")
 
 
+def admin_page(exchange: HTTPExchange) -> None:
+    """Answer with the admin page. It is the same for all, and knows nothing: it asks the server API."""
+    _answer(exchange, _ADMIN_PAGE, "text/html; charset=utf-8")
+
+
+def admin_page_file(exchange: HTTPExchange, name: str) -> None:
+    """Answer with one of the files that the admin page is made of. Raises HTTPError(404)."""
+    _answer_file(exchange, _ADMIN_FILES, name)
+
+
 def page_file(exchange: HTTPExchange, name: str) -> None:
     """Answer with one of the files that the page is made of. Raises HTTPError(404)."""
-    body = _FILES.get(name)
+    _answer_file(exchange, _FILES, name)
+
+
+def _answer_file(exchange: HTTPExchange, files: dict[str, bytes], name: str) -> None:
+    body = files.get(name)
     if body is None:
         raise HTTPError(404, "there is nothing at this path")
     _answer(exchange, body, _TYPES[Path(name).suffix])

@@ -23,7 +23,6 @@ from twisted.web.server import NOT_DONE_YET
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
-from longconn.core.log import about, log
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
 from longconn.protocols.connection.peer import (
@@ -42,7 +41,7 @@ from longconn.protocols.http.history import ChannelHistory
 from longconn.protocols.http.large_answer import LargeAnswers
 from longconn.protocols.http.page import page, page_file, redirect_below
 from longconn.protocols.http.publish import publish
-from longconn.protocols.http.routes import Access, Responder, Route, Routes
+from longconn.protocols.http.routes import Access, Route, Routes
 from longconn.protocols.http.streams import open_stream
 from longconn.wire.authorization import read_credentials
 from longconn.wire.origin import OriginRules
@@ -126,26 +125,8 @@ class HTTPResource(Resource):
     def render(self, request: IRequest) -> int:
         """Answer, now or later; for `twisted.web`."""
         exchange = self._exchange(request)
-        self._guard(exchange, self._serve)
+        exchange.guard(self._serve)
         return NOT_DONE_YET
-
-    def _guard(self, exchange: HTTPExchange, respond: Responder, *parameters: str) -> None:
-        """Call `respond`; whatever it raises is answered."""
-        try:
-            respond(exchange, *parameters)
-        except (CommandError, HTTPError) as error:
-            exchange.fail(error)
-        except Exception:
-            log.exception(
-                "could not answer %r of %s",
-                exchange.request.uri,
-                exchange.address,
-                extra=about("internal_error", address=exchange.address, protocol="http"),
-            )
-            if exchange.request.startedWriting:
-                exchange.request.loseConnection()
-            else:
-                exchange.fail(HTTPError(500, "internal error"))
 
     def _exchange(self, request: Any) -> HTTPExchange:
         connection = self._connections.get(request.channel)
@@ -220,7 +201,7 @@ class HTTPResource(Resource):
                 exchange.fail(result)
             elif not exchange.lost:
                 exchange.become(result)
-                self._guard(exchange, respond, *parameters)
+                exchange.guard(respond, *parameters)
 
         self.hub.gate.admit(Admission("http", exchange.host, exchange.address, credentials, headers=headers), admitted)
         if pending:

@@ -126,7 +126,7 @@ class PageTests(HTTPTestCase):
 
     def test_all_files_of_the_page_are_served_and_used(self) -> None:
         found = self.parts()
-        files = {f"/page/{each.name}" for each in _WEB.iterdir() if each.name != "index.html"}
+        files = {f"/page/{each.name}" for each in _WEB.iterdir() if each.is_file() and each.name != "index.html"}
         self.assertEqual(set(found), files | {"/"})
         kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", "": "text/html"}
         for path, answer in found.items():
