@@ -12,9 +12,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from twisted.python.usage import UsageError
 
@@ -56,6 +58,10 @@ def _open_standard() -> None:
 
 
 def _serve(arguments: list[str]) -> int:
+    if os.getpid() == 1:
+        # In a container. The kernel drops signals for which process 1 has no handler, and the reactor installs its own
+        # later: a container that is stopped while it starts would be killed at the end of its time.
+        signal.signal(signal.SIGTERM, _end_early)
     # It takes a tenth of a second to import, and no other command needs it.
     from twisted.scripts import twistd
 
@@ -65,6 +71,11 @@ def _serve(arguments: list[str]) -> int:
     sys.argv[1:] = ["--nodaemon", "--pidfile=", *logger, "longconn", *arguments]
     twistd.run()
     return 0
+
+
+def _end_early(number: int, frame: object) -> NoReturn:
+    """End a server that serves nobody yet. An exception might be caught by what it interrupts, such as a Deferred."""
+    os._exit(0)
 
 
 def _config(arguments: list[str]) -> int:

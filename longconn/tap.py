@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 from longconn.config.flags import CommandLineOptions
 from longconn.core.errors import LongConnError
 from longconn.service.process_log import ProcessLog
 from longconn.service.process_signals import ProcessSignals
+from longconn.service.sd_notify import SdNotify, take_variables
 from longconn.service.service import LongConnService
 
 
@@ -58,6 +60,7 @@ class _ServerProcess(LongConnService):
 
     daemon = False
     _has_process = False
+    _systemd: SdNotify | None = None
 
     def privilegedStartService(self) -> None:
         with _errors_on_one_line(self.daemon):
@@ -74,9 +77,30 @@ class _ServerProcess(LongConnService):
         """The process is a daemon by now, has its privileges and its log, and is this service's alone."""
         process_log = ProcessLog()
         process_log.take_over(self.hub.settings.log_format, self.hub.settings.log_level)
-        ProcessSignals(self._reactor, process_log, self.reload_certificates).install()
+        ProcessSignals(self._reactor, process_log, self._reload).install()
         self._reactor.addSystemEventTrigger("after", "shutdown", process_log.end)
         _collect_seldom()
+        self._systemd = SdNotify(self._reactor, take_variables())
+        self._systemd.ready(f"listening on {', '.join(map(str, self._ports.open_ports)) or 'nothing'}")
+
+    def _reload(self) -> None:
+        if self._systemd is None:
+            self.reload_certificates()
+            return
+        self._systemd.reloading()
+        self.reload_certificates()
+        self._systemd.reloaded()
+
+    def stopService(self) -> Deferred[None]:
+        systemd = self._systemd
+        if systemd is None:
+            return super().stopService()
+        systemd.stopping(f"stopping; clients: {len(self.hub.clients)}")
+        return super().stopService().addBoth(self._on_end, systemd)
+
+    def _on_end(self, result: Any, systemd: SdNotify) -> Any:
+        systemd.stop()
+        return result
 
 
 def _collect_seldom() -> None:

@@ -87,7 +87,7 @@ class ListingTests(SynchronousTestCase):
             for each in listings.listings(page)
             if each.language == "{literalinclude}"
         }
-        self.assertEqual(shown, {each for each in EXAMPLES.glob("*.*") if each.is_file()})
+        self.assertEqual(shown, {each for each in EXAMPLES.glob("*") if each.is_file()})
 
 
 #: What the console scripts call.
