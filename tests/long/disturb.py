@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from tests.live.programs import Server
 from tests.long.crowds import CROWDS
-from tests.long.faults import FAULT_CROWDS, FAULTS
+from tests.long.faults import FAULT_CROWDS, FAULTS, UNSERVED
 from tests.long.frames import FRAMES
 from tests.long.handshakes import HANDSHAKES, SECURE_HANDSHAKES
 from tests.long.situations import SITUATIONS
@@ -306,6 +306,8 @@ def disturb(name: str, seconds: float) -> Result:
         try:
             probe.run(seconds)
             result = probe.result(_peak_memory(server.pid))._replace(status=attacker.exitcode or 0)
+            if name in UNSERVED:
+                result = result._replace(opening=0.0)
         finally:
             attacker.kill()
             attacker.join()

@@ -168,7 +168,7 @@ class ProxiedServer(Server):
         path = Path(folder, "nginx.conf")
         with reserve() as kept:
             port = kept.getsockname()[1]
-        super().__init__(f'{settings}port = ["unix:{folder}/socket"]\ntrusted_proxy = ["unix"]\n')
+        super().__init__(f'{settings}http = ["unix:{folder}/socket"]\ntrusted_proxy = ["unix"]\n')
         _NGINX[self.port] = port
         path.write_text(_CONFIGURATION.replace("FOLDER", folder).replace("PORT", str(port)))
         self._nginx = subprocess.Popen(["nginx", "-c", path, "-p", folder], stderr=subprocess.DEVNULL)
@@ -202,6 +202,8 @@ def through_nginx(port: int, until: float) -> None:
             raise AssertionError(f"the answers were {said}")
 
 
+#: Newcomers cannot be served in these: they are not measured.
+UNSERVED = frozenset(["no-files"])
 FAULT_CROWDS: dict[str, Callable[[int, float], None]] = {
     "held-readers": held_readers,
     "half-open": half_open,
