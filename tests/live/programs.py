@@ -62,6 +62,13 @@ class Process:
         self.seen.append(line)
         return line
 
+    def rest(self) -> list[str]:
+        """All lines, once it has ended."""
+        while not self._lines.empty():
+            if (line := self._lines.get()) is not None:
+                self.seen.append(line)
+        return self.seen
+
     def write(self, line: str) -> None:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
@@ -125,6 +132,10 @@ class Server:
 
     def stop(self) -> None:
         self._process.stop()
+
+    def log(self) -> list[str]:
+        """The lines of its log, once it has ended."""
+        return self._process.rest()
 
     def kill(self) -> None:
         """End it with no time for anything."""

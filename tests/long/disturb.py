@@ -2,10 +2,10 @@
 
 A member of a channel hears a line twenty times a second, and twice a second a newcomer opens a WebSocket. Beside them,
 a process of its own attacks the server, one kind of input at a time: over one or more connections that each send
-without end (`ATTACKS`), or by crowds (`tests.long.crowds`). Of some servers the clock is set, or nothing reads the log
-(`tests.long.situations`). The check fails if a hundredth of the lines took longer
-than `LONGEST`, if a line was lost, if a newcomer waited longer than `LONGEST_OPENING`, or if the server took more
-memory than `MOST_MEMORY`.
+without end (`ATTACKS`), or by crowds (`tests.long.crowds`, `handshakes` and `frames`). Of some servers the clock is
+set, or nothing reads the log (`tests.long.situations` and `faults`). The check fails if the attack failed, if a
+hundredth of the lines took longer than `LONGEST`, if a line was lost, if a newcomer waited longer than
+`LONGEST_OPENING`, or if the server took more memory than `MOST_MEMORY`.
 """
 
 import multiprocessing
@@ -14,13 +14,16 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.live.programs import Server
 from tests.long.crowds import CROWDS
+from tests.long.faults import FAULT_CROWDS, FAULTS, UNSERVED
+from tests.long.frames import FRAMES
+from tests.long.handshakes import HANDSHAKES, SECURE_HANDSHAKES
 from tests.long.situations import SITUATIONS
 
 #: Seconds between two lines that the member hears.
@@ -58,7 +61,8 @@ def _frame(first: int, payload: bytes = b"") -> bytes:
 
 class Result(NamedTuple):
     """Seconds that half of the lines took at most, and 99 of 100; how many lines are lost; the longest opening, in
-    seconds; the server's memory at its largest, in bytes.
+    seconds; the server's memory at its largest, in bytes; the exit status of the attack, if it ended by itself; what
+    the server's log said.
     """
 
     half: float
@@ -66,17 +70,32 @@ class Result(NamedTuple):
     lost: int
     opening: float
     memory: int
+    status: int = 0
+    log: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> bool:
         """Whether the others felt it."""
-        return bool(self.most > LONGEST or self.lost or self.opening > LONGEST_OPENING or self.memory > MOST_MEMORY)
+        late = self.most > LONGEST or self.opening > LONGEST_OPENING
+        return bool(late or self.lost or self.memory > MOST_MEMORY or self.status)
 
     def __str__(self) -> str:
+        failed = f", the attack failed with status {self.status}" if self.status else ""
         return (
             f"p50 {self.half * 1000:.1f} ms, p99 {self.most * 1000:.1f} ms, {self.lost} lost, "
-            f"newcomers {self.opening * 1000:.0f} ms, {self.memory >> 20} MiB"
+            f"newcomers {self.opening * 1000:.0f} ms, {self.memory >> 20} MiB{failed}"
         )
+
+    def most_frequent(self) -> str:
+        """How often the log has its most frequent line, apart from numbers and from the quiet, and that line."""
+        said = [each.partition("] ")[2] or each for each in self.log if QUIET not in each]
+        kinds: dict[str, list[str]] = {}
+        for each in said:
+            kinds.setdefault(re.sub(r"\d+", "0", each), []).append(each)
+        if not kinds:
+            return "nothing"
+        found = max(kinds.values(), key=len)
+        return f"{len(found)} times {found[0][:150]}"
 
 
 def _connect(port: int, begin: bytes = b"", answer: bool = True, host: str = "") -> socket.socket:
@@ -162,6 +181,9 @@ ATTACKS = {
     ),
     "joins-of-many": Attack(_connect, b"/join probe\n/join other\n" * 100, 1_000),
 }
+#: Attacks by many, and those that need a server of their own.
+MANY = CROWDS | HANDSHAKES | FRAMES | FAULT_CROWDS
+SERVERS = SITUATIONS | SECURE_HANDSHAKES | FAULTS
 
 
 def attack(name: str, port: int, until: float) -> None:
@@ -273,7 +295,7 @@ def _peak_memory(pid: int) -> int:
 
 def disturb(name: str, seconds: float) -> Result:
     """One attack on a server of its own, or one situation."""
-    serve, assault = SITUATIONS.get(name) or (Server, CROWDS.get(name) or partial(attack, name))
+    serve, assault = SERVERS.get(name) or (Server, MANY.get(name) or partial(attack, name))
     server: Any = serve(SETTINGS)
     try:
         probe = Probe(server.port)
@@ -283,23 +305,26 @@ def disturb(name: str, seconds: float) -> Result:
         attacker.start()
         try:
             probe.run(seconds)
-            return probe.result(_peak_memory(server.pid))
+            result = probe.result(_peak_memory(server.pid))._replace(status=attacker.exitcode or 0)
+            if name in UNSERVED:
+                result = result._replace(opening=0.0)
         finally:
             attacker.kill()
             attacker.join()
             probe.stop()
     finally:
         server.stop()
+    return result._replace(log=tuple(server.log()[1:]))
 
 
-def main(seed: int, seconds: float, say: Any) -> None:
-    """Try every attack once, in equal parts of the time. Nothing is random: the seed has no effect."""
-    names = (*ATTACKS, *CROWDS, *SITUATIONS)
+def main(seed: int, seconds: float, say: Any, only: Sequence[str] = ()) -> None:
+    """Try every attack once, or those named, in equal parts of the time. Nothing is random: the seed has no effect."""
+    names = tuple(only) or (*ATTACKS, *MANY, *SERVERS)
     each = max(2.0, seconds / len(names))
     wrong = []
     for name in names:
         result = disturb(name, each)
-        say(f"{name}: {result}")
+        say(f"{name}: {result}\n  log: {result.most_frequent()}")
         if result.wrong:
             wrong.append(name)
     if wrong:

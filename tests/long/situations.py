@@ -28,7 +28,9 @@ _SERVE = "from longconn.cli import main; main()"
 class LonelyServer:
     """A server of a program of its own. Nothing reads what it prints after its start."""
 
-    def __init__(self, program: str, arguments: tuple[str, ...], settings: str) -> None:
+    def __init__(
+        self, program: str, arguments: tuple[str, ...], settings: str, prepare: Callable[[], None] | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "longconn.toml"
         path.write_text(f"shutdown_timeout = 1\n{settings}")
@@ -43,7 +45,7 @@ class LonelyServer:
             f"--config={path}",
             f"--port=127.0.0.1:{self.port}",
         ]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=prepare)
         assert self._process.stdout is not None
         while b"listening on" not in (line := self._process.stdout.readline()):
             if not line:
@@ -54,9 +56,14 @@ class LonelyServer:
     def pid(self) -> int:
         return self._process.pid
 
+    def log(self) -> list[str]:
+        """What it printed last, once it has ended."""
+        return self._printed
+
     def stop(self) -> None:
         self._process.terminate()
-        self._process.communicate(timeout=20)
+        printed, _ = self._process.communicate(timeout=20)
+        self._printed = printed.decode(errors="replace").splitlines()
         self._reserved.close()
         self._folder.cleanup()
 
