@@ -34,6 +34,8 @@ QUEUE_SIZE = 1024 * 1024
 QUEUE_LINES = 20_000
 #: Lines of one kind that are written in a second; the others of that second become one line.
 KIND_RATE = 100
+#: Lines about a server that is full, by their kind, and in how many seconds.
+_FULL = (1, 60)
 #: Seconds that the process waits at its end for lines that are not written yet.
 LAST_WAIT = 2.0
 # Kinds that are remembered; beyond it those of earlier seconds are forgotten.
@@ -41,26 +43,31 @@ _KINDS = 1_000
 
 
 class Storm:
-    """Sums up the events of one kind beyond `KIND_RATE` in a second. The kind is the text without its values."""
+    """Sums up the events of one kind beyond `KIND_RATE` in a second; of a full server, beyond one in a minute.
+
+    The kind is the text without its values.
+    """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
-        # By kind: the second, the number of its events, and the last that was not written.
-        self._kinds: dict[object, tuple[int, int, LogEvent | None]] = {}
+        # By kind: when its time ends, how many events are written in it, how many came, the last that was not written.
+        self._kinds: dict[object, tuple[int, int, int, LogEvent | None]] = {}
         self._over: list[tuple[int, LogEvent]] = []
 
     def admits(self, event: LogEvent) -> bool:
         """Whether to write the event now; it is counted otherwise."""
-        kind = (event.get("log_namespace"), event.get("template", event.get("log_format")))
+        text = event.get("template", event.get("log_format"))
+        kind = (event.get("log_namespace"), text, event.get("fields", {}).get("event"))
+        rate, period = _FULL if _is_of_full(event, text) else (KIND_RATE, 1)
         with self._lock:
             now = int(self._seconds())
-            second, count, last = self._kinds.get(kind, (now, 0, None))
-            if second != now:
-                self._close(count, last)
-                count, last = 0, None
-            admitted = count < KIND_RATE
-            self._kinds[kind] = (now, count + 1, last if admitted else event)
+            end, rate, count, last = self._kinds.get(kind, (now + period, rate, 0, None))
+            if end <= now:
+                self._close(count - rate, last)
+                end, count, last = now + period, 0, None
+            admitted = count < rate
+            self._kinds[kind] = (end, rate, count + 1, last if admitted else event)
             if len(self._kinds) > _KINDS:
                 self._forget(now)
             return admitted
@@ -69,30 +76,36 @@ class Storm:
     def pending(self) -> bool:
         """Whether events were counted that are in no summary yet."""
         with self._lock:
-            return bool(self._over) or any(last is not None for _, _, last in self._kinds.values())
+            return bool(self._over) or any(last is not None for *_, last in self._kinds.values())
 
     def summaries(self, all: bool = False) -> list[LogEvent]:
-        """One event for each kind of which events were counted in a second that is over (`all`: in this one too)."""
+        """One event for each kind of which events were counted in a time that is over (`all`: in this one too)."""
         with self._lock:
             self._forget(None if all else int(self._seconds()))
             over, self._over = self._over, []
         return [_summary(*each) for each in over]
 
     def _forget(self, now: int | None) -> None:
-        for kind, (second, count, last) in tuple(self._kinds.items()):
-            if second != now:
+        for kind, (end, rate, count, last) in tuple(self._kinds.items()):
+            if now is None or end <= now:
                 del self._kinds[kind]
-                self._close(count, last)
+                self._close(count - rate, last)
 
     def _close(self, count: int, last: LogEvent | None) -> None:
         if last is not None:
-            self._over.append((count - KIND_RATE, last))
+            self._over.append((count, last))
+
+
+def _is_of_full(event: LogEvent, text: object) -> bool:
+    """Whether an event is about a server without a place or an open file for a newcomer."""
+    fields = event.get("fields", {})
+    return fields.get("event") == "full" or (isinstance(text, str) and "EMFILE" in text)
 
 
 def _summary(count: int, last: LogEvent) -> LogEvent:
     """The last of `count` events, with their number."""
     event = {name: value for name, value in last.items() if name not in ("log_failure", "log_flattened", "isError")}
-    more = f" (and {count - 1} more of the kind in this second)" if count > 1 else ""
+    more = f" (and {count - 1} more of the kind)" if count > 1 else ""
     # A line of this package has its text without its fields (`longconn.service.logs`).
     text, suffix = (last["text"], last["suffix"]) if "suffix" in last else (formatEvent(last), "")
     return {**event, "log_format": "{text}{suffix}{more}", "text": text, "suffix": suffix, "more": more}

@@ -92,9 +92,7 @@ class StormTests(Case):
         self.clock.advance(1)
         log.info("client {number} came", number="next")
         self.flush()
-        self.assertEqual(
-            lines[-2:], ["client next came", f"client {KIND_RATE + 49} came (and 49 more of the kind in this second)"]
-        )
+        self.assertEqual(lines[-2:], ["client next came", f"client {KIND_RATE + 49} came (and 49 more of the kind)"])
 
     def test_records_of_the_core_are_of_a_kind_by_their_template(self) -> None:
         lines = list[str]()
@@ -195,3 +193,20 @@ class SignalTests(SynchronousTestCase):
         self.install(terminal=True)
         os.kill(os.getpid(), signal.SIGHUP)
         self.assertFalse(self.reactor.hasStopped)
+
+
+class FullTests(Case):
+    def test_lines_of_a_full_server_come_once_a_minute(self) -> None:
+        lines: list[str] = []
+        log = self.background(lines.extend)
+        for minute in range(3):
+            for number in range(5):
+                log.info("EMFILE encountered", number=number)
+                log.info("{text}", text="no place", template="no place", fields={"event": "full"})
+            self.flush()
+            self.clock.advance(60)
+            if minute == 0:
+                self.assertEqual(lines, ["EMFILE encountered", "no place"])
+        self.observer.end()
+        summed_up = "EMFILE encountered (and 3 more of the kind)", "no place (and 3 more of the kind)"
+        self.assertEqual(sorted(lines), sorted(3 * ("EMFILE encountered", "no place") + 3 * summed_up))

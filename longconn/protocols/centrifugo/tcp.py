@@ -10,9 +10,8 @@ from zope.interface import implementer
 from longconn.core.disconnects import BAD_REQUEST, CLOSED, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
-from longconn.core.log import about, log
 from longconn.core.session import Session
-from longconn.protocols.connection.peer import certificate_user
+from longconn.protocols.connection.peer import certificate_user, log_refused
 from longconn.protocols.connection.set_up import PausableReading, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.centrifugo import CentrifugoJSON, disconnect_push, error_reply, lines
@@ -40,12 +39,7 @@ class CentrifugoTCP(PausableReading, Protocol):
             if self._hub.gate.certificates:
                 self._session.client.certificate = certificate_user(self.transport)
         except CommandError as error:
-            log.info(
-                "connection from %s refused: %s",
-                address,
-                error,
-                extra=about("client_refused", address=address, protocol="tcp", code=error.reason.code),
-            )
+            log_refused(address, error)
             self._outlet.finish(lines((error_reply(0, error),)), self._outlet.lose)
 
     def readConnectionLost(self) -> None:

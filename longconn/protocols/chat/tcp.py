@@ -14,11 +14,10 @@ from zope.interface import implementer
 from longconn.core.disconnects import CLOSED, IDLE, Disconnect
 from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
-from longconn.core.log import about, log
 from longconn.core.timers import Call
 from longconn.protocols.chat.session import ChatSession
 from longconn.protocols.connection.handover import HTTP1_ALPN
-from longconn.protocols.connection.peer import certificate_user
+from longconn.protocols.connection.peer import certificate_user, log_refused
 from longconn.protocols.connection.set_up import AnyServerFactory, PausableReading, is_full, set_up
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.protocols.port.table import Builder, PortTable
@@ -78,12 +77,7 @@ class ChatProtocol(PausableReading, LineReceiver):
             self._session.enter(hub.settings.default_channel, self.announced_at_once)
         except CommandError as error:
             if self._session is None:  # else the gate has logged it
-                log.info(
-                    "connection from %s refused: %s",
-                    address,
-                    error,
-                    extra=about("client_refused", address=address, protocol="tcp", code=error.reason.code),
-                )
+                log_refused(address, error)
             text = crlf(["! " + safe(self.factory.format.texts.error(error))])
             self._outlet.finish(text, self._outlet.lose)
 

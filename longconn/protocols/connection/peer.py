@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.web.http_headers import Headers
 
+from longconn.core.errors import LIMIT_EXCEEDED, CommandError
 from longconn.core.log import about, log
 from longconn.core.proxies import TrustedProxies
 from longconn.wire.origin import is_loopback
@@ -23,11 +24,29 @@ def address_of(host: str, port: int) -> str:
 
 def log_closed(peer: object, why: str) -> None:
     """Log that a connection that is no client was closed. `peer` is its IAddress, or the text of one."""
+    text = _text(peer)
+    log.info("connection from %s closed: %s", text, why, extra=about("connection_closed", address=text))
+
+
+def log_full(peer: object, why: str) -> None:
+    """Log that a connection was closed for want of a place. `peer` is its IAddress, or the text of one."""
+    text = _text(peer)
+    log.info("connection from %s closed: %s", text, why, extra=about("full", address=text))
+
+
+def log_refused(address: str, error: CommandError) -> None:
+    """Log that a TCP connection at `address` becomes no client."""
+    text, code = "connection from %s refused: %s", error.reason.code
+    if error.reason is LIMIT_EXCEEDED:
+        log.info(text, address, error, extra=about("full", address=address, protocol="tcp", code=code))
+    else:
+        log.info(text, address, error, extra=about("client_refused", address=address, protocol="tcp", code=code))
+
+
+def _text(peer: object) -> str:
     if isinstance(peer, IPv4Address | IPv6Address):
-        peer = address_of(peer.host, peer.port)
-    elif isinstance(peer, UNIXAddress):
-        peer = "a UNIX socket"
-    log.info("connection from %s closed: %s", peer, why, extra=about("connection_closed", address=peer))
+        return address_of(peer.host, peer.port)
+    return "a UNIX socket" if isinstance(peer, UNIXAddress) else str(peer)
 
 
 def host_of(peer: object) -> str:

@@ -14,7 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from longconn.core.disconnects import Disconnect
 from longconn.core.hub import Hub
 from longconn.core.settings import Settings
-from longconn.protocols.connection.peer import counted_host, log_closed, peer_of
+from longconn.protocols.connection.peer import counted_host, log_full, peer_of
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def is_full(hub: Hub, addr: IAddress | None) -> bool:
     """
     full = not hub.places.make_room(counted_host(hub.proxies, addr))
     if full:
-        log_closed(addr, "too many connections")
+        log_full(addr, "too many connections")
     return full
 
 
 def log_given_way(peer: object) -> None:
     """A connection is closed for a newcomer (see `longconn.core.places`)."""
-    log_closed(peer, "too many connections, and a new one gets its place")
+    log_full(peer, "too many connections, and a new one gets its place")
 
 
 def set_up(
