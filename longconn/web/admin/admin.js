@@ -151,14 +151,19 @@ function prepare(id, value, next) {
 
 // Actions: each is asked for once more.
 
+let settle = () => {};
+
 function confirmed(text, yes) {
+  settle(false);
   $("confirm-text").textContent = text;
   $("confirm-yes").textContent = yes;
-  const dialog = $("confirm");
-  dialog.returnValue = "no";
-  dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  $("confirm").showModal();
+  return new Promise((resolve) => (settle = resolve));
 }
+
+// The dialog's own `close` comes later: it might end the question after this one.
+$("confirm").addEventListener("submit", (event) => settle(event.submitter.value === "yes"));
+$("confirm").addEventListener("cancel", () => settle(false));
 
 async function act(question, yes, method, body, said) {
   if (!(await confirmed(question, yes))) return false;
