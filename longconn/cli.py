@@ -3,6 +3,7 @@
     longconn serve [options]     run the server in the foreground
     longconn config [options]    check and print the effective configuration
     longconn chat | sub | pub | get | echo    clients, in `longconn.commands`
+    longconn top | info | channels | disconnect    for operators, by the server API
     longconn help COMMAND        its options
     longconn cert                make a certificate for trials, in `longconn.commands` too
 
@@ -138,5 +139,9 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "pub": (_client("pub"), "publish one message, or each line of standard input"),
     "get": (_client("get"), "GET a URL over connections that are kept"),
     "echo": (_client("echo"), "measure round-trip times"),
+    "top": (_client("top"), "show clients and channels of a server, live"),
+    "info": (_client("info"), "print the numbers of a server"),
+    "channels": (_client("channels"), "print the channels of a server"),
+    "disconnect": (_client("disconnect"), "close connections of a server"),
     "cert": (_client("cert"), "make a certificate, to try TLS with"),
 }

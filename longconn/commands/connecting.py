@@ -55,7 +55,7 @@ async def open_client(
         reactor=console.reactor,
         name=name,
         token=arguments.token or console.environ.get(TOKEN_VARIABLE, ""),
-        login=_login(console, arguments.user),
+        login=read_login(console, arguments.user),
         reconnect=reconnect,
         on_state=on_change,
         timeout=arguments.timeout,
@@ -81,7 +81,7 @@ def load_certificates(address: Address, arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def _login(console: Console, user: str | None) -> tuple[str, str] | None:
+def read_login(console: Console, user: str | None) -> tuple[str, str] | None:
     """The name and the password; the latter is asked for in a terminal. Raises UsageError if there is none."""
     if user is None:
         return None

@@ -15,16 +15,28 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
     "pub": (("-s", "{}", "lobby", "hello"), CONNECTIONS, ""),
     "echo": (("-s", "{}", "--times=1"), ("tls", "wss"), "1: "),
     "get": (("{}/PrintHello",), ("https",), "200"),
+    "top": (("{}",), ("https",), "longconn 0"),
+    "info": (("-s", "{}"), ("https",), "clients"),
+    "channels": (("-s", "{}"), ("https",), "CHANNEL"),
+    "disconnect": (("-s", "{}", "nobody"), ("https",), ""),
 }
 #: Commands without a connection of a client.
 OTHERS = {"serve", "config", "cert"}
+#: The key of the server API, for those that need it.
+KEY: dict[str, Any] = {"environ": {"LONGCONN_API_KEY": "a key"}}
 
 
 class TLSTests(Case):
     def setUp(self) -> None:
         self.key, self.certificate = map(str, write_certificate(self.folder()))
         self.own_key, self.own_certificate = map(str, write_certificate(self.folder(), "ann"))
-        self.serve(tls_cert=(self.certificate,), tls_key=(self.key,), tls_only=True, tls_client_ca=self.own_certificate)
+        self.serve(
+            api_key="a key",
+            tls_cert=(self.certificate,),
+            tls_key=(self.key,),
+            tls_only=True,
+            tls_client_ca=self.own_certificate,
+        )
 
     def test_every_command_is_here(self) -> None:
         self.assertEqual({*TABLE, *OTHERS}, {*COMMANDS})
@@ -37,7 +49,9 @@ class TLSTests(Case):
         shown = (f"--cafile={self.certificate}", f"--cert={self.own_certificate}", f"--key={self.own_key}")
         for command, (_, schemes, printed) in TABLE.items():
             for scheme in schemes:
-                options: dict[str, Any] = {"lines": [b"hi"]} if command == "chat" else {}
+                options: dict[str, Any] = {"lines": [b"hi"]} if command == "chat" else KEY
+                missing = "longconn: there is no user 'nobody' (404)\n"
+                ended = (1, missing) if command == "disconnect" else (0, "")
                 found = self.command(*self.arguments(command, scheme, *shown), **options)
                 if command == "sub":
                     await until(lambda: self.hub.channels)
@@ -46,7 +60,7 @@ class TLSTests(Case):
                     found.status.addErrback(lambda failure: None)
                     found.status.cancel()
                 else:
-                    self.assertEqual((await found.status, found.err.text), (0, ""), (command, scheme))
+                    self.assertEqual((await found.status, found.err.text), ended, (command, scheme))
                     self.assertIn(printed, found.out.text)
                 await until(lambda: not self.hub.clients)
 
@@ -54,15 +68,15 @@ class TLSTests(Case):
         for command, (_, schemes, _) in TABLE.items():
             for scheme in schemes:
                 untrusted = self.arguments(command, scheme)
-                await self.assert_one_line("the server's certificate is of nobody that is trusted", *untrusted)
+                await self.assert_one_line("the server's certificate is of nobody that is trusted", *untrusted, **KEY)
                 alone = self.arguments(command, scheme, f"--cafile={self.certificate}")
-                await self.assert_one_line("the server refuses the client's certificate, or wants one", *alone)
-            plain = "http" if command == "get" else "ws"
+                await self.assert_one_line("the server refuses the client's certificate, or wants one", *alone, **KEY)
+            plain = "http" if schemes == ("https",) else "ws"
             for option in ("--cafile=x", "--cert=x", "--key=x"):
                 arguments = self.arguments(command, plain, option)
-                await self.assert_one_line(f"are for TLS, and {plain}:// is without it", *arguments, usage=True)
+                await self.assert_one_line(f"are for TLS, and {plain}:// is without it", *arguments, usage=True, **KEY)
             absent = self.arguments(command, schemes[0], "--cafile=/absent")
-            await self.assert_one_line("/absent: No such file or directory", *absent)
+            await self.assert_one_line("/absent: No such file or directory", *absent, **KEY)
             await self.assert_one_line(
-                "--key needs --cert", *self.arguments(command, schemes[0], "--key=x"), usage=True
+                "--key needs --cert", *self.arguments(command, schemes[0], "--key=x"), usage=True, **KEY
             )
