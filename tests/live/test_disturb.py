@@ -11,11 +11,11 @@ from tests.long.situations import CLOCK_SET_AFTER
 class DisturbTests(TestCase):
     timeout = 120
 
-    def check(self, name: str, seconds: float = 1.0) -> Deferred[None]:
+    def check(self, name: str, seconds: float = 1.0, most: float = LONGEST) -> Deferred[None]:
         def measured(result: Result) -> None:
             self.assertEqual(result.lost, 0)
             # Tests run beside each other, and share the cores: the hundredth that takes longest is for the long run.
-            self.assertLess(result.half, LONGEST, result)
+            self.assertLess(result.half, most, result)
 
         return deferToThread(disturb, name, seconds).addCallback(measured)
 
@@ -27,3 +27,6 @@ class DisturbTests(TestCase):
 
     def test_channels_that_come_and_go(self) -> Deferred[None]:
         return self.check("channels-come-and-go")
+
+    def test_windows_of_one_byte_for_long_answers_over_http2(self) -> Deferred[None]:
+        return self.check("http2-windows", 3.0, 0.1)

@@ -8,12 +8,12 @@ lost), the handler is cancelled: its await fails with CancelledError.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from h2.stream import H2Stream
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, succeed
 from twisted.python.failure import Failure
 
 from longconn.core.disconnects import SLOW, WRITE_TIMEOUT, Disconnect
@@ -40,7 +40,8 @@ class CallContext:
     """Shared by the calls of one connection. `host` and `address` are the peer's, `certificate` names its user.
 
     `on_client` is called with 1 when a call becomes a client of the hub and with -1 when it ceases to be one; `on_sent`
-    with a call whose last frame was sent.
+    with a call whose last frame was sent. A call has `long_answer` while it encodes one: what is encoded and not sent
+    yet counts nowhere, so one connection has no more than one of these.
     """
 
     hub: Hub
@@ -51,6 +52,7 @@ class CallContext:
     window: ConnectionWindow
     on_client: Callable[[int], None]
     on_sent: Callable[[GrpcCall], None]
+    long_answer: DeferredLock = field(default_factory=DeferredLock)
 
 
 class GrpcCall:
@@ -153,6 +155,21 @@ class GrpcCall:
         done: Deferred[None] = Deferred(lambda _: waiting.cancel())
         waiting = slices.wait(self.host, cost, lambda: done.callback(None))
         return done
+
+    async def encode(self, parts: Iterator[bytes], cost: int) -> bytes:
+        """The parts of one long message together. Each takes about `cost` microseconds, and a slice of a turn."""
+        lock = self._context.long_answer
+        await lock.acquire()
+        try:
+            encoded: list[bytes] = []
+            while True:
+                await self.slice(cost)
+                part = next(parts, None)
+                if part is None:
+                    return b"".join(encoded)
+                encoded.append(part)
+        finally:
+            lock.release()
 
     # For handlers: writing.
 

@@ -36,6 +36,8 @@ _READ_COST = 512
 _DATA_COST = 4
 _HEADERS_COST = 16
 _BYTES_PER_COST = 4
+#: Microseconds that a frame of cost 1 takes, about: all connections share the slice of a turn.
+_MICROSECONDS = 10
 #: Seconds, and bytes, for which a peer that broke a rule is still read, so that it can read the GOAWAY that says why.
 _READ_GOAWAY = 1.0
 _DROPPED = 1024 * 1024
@@ -137,7 +139,10 @@ class GrpcConnection(Protocol):
         self._heard_at = self._hub.clock.seconds()
         self._frames.feed(data)
         if not self._reading_paused:
-            self._read()
+            if self._hub.slices.full:
+                self._pause_reading()
+            else:
+                self._read()
 
     def _read(self) -> None:
         """Act on the frames that came, up to the cost that one turn allows."""
@@ -172,6 +177,8 @@ class GrpcConnection(Protocol):
             self._fail(ErrorCode.INTERNAL_ERROR, "internal error")
         else:
             sender.flush()
+        finally:
+            self._hub.slices.count(cost * _MICROSECONDS)
 
     def _on_frame(self, kind: int, flags: int, stream: int, frame: bytes) -> None:
         if kind >= 0:  # not the preface
@@ -191,11 +198,11 @@ class GrpcConnection(Protocol):
             self._shutdown.on_pong()
 
     def _pause_reading(self) -> None:
-        """Read no further until the other connections had their turn."""
+        """Read no further until the other connections, and the other addresses, had their turn."""
         transport: Any = self.transport
         self._reading_paused = True
         transport.pauseProducing()
-        self._hub.turn.soon(self._resume_reading)
+        self._hub.slices.wait(self._host, 0, self._resume_reading)
 
     def _resume_reading(self) -> None:
         self._reading_paused = False

@@ -117,6 +117,9 @@ class FakeCall:
     def slice(self, cost: int) -> Deferred[None]:
         return succeed(None)
 
+    async def encode(self, parts: Iterator[bytes], cost: int) -> bytes:
+        return b"".join(parts)
+
     async def read_one(self) -> bytes:
         message = await self.read()
         if message is None or await self.read() is not None:

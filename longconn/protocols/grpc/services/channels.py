@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from longconn.core.publication import History, Info, Position
 from longconn.protocols.grpc.call import GrpcCall
 from longconn.protocols.grpc.services.callers import caller
@@ -36,7 +34,7 @@ async def presence(call: GrpcCall) -> None:
     asking, door = await caller(call), call.hub.door
     await call.slice(_PART)
     infos: list[Info] = await answered(lambda done: door.presence(asking, request.channel, done))
-    await _write(call, presence_parts(infos))
+    call.write(await call.encode(presence_parts(infos), _PART))
 
 
 async def history(call: GrpcCall) -> None:
@@ -48,16 +46,4 @@ async def history(call: GrpcCall) -> None:
     found: History = await answered(lambda done: door.history(asking, request.channel, done, since, limit, newest))
     if newest:
         found.publications.reverse()
-    await _write(call, history_parts(found))
-
-
-async def _write(call: GrpcCall, parts: Iterator[bytes]) -> None:
-    """Write one message. Each of its parts is encoded in a slice of a turn."""
-    encoded: list[bytes] = []
-    while True:
-        await call.slice(_PART)
-        part = next(parts, None)
-        if part is None:
-            break
-        encoded.append(part)
-    call.write(b"".join(encoded))
+    call.write(await call.encode(history_parts(found), _PART))
