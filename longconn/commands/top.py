@@ -91,7 +91,7 @@ async def main(console: Console, arguments: Namespace) -> int:
         elif not console.out.is_terminal:
             await console.out.write("".join(f"{each}\n" for each in lines(await look(api, Orders()), None, 120, None)))
         else:
-            await _Screen(console, api, arguments.every).run()
+            await _LiveView(console, api, arguments.every).run()
     finally:
         await api.close()
     return 0
@@ -166,7 +166,7 @@ def _cut(text: str, width: int) -> str:
     return f"{text}…"
 
 
-class _Screen:
+class _LiveView:
     """A full screen of prompt_toolkit, on the event loop of the asyncio reactor."""
 
     def __init__(self, console: Console, api: ServerAPIClient, every: float) -> None:

@@ -9,7 +9,6 @@ send, since it is large or has many subscribers, is sent in several turns: other
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -51,6 +50,14 @@ class Channel:
     with a client to which writing raised.
     """
 
+    # There may be a hundred thousand of them, most of them quiet: each has no more containers than it needs.
+    __slots__ = (
+        "_asked", "_batch", "_broker", "_clients", "_clock", "_count", "_counters", "_furthest", "_groups",
+        "_joined", "_left", "_newcomers", "_number", "_on_broken", "_on_occupancy", "_on_unused", "_overrides",
+        "_pending", "_ready", "_sending", "_size", "_summary", "_summed_up", "_turn", "_watchers", "dirty", "name",
+        "publications",
+    )  # fmt: skip
+
     def __init__(
         self,
         name: str,
@@ -83,7 +90,7 @@ class Channel:
         self._size = 0
         self._overrides: dict[Subscription, Override] = {}
         # Batches that were flushed and are not sent to all yet.
-        self._sending: deque[Sending] = deque()
+        self._sending: list[Sending] = []
         #: whether the turn knows that there is a batch
         self.dirty = False
         # The furthest position that a backlog was given up to, until something comes back from beyond it.
@@ -97,7 +104,7 @@ class Channel:
         # Joins and leaves to sum up, the joiners that are still here, and the delayed call that sums up.
         self._joined = 0
         self._left = 0
-        self._newcomers: set[Subscription] = set()
+        self._newcomers: dict[Subscription, None] = {}
         self._summary: Any = None
         self._summed_up = 0.0
 
@@ -201,7 +208,7 @@ class Channel:
     def remove(self, subscription: Subscription, *, finish: bool = False) -> None:
         """Take a subscription out. With `finish` its client still gets the events that came back until now."""
         self._pending.pop(subscription, None)
-        self._newcomers.discard(subscription)
+        self._newcomers.pop(subscription, None)
         group = self._groups.get(subscription.format)
         if group is not None and subscription in group:
             del group[subscription]
@@ -281,7 +288,7 @@ class Channel:
             if isinstance(announcement, Join):
                 self._joined += 1
                 if own is not None:
-                    self._newcomers.add(own)
+                    self._newcomers[own] = None
             else:
                 self._left += 1
             if self._summary is None:
@@ -302,7 +309,7 @@ class Channel:
         self._summary = None
         self._summed_up = self._clock.seconds()
         counts = Counts(self._joined, self._left)
-        newcomers, self._newcomers = self._newcomers, set()
+        newcomers, self._newcomers = self._newcomers, {}
         self._joined = self._left = 0
         self._collect(counts)
         index = len(self._batch) - 1
@@ -351,7 +358,7 @@ class Channel:
             room = sending.send(room, None if taken else self._groups)
             if sending.groups:
                 return False
-            self._sending.popleft()
+            del self._sending[0]
 
     def _take_batch(self) -> None:
         batch, self._batch = self._batch, []

@@ -152,7 +152,7 @@ class Settings:
     # Queues and history.
     send_queue: int = option(1 * MIB, "what may wait for one client", "bytes", low=1)
     send_queue_total: int = option(
-        512 * MIB, "what may wait for all clients; the largest is disconnected first", "bytes"
+        256 * MIB, "what may wait for all clients; the largest is disconnected first", "bytes"
     )
     history_size: int = option(100, "publications kept in a channel; 0 keeps none", "publications")
     history_ttl: float = option(300, "how long a publication is kept; 0 keeps none", "seconds")
