@@ -302,8 +302,11 @@ class FirstProcessTests(SynchronousTestCase):
         self.assertEqual(process.wait(PATIENCE), 0)
 
     def test_sigterm_while_it_starts(self) -> None:
-        waits = "lambda *arguments: (print('it starts'), __import__('time').sleep(300))"
-        process = self.start(before=f"import longconn.cli; longconn.cli._parsed = {waits}\n")
+        # Short sleeps: Python runs no handler for a signal that comes just before a long one begins.
+        waits = "    print('it starts')\n    while True:\n        time.sleep(0.05)\n"
+        process = self.start(
+            before=f"import time\nimport longconn.cli\ndef wait(*arguments):\n{waits}longconn.cli._parsed = wait\n"
+        )
         self.until(process, "it starts")
         os.kill(self.server(process), signal.SIGTERM)
         self.assertEqual(process.wait(PATIENCE), 0)
