@@ -16,7 +16,7 @@ FIELDS = ("protocol", "client", "name", "user", "address", "channel", "code")
 
 
 class _Known(Protocol):
-    """A caller, or one who asks to become one."""
+    """A caller, or a connection that asks to become one."""
 
     @property
     def protocol(self) -> str: ...

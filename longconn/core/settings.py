@@ -118,7 +118,7 @@ class Settings:
     api_key: str = option("", "the key of the server API, POST /api/…; without one it is off", form="secret")
     api_previous_key: str = option("", "the key before that, while programs still use it", form="secret")
     admin_user: tuple[str, ...] = option(
-        (), "a user that may use it as well, and the admin page, by a password or a token", form="text"
+        (), "a user that may use the server API and the admin page, by a password or a token", form="text"
     )
 
     # Limits of number and size.

@@ -26,20 +26,25 @@ class APIKeys:
     def __init__(self, settings: Settings) -> None:
         self._key = settings.api_key.encode("utf-8", "surrogateescape")
         self._previous = settings.api_previous_key.encode("utf-8", "surrogateescape") or self._key
-
         self._operators = frozenset(settings.admin_user)
 
     def __bool__(self) -> bool:
         return bool(self._key or self._operators)
 
     def admit(self, exchange: HTTPExchange, respond: Callable[[HTTPExchange], None]) -> None:
-        """Call `respond`, once it is known that the request may use the API. Raises as `check`, or answers so."""
+        """Call `respond`, now or once it is known that the request may use the API.
+
+        Raises HTTPError(401), or CommandError(TOO_MANY_REQUESTS) after too many wrong guesses; or answers so later.
+        """
         authorization = exchange.header("authorization")
         if not self._operators or authorization.partition(" ")[0].lower() not in ("basic", "bearer"):
-            self.check(exchange)
+            self._check_key(exchange)
             respond(exchange)
             return
-        credentials = read_authorization(authorization)
+        try:
+            credentials = read_authorization(authorization)
+        except CommandError:
+            raise _unauthorized() from None
         exchange.watch()
 
         def admitted(result: Identity | CommandError) -> None:
@@ -53,15 +58,15 @@ class APIKeys:
 
         exchange.hub.gate.admit(Admission("http", exchange.host, exchange.address, credentials), admitted)
 
-    def check(self, exchange: HTTPExchange) -> None:
-        """Raises HTTPError(401) without the right key, CommandError(TOO_MANY_REQUESTS) after too many wrong ones."""
+    def _check_key(self, exchange: HTTPExchange) -> None:
         guesses = exchange.hub.guesses
         given = api_key(exchange.header("x-api-key"), exchange.header("authorization"))
         wait = guesses.wait(exchange.host) if given else 0.0
         if wait:
             raise CommandError(errors.TOO_MANY_REQUESTS, retry_after=wait)
         # Both are compared, whether the first one fits or not: the time tells nothing.
-        if not (compare_digest(given, self._key) | compare_digest(given, self._previous) and self._key):
+        fits = compare_digest(given, self._key) | compare_digest(given, self._previous)
+        if not (fits and given):  # without a key of the server, none fits
             exchange.hub.rates.count_request(exchange.caller)
             self._log_refused(exchange)
             if given:

@@ -114,7 +114,11 @@ class MetricsRoutes:
 
     def _answer(self, exchange: HTTPExchange) -> None:
         if self._keys is not None:
-            self._keys.check(exchange)
+            self._keys.admit(exchange, self._write)
+        else:
+            self._write(exchange)
+
+    def _write(self, exchange: HTTPExchange) -> None:
         encode, content_type = choose_encoder(exchange.header("accept"))
         exchange.answer(200, encode(self._registry), content_type)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import Any, Protocol, TypeVar
@@ -20,7 +20,7 @@ from longconn.core.broker import Done
 from longconn.core.channel import Channel
 from longconn.core.client import BACK_END, Client
 from longconn.core.disconnects import EXPIRED, FORCE_DISCONNECT, INVALID_TOKEN, Disconnect
-from longconn.core.errors import ALREADY_SUBSCRIBED, BAD_REQUEST, NOT_AVAILABLE, CommandError
+from longconn.core.errors import ALREADY_SUBSCRIBED, NOT_AVAILABLE, CommandError
 from longconn.core.hub import Hub
 from longconn.core.names import check_channel
 from longconn.core.paced_batch import PacedBatch
@@ -31,11 +31,12 @@ from longconn.server_api.idempotency import IdempotencyCache
 from longconn.server_api.overview import (
     CHANNEL_ORDERS,
     CLIENT_ORDERS,
-    MOST,
     ChannelInfo,
     ClientInfo,
     Recent,
+    check_limit,
     is_meant,
+    rank_of,
 )
 
 _T = TypeVar("_T")
@@ -295,8 +296,8 @@ class ServerAPI:
 
         `order` is one of `CHANNEL_ORDERS`. See `channels` for patterns.
         """
-        rank = _order(CHANNEL_ORDERS, order)
-        _check_limit(limit)
+        rank = rank_of(CHANNEL_ORDERS, order)
+        check_limit(limit)
 
         def found(channels: dict[str, int] | CommandError) -> None:
             if isinstance(channels, CommandError):
@@ -314,8 +315,8 @@ class ServerAPI:
 
         There may be many: they are looked at in several turns of the reactor. `order` is one of `CLIENT_ORDERS`.
         """
-        rank = _order(CLIENT_ORDERS, order)
-        _check_limit(limit)
+        rank = rank_of(CLIENT_ORDERS, order)
+        check_limit(limit)
         found: list[Client] = []
 
         def look(client: Client) -> None:
@@ -363,15 +364,3 @@ class ServerAPI:
             items=items,
             revocations=tuple(hub.gate.revocations)[:_LISTED],
         )
-
-
-def _order(orders: Mapping[str, Callable[[Any], float]], name: str) -> Callable[[Any], float]:
-    found = orders.get(name)
-    if found is None:
-        raise CommandError(BAD_REQUEST, what=f"an order is {', '.join(orders)}")
-    return found
-
-
-def _check_limit(limit: int) -> None:
-    if not 0 < limit <= MOST:
-        raise CommandError(BAD_REQUEST, what=f"a limit is 1 to {MOST}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from longconn.core.channel import Channel
 from longconn.core.client import Client
+from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.hub import Hub
 
 #: Seconds between two samples, and how many are kept: a quarter of an hour.
@@ -63,6 +64,20 @@ class ChannelInfo:
     name: str
     num_clients: int
     num_publications: int
+
+
+def rank_of(orders: Mapping[str, Callable[[Any], float]], name: str) -> Callable[[Any], float]:
+    """The order called `name`. Raises CommandError(BAD_REQUEST) if there is none."""
+    found = orders.get(name)
+    if found is None:
+        raise CommandError(BAD_REQUEST, what=f"an order is {', '.join(orders)}")
+    return found
+
+
+def check_limit(limit: int) -> None:
+    """Raises CommandError(BAD_REQUEST) for a limit that no answer has."""
+    if not 0 < limit <= MOST:
+        raise CommandError(BAD_REQUEST, what=f"a limit is 1 to {MOST}")
 
 
 def is_meant(client: Client, text: str) -> bool:

@@ -114,7 +114,8 @@ class OperatorTests(Case):
     def status(self, authorization: str) -> int:
         headers = (("Authorization", authorization),) if authorization else (("X-Other", "1"),)
         response = self.post("/api/info", {}, *headers)
-        self.assertNotIn("Basic", response.headers.get("www-authenticate", ""))  # a browser would ask by itself
+        if response.status == 401:  # a browser asks by itself where it reads `Basic`
+            self.assertEqual(response.headers["www-authenticate"], 'apikey realm="api"')
         status: int = response.status
         return status
 
@@ -130,6 +131,12 @@ class OperatorTests(Case):
         self.assertEqual(self.status("Bearer bob"), 401)
         self.assertEqual(self.status(""), 401)
         self.assertEqual(self.post("/api/info", {}, ("X-API-Key", KEY)).status, 200)
+
+    def test_the_metrics_are_for_operators_too(self) -> None:
+        client = self.server.http_client()
+        for authorization, status in ((self.basic("ops", "secret"), 200), (self.basic("bob", "other"), 401)):
+            response = client.get("/metrics", (("Authorization", authorization),))
+            self.assertEqual(response.status, status)
 
     def test_without_a_key_no_empty_key_fits(self) -> None:
         self.serve(auth=("memory:ops:secret",), admin_user=("ops",), api_key="")

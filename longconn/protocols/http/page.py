@@ -33,7 +33,8 @@ def _files(folder: Path) -> dict[str, bytes]:
 _PAGE = (_WEB / "index.html").read_bytes()
 _FILES = _files(_WEB)
 _ADMIN_PAGE = (_WEB / "admin" / "index.html").read_bytes()
-_ADMIN_FILES = _files(_WEB / "admin") | {"icon.svg": _FILES["icon.svg"]}
+# The two that the chat page has as well.
+_ADMIN_FILES = _files(_WEB / "admin") | {name: _FILES[name] for name in ("icon.svg", "elements.js")}
 
 
 def page(exchange: HTTPExchange) -> None:

@@ -1,8 +1,9 @@
 // The admin page: it asks the server API every five seconds, and shows what comes.
 
 import { APIError, call, callAll, signedIn, signIn, signOut } from "./api.js";
-import { $, button, cell, make, short, size, span } from "./elements.js";
+import { $, make } from "./elements.js";
 import { plot } from "./plots.js";
+import { button, cell, short, size, span } from "./tables.js";
 
 const PAUSE = 5000;
 const SHOWN = 50;

@@ -1,6 +1,7 @@
 // Small plots of the last 15 minutes: one number now, a line, its largest value.
 
-import { draw, make, short, size } from "./elements.js";
+import { make } from "./elements.js";
+import { draw, short, size } from "./tables.js";
 
 const PLOTS = [
   ["clients", "Clients", short],

@@ -1,14 +1,6 @@
-// DOM helpers. Text of clients enters the page as text nodes, never as markup.
+// What tables and plots are made of, and numbers for people.
 
-export const $ = (id) => document.getElementById(id);
-
-/** An element with classes, and text or other elements in it. */
-export function make(tag, classes = "", ...content) {
-  const element = document.createElement(tag);
-  if (classes) element.className = classes;
-  element.append(...content);
-  return element;
-}
+import { make } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
