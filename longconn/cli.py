@@ -7,26 +7,41 @@
     longconn help COMMAND        its options
     longconn cert                make a certificate for trials, in `longconn.commands` too
 
-`COMMANDS` has a function for each command. It takes the arguments and returns the exit status.
+`COMMANDS` names the function of each command. It takes the arguments and returns the exit status. Its module is
+imported when the command runs: the server does not need the clients, and no command waits for what others need.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
-
-from twisted.python.usage import UsageError
+from typing import Any
 
 import longconn
-from longconn.config.file import nearest, to_toml
-from longconn.config.flags import CommandLineOptions
+from longconn.core.errors import nearest
 
 #: The exit status of a command line that is wrong.
 _USAGE = 2
+#: The commands in the order of the help: MODULE:FUNCTION, or only a module of `longconn.commands`; and a description.
+COMMANDS = {
+    "serve": ("longconn.serving:serve", "run the server in the foreground"),
+    "config": (
+        "longconn.serving:config",
+        "check and print the configuration, and where each value came from",
+    ),
+    "chat": ("longconn.commands.chat", "talk in a channel"),
+    "sub": ("longconn.commands.sub", "print what is published in channels"),
+    "pub": ("longconn.commands.pub", "publish one message, or each line of standard input"),
+    "get": ("longconn.commands.get", "GET a URL over connections that are kept"),
+    "echo": ("longconn.commands.echo", "measure round-trip times"),
+    "top": ("longconn.commands.top", "show clients and channels of a server, live"),
+    "info": ("longconn.commands.info", "print the numbers of a server"),
+    "channels": ("longconn.commands.channels", "print the channels of a server"),
+    "disconnect": ("longconn.commands.disconnect", "close connections of a server"),
+    "cert": ("longconn.commands.cert", "make a certificate, to try TLS with"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = nearest(command, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
         print(f"longconn: unknown command {command!r}{hint}", file=sys.stderr)
         return _USAGE
-    return COMMANDS[command][0](rest)
+    module, _, function = COMMANDS[command][0].partition(":")
+    found = import_module(module)
+    if function:
+        status: int = getattr(found, function)(rest)
+        return status
+    return _run_client(command, found, rest)
 
 
 def _open_standard() -> None:
@@ -58,90 +78,30 @@ def _open_standard() -> None:
             os.open(os.devnull, os.O_RDWR)  # open() takes the lowest free number, which is this one
 
 
-def _serve(arguments: list[str]) -> int:
-    if os.getpid() == 1:
-        # In a container. The kernel drops signals for which process 1 has no handler, and the reactor installs its own
-        # later: a container that is stopped while it starts would be killed at the end of its time.
-        signal.signal(signal.SIGTERM, _end_early)
-    # It takes a tenth of a second to import, and no other command needs it.
-    from twisted.scripts import twistd
-
-    parsed = _parsed("serve", arguments)  # twistd parses again; here --help and errors name `longconn serve`
-    # What twistd says before the service has its log is JSON too.
-    logger = ["--logger=longconn.service.logs.json_observer"] if parsed.config.settings.log_format == "json" else []
-    sys.argv[1:] = ["--nodaemon", "--pidfile=", *logger, "longconn", *arguments]
-    twistd.run()
-    return 0
-
-
-def _end_early(number: int, frame: object) -> NoReturn:
-    """End a server that serves nobody yet. An exception might be caught by what it interrupts, such as a Deferred."""
-    os._exit(0)
-
-
-def _config(arguments: list[str]) -> int:
-    print(to_toml(_parsed("config", arguments).config), end="")
-    return 0
-
-
-def _client(name: str) -> Callable[[list[str]], int]:
-    """The command that a module of `longconn.commands` holds."""
-
-    def command(arguments: list[str]) -> int:
-        # It brings the clients with it, which the server does not need.
-        from longconn.clients.errors import ClientError
-
-        module = import_module(f"longconn.commands.{name}")
-        try:
-            parsed = module.parser().parse_intermixed_args(arguments)
-        except ClientError as error:
-            print(f"longconn: {name}: {error}; longconn {name} --help tells more", file=sys.stderr)
-            return _USAGE
-        # An import at the top of the module would choose the reactor of `serve` too. The line editor of `chat` needs
-        # asyncio's loop; all client commands use the same reactor.
-        from twisted.internet import asyncioreactor
-
-        asyncioreactor.install()
-        # The reactor that was just installed.
-        from twisted.internet import reactor
-
-        # It imports all clients, which the server does not need.
-        from longconn.commands.running import run
-
-        return run(reactor, module.main, parsed)
-
-    return command
-
-
-def _parsed(command: str, arguments: list[str]) -> CommandLineOptions:
-    """Parse the options. An error ends the program with one line."""
-    options = CommandLineOptions()
-    options.synopsis = f"Usage: longconn {command} [options]"
-    try:
-        options.parseOptions(arguments)
-    except UsageError as error:
-        raise SystemExit(f"longconn: {error}") from None
-    return options
-
-
 def _help() -> str:
     lines = ["Usage: longconn COMMAND [options]", ""]
-    lines += [f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items()]
+    lines += [f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items()]
     lines += ["", "longconn help COMMAND lists a command's options; longconn --version prints the version."]
     return "\n".join(lines)
 
 
-COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
-    "serve": (_serve, "run the server in the foreground"),
-    "config": (_config, "check and print the effective configuration, and where each value came from"),
-    "chat": (_client("chat"), "talk in a channel"),
-    "sub": (_client("sub"), "print what is published in channels"),
-    "pub": (_client("pub"), "publish one message, or each line of standard input"),
-    "get": (_client("get"), "GET a URL over connections that are kept"),
-    "echo": (_client("echo"), "measure round-trip times"),
-    "top": (_client("top"), "show clients and channels of a server, live"),
-    "info": (_client("info"), "print the numbers of a server"),
-    "channels": (_client("channels"), "print the channels of a server"),
-    "disconnect": (_client("disconnect"), "close connections of a server"),
-    "cert": (_client("cert"), "make a certificate, to try TLS with"),
-}
+def _run_client(command: str, module: Any, arguments: list[str]) -> int:
+    """Run `main` of a module of `longconn.commands` on a reactor."""
+    # Other commands do without the clients, which these modules import.
+    from longconn.commands.parser import UsageError
+    from longconn.commands.running import run
+
+    try:
+        parsed = module.parser().parse_intermixed_args(arguments)
+    except UsageError as error:
+        print(f"longconn: {command}: {error}; longconn {command} --help tells more", file=sys.stderr)
+        return _USAGE
+    # An import at the top of the module would choose the reactor of `serve` too. The line editor of `chat` needs
+    # asyncio's loop; all client commands use the same reactor.
+    from twisted.internet import asyncioreactor
+
+    asyncioreactor.install()
+    # The reactor that was just installed.
+    from twisted.internet import reactor
+
+    return run(reactor, module.main, parsed)

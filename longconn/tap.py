@@ -1,7 +1,7 @@
 """The Twisted plugin that `twistd longconn` and `twist longconn` run: `Options` and `makeService`.
 
-An error in the options or the ports is one line on stderr and exit status 1. Twisted alone would print its whole help
-or a traceback.
+An error in the options is one line on stderr and exit status 2; one in the ports, exit status 1. Twisted alone would
+print its whole help or a traceback.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from longconn.service.process_signals import ProcessSignals
 from longconn.service.sd_notify import SdNotify, take_variables
 from longconn.service.service import LongConnService
 
+#: The exit status of a command line, a variable or a file that is wrong: the server does not even try to start.
+_USAGE = 2
+
 
 class Options(CommandLineOptions):
     """The flags. An error in them ends the program."""
@@ -31,7 +34,8 @@ class Options(CommandLineOptions):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            fail(error)
+            print(f"longconn: {error}", file=sys.stderr)
+            raise SystemExit(_USAGE) from None
 
 
 def makeService(options: CommandLineOptions) -> LongConnService:

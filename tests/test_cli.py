@@ -143,19 +143,19 @@ class ErrorTests(Case):
     def test_bad_options(self) -> None:
         line = "longconn: flag --locale: 'fr' is not valid; allowed: en or zh"
         for program in (TWISTD, TWIST, SERVE):
-            self.assert_one_line(line, *program, "--locale=fr")
+            self.assert_one_line(line, *program, "--locale=fr", expected=2)
         unknown = "longconn: unknown flag --max-mesage; did you mean --max-message?"
-        self.assert_one_line(unknown, *TWISTD, "--max-mesage=1")
+        self.assert_one_line(unknown, *TWISTD, "--max-mesage=1", expected=2)
 
     def test_bad_values_of_other_sources(self) -> None:
         (self.folder / "live.toml").write_text("max_mesage = 1")
         self.assert_one_line(
             "longconn: file live.toml: unknown key 'max_mesage'; did you mean max_message?",
-            *SERVE, "--config=live.toml",
+            *SERVE, "--config=live.toml", expected=2,
         )  # fmt: skip
         self.assert_one_line(
             "longconn: environment LONGCONN_MAX_HEAD: '1' is not valid; allowed: bytes from 512, or 64KiB, 1MiB, 1G",
-            *TWISTD, environ={"LONGCONN_MAX_HEAD": "1"},
+            *TWISTD, expected=2, environ={"LONGCONN_MAX_HEAD": "1"},
         )  # fmt: skip
 
 
@@ -216,7 +216,7 @@ class ConsoleScriptTests(Case):
 
     def test_config_refuses_in_one_line(self) -> None:
         line = "longconn: flag --names: 'x' is not valid; allowed: address or guest"
-        self.assert_one_line(line, *LONGCONN, "config", "--names=x")
+        self.assert_one_line(line, *LONGCONN, "config", "--names=x", expected=2)
 
     def test_version_and_help(self) -> None:
         for arguments in (["--version"], ["serve", "--version"]):
@@ -239,6 +239,11 @@ class ConsoleScriptTests(Case):
             self.assertEqual(texts[0], texts[1])
             self.assertEqual(texts[0][0], 0, command)
 
+    def test_a_wrong_command_line_ends_every_command_with_2(self) -> None:
+        for command in COMMANDS:
+            status, out, err = self.run_to_its_end(*LONGCONN, command, "--no-such-option")
+            self.assertEqual((status, out, err.count("\n")), (2, "", 1), err)
+
 
 class ImportTests(Case):
     """An embedding program chooses the reactor, so no import may install one."""
@@ -252,6 +257,13 @@ class ImportTests(Case):
     def test_import_longconn_brings_little(self) -> None:
         modules = self.imported("import longconn")
         self.assertEqual([each for each in modules if each.startswith(("twisted", "autobahn", "longconn."))], [])
+
+    def test_a_command_imports_what_it_needs(self) -> None:
+        """Imports are most of the time that a command takes to start."""
+        modules = self.imported("import longconn.cli")
+        self.assertEqual({each.split(".")[0] for each in modules} & {"twisted", "asyncio", "cryptography"}, set())
+        modules = self.imported("import longconn.commands.pub")
+        self.assertEqual([each for each in modules if each.startswith(("autobahn", "h2.", "prompt_toolkit"))], [])
 
     def test_no_module_imports_the_reactor(self) -> None:
         root = Path(longconn.__file__).parent

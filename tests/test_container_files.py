@@ -305,7 +305,7 @@ class FirstProcessTests(SynchronousTestCase):
         # Short sleeps: Python runs no handler for a signal that comes just before a long one begins.
         waits = "    print('it starts')\n    while True:\n        time.sleep(0.05)\n"
         process = self.start(
-            before=f"import time\nimport longconn.cli\ndef wait(*arguments):\n{waits}longconn.cli._parsed = wait\n"
+            before=f"import time\nfrom longconn import serving\ndef wait(*arguments):\n{waits}serving._parsed = wait\n"
         )
         self.until(process, "it starts")
         os.kill(self.server(process), signal.SIGTERM)

@@ -28,7 +28,7 @@ ROOMS = {
     "commands": ("core", "wire", "clients"),
 }
 #: The modules beside the rooms: what twistd and the console script start.
-PROGRAMS = {"tap": ("core", "config", "service"), "cli": ("config", "clients", "commands")}
+PROGRAMS = {"tap": ("core", "config", "service"), "serving": ("config",), "cli": ("core", "commands")}
 #: Within `protocols`: carriers of bytes stand above what is spoken over them, and chat and Centrifugo do not know each
 #: other.
 PROTOCOLS = {

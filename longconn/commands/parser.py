@@ -20,6 +20,10 @@ TOKEN_VARIABLE = "LONGCONN_TOKEN"
 PASSWORD_VARIABLE = "LONGCONN_PASSWORD"
 
 
+#: The exit status of a command line that is wrong, as that of the shell's own commands.
+USAGE = 2
+
+
 class UsageError(ClientError):
     """The command line is wrong."""
 

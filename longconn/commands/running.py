@@ -16,12 +16,10 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from longconn.clients.errors import ClientError
-from longconn.commands.parser import UsageError
+from longconn.commands.parser import USAGE, UsageError
 from longconn.commands.standard_streams import InputStream, OutputStream
 from longconn.wire.chat import safe
 
-#: The exit status of a command line that is wrong, as that of the shell's own commands.
-USAGE = 2
 #: Added to the number of a signal in an exit status (POSIX, 2.8.2).
 _BY_SIGNAL = 128
 

@@ -14,7 +14,6 @@ Options of channels are tables of the file, and no other source has them (`longc
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from longconn.config import endpoints
 from longconn.config import namespaces as channel_tables
 from longconn.config.certificates import check_options
 from longconn.config.values import BadValue, is_list, is_secret, parse, strings
-from longconn.core.errors import CommandError, ConfigError, shown
+from longconn.core.errors import CommandError, ConfigError, nearest, shown
 from longconn.core.namespaces import NAMESPACE_BOUNDARY, personal_channel
 from longconn.core.proxies import TrustedProxies
 from longconn.core.settings import OPTIONS, Settings
@@ -130,12 +129,6 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
         raise ConfigError(f"{sources['admin_user']}: needs passwords (auth) or tokens, by which a user is known")
     TrustedProxies(settings.trusted_proxy)
     JWTVerifier(settings)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint such as "; did you mean X?", or "" if no name in `names` is similar to `name`."""
-    close = difflib.get_close_matches(name, list(names), 1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def to_toml(config: Config) -> str:

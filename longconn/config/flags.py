@@ -17,9 +17,9 @@ from twisted.cred.strcred import AuthOptionMixin
 from twisted.python import usage
 
 import longconn
-from longconn.config.file import PORTS, Config, flag, load, nearest
+from longconn.config.file import PORTS, Config, flag, load
 from longconn.config.values import is_list, kind_of
-from longconn.core.errors import ConfigError
+from longconn.core.errors import ConfigError, nearest
 from longconn.core.settings import OPTIONS
 
 PORT_HELP = {

@@ -16,6 +16,8 @@ Centrifugo's client protocol (centrifugal/centrifuge, `errors.go`) where it has 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -75,3 +77,9 @@ def shown(value: object, limit: int = 60) -> str:
     """`value` as an error message quotes it: its repr on one line, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint such as "; did you mean X?", or "" if no name in `names` is similar to `name`."""
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {close[0]}?" if close else ""
