@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,8 +78,3 @@ def parse_input(line: str) -> tuple[str, str]:
     if verb in _NEEDS_ARGUMENT and not argument:
         return "error", f"usage: {COMMANDS[verb][0]}"
     return verb, argument
-
-
-def colour_of(name: str, colours: int) -> int:
-    """A number below `colours`: the same name has always the same one."""
-    return zlib.crc32(name.encode("utf-8", "replace")) % colours

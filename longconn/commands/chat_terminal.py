@@ -21,15 +21,12 @@ from prompt_toolkit.utils import get_cwidth
 from twisted.internet.defer import Deferred, DeferredQueue, succeed
 
 from longconn.clients import ConnectionState, State
-from longconn.commands.chat_lines import COMMANDS, Line, colour_of, error_line, notice, parse_input
+from longconn.commands.chat_lines import COMMANDS, Line, error_line, notice, parse_input
 from longconn.commands.chat_room import Room
+from longconn.commands.colours import STYLES, colour_of
 from longconn.commands.running import Console
 from longconn.wire.chat import safe
 
-#: Colours of names that can be read on dark and on light backgrounds, plain and bold.
-_COLOURS = [
-    f"{weight}ansi{colour}" for weight in ("", "bold ") for colour in ("red", "green", "blue", "magenta", "cyan")
-]
 _MARKS = {"*": "ansibrightblack", "!": "ansired"}
 #: Seconds between two updates of the time to the next attempt.
 _TICK = 1.0
@@ -105,7 +102,7 @@ class TerminalWindow:
         found: StyleAndTextTuples = []
         for each in lines:
             if each.name:
-                found += [(_COLOURS[colour_of(each.name, len(_COLOURS))], each.name), ("", f": {each.text}\n")]
+                found += [(STYLES[colour_of(each.name)], each.name), ("", f": {each.text}\n")]
             else:
                 found.append((_MARKS[each.mark], f"{each}\n"))
         if not found:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 from longconn.clients import ClientError, JSONText, Publication
+from longconn.core.errors import CommandError
+from longconn.core.publication import Data
 from longconn.wire.chat import safe
 from longconn.wire.chat_texts import EN
 
@@ -39,11 +42,22 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else "" if each in "\t\r\n" else json.dumps(each)[1:-1] for each in text)
 
 
+def local_time(seconds: float | None, form: str) -> str:
+    """A time since 1970 in the local time zone, in a form of `strftime`; `-` if there is none."""
+    try:
+        return "-" if seconds is None else safe(time.strftime(form, time.localtime(seconds)))
+    except (OverflowError, ValueError, OSError):  # no time of this calendar
+        return "-"
+
+
 def parse_json(text: str) -> JSONText:
     """A text that is JSON, to be published as it is written. Raises BadDataError."""
-    found = JSONText(text)
+    found = JSONText(text.removeprefix("\ufeff"))  # programs on Windows begin a file with a byte order mark
     try:
         found.value()
+        Data.of_json(found)  # which knows how deep a value may nest
     except (ValueError, RecursionError) as error:
         raise BadDataError(f"not JSON: {error}") from None
+    except CommandError as error:
+        raise BadDataError(str(error)) from None
     return found

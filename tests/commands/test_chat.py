@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import Client, ConnectionState, State
 from longconn.commands.chat import names
-from longconn.commands.chat_lines import colour_of, parse_input
+from longconn.commands.chat_lines import parse_input
 from longconn.commands.chat_terminal import TerminalWindow, status_line
+from longconn.commands.colours import colour_of
 from longconn.commands.running import Console
 from longconn.testing import LineClient
 from tests.commands.kit import Case, Command, Typed, Written
@@ -301,10 +302,10 @@ class LineTests(SynchronousTestCase):
             self.assertEqual(parse_input(line), meaning)
 
     def test_colours_are_stable(self) -> None:
-        found = [colour_of(f"name{number}", 10) for number in range(100)]
-        self.assertEqual(found, [colour_of(f"name{number}", 10) for number in range(100)])
+        found = [colour_of(f"name{number}") for number in range(100)]
+        self.assertEqual(found, [colour_of(f"name{number}") for number in range(100)])
         self.assertEqual(set(found), set(range(10)))
-        self.assertEqual(colour_of("mia", 10), 5)  # in every process
+        self.assertEqual(colour_of("mia"), 5)  # in every process
 
     def test_the_status_line(self) -> None:
         class Room:

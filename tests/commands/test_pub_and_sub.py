@@ -77,12 +77,12 @@ class PubTests(Case):
         self.assertEqual(await self.kept(), ["one", "three"])
 
     async def test_lines_of_json(self) -> None:
-        lines = [b"1", b"[1,", b'"x"', b"Infinity"]
+        lines = [b"\xef\xbb\xbf1", b"[1,", b'"x"', b"[" * 501 + b"]" * 501, b'{"last":1}']
         status, _, err = await self.run_command("pub", *self.at, "news", "--json", lines=lines)
         self.assertEqual(
             (status, [each.split(":")[1] for each in sorted(err.splitlines())]), (1, [" line 2", " line 4"])
         )
-        self.assertEqual(await self.kept(), [1, "x"])
+        self.assertEqual(await self.kept(), [1, "x", {"last": 1}])
 
     async def test_progress(self) -> None:
         lines = [b"a" * 9] * 50
@@ -191,6 +191,72 @@ class SubTests(Case):
             found = [each for each in objects.out.lines if f'"channel":"{channel}"' in each]
             printed = [each.partition('"data":')[2].rpartition(',"name"')[0] for each in found]
             self.assertEqual(printed, texts)
+
+    async def test_count(self) -> None:
+        command = await self.started("news", "lobby", "--count=3")
+        await self.publish("news", "one")
+        await self.publish("lobby", "two")
+        await self.publish("news", "three", "four")
+        self.assertEqual(await command.status, 0)
+        self.assertEqual(command.out.lines, ["[news] ann: one", "[lobby] ann: two", "[news] ann: three"])
+
+    async def test_last(self) -> None:
+        await self.publish("news", "one", "two", "three")
+        command = await self.started("news", "--last=2")
+        await self.publish("news", "four")
+        await command.prints("four")
+        self.assertEqual(command.out.lines, ["ann: two", "ann: three", "ann: four"])
+        # It ends with the history, and a channel may have less of it than was asked for.
+        status, out, _ = await self.run_command("sub", *self.at, "news", "--last=9", "--count=2", "--raw")
+        self.assertEqual((status, out), (0, "one\ntwo\n"))
+
+    async def test_time(self) -> None:
+        await self.publish("news", "two\nlines")
+        status, out, _ = await self.run_command("sub", *self.at, "news", "--last=1", "--count=1", "--time")
+        self.assertEqual(status, 0)
+        stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+        self.assertRegex(out, f"^{stamp} ann: two\n{stamp} ann: lines\n$")
+
+    async def test_raw(self) -> None:
+        """A program reads it: nothing is replaced, and JSON is as it was written."""
+        command = await self.started("news", "--raw", "--count=3")
+        await self.publish("news", "a\x1b[31m\tb\nc", [1.5], "ü")
+        self.assertEqual(await command.status, 0)
+        self.assertEqual(command.out.text, "a\x1b[31m\tb\nc\n[1.5]\nü\n")
+
+    async def test_format(self) -> None:
+        command = await self.started(
+            "news", "--count=2", "--format", r"{channel}\t{name}\t{offset} {{{json}}} {data} {time:%Y} \x"
+        )
+        await self.publish("news", {"a": 1}, "x\x1b")
+        self.assertEqual(await command.status, 0)
+        year = command.out.lines[0].split(" ")[-2]
+        self.assertRegex(year, r"^\d{4}$")
+        self.assertEqual(
+            command.out.lines,
+            [
+                f'news\tann\t1 {{{{"a":1}}}} {{"a":1}} {year} \\x',
+                f'news\tann\t2 {{"x\\u001b"}} x\ufffd {year} \\x',
+            ],
+        )
+        for text in ("{", "}", "{other}", "{}", "{name!r}", "{name:>9}", "{data.real}", "{json[0]}"):
+            with self.assertRaises(ClientError):
+                self.command("sub", "news", f"--format={text}")
+
+    async def test_colours_in_a_terminal(self) -> None:
+        await self.publish("news", "one")
+        asked = ("sub", *self.at, "news", "--last=1", "--count=1", "--time")
+        _, out, _ = await self.run_command(*asked, interactive=True)
+        self.assertRegex(out, r"^\x1b\[2m[-0-9 :]+\x1b\[0m \x1b\[[0-9;]+mann\x1b\[0m: one\n$")
+        for environ in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+            _, out, _ = await self.run_command(*asked, interactive=True, environ=environ)
+            self.assertNotIn("\x1b", out)
+
+    async def test_forms_that_exclude_each_other(self) -> None:
+        for each in (("--json", "--raw"), ("--raw", "--format=x"), ("--last=1", "--since=a:1"), ("--count=0",)):
+            with self.assertRaises(ClientError):
+                self.command("sub", "news", *each)
+        await self.assert_one_line("--time is for lines", "sub", *self.at, "news", "--json", "--time", usage=True)
 
     async def test_any_failure_is_one_line(self) -> None:
         command = await self.started("news")
