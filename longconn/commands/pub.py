@@ -11,14 +11,13 @@ from longconn.clients import Client, ClientError, Refused
 from longconn.commands.connecting import open_client
 from longconn.commands.messages import BadDataError, parse_json
 from longconn.commands.parser import Parser
+from longconn.commands.progress import Progress
 from longconn.commands.running import Console
 from longconn.commands.standard_streams import LineTooLong, ReadError
 
 #: Lines without an answer at most, and their bytes: input is read no faster than the server accepts it.
 _MOST_LINES = 32
 _MOST_BYTES = 256 * 1024
-#: Seconds between two updates of the progress.
-_PROGRESS = 0.1
 
 
 class _LineError(ClientError):
@@ -82,7 +81,7 @@ class _LinePublisher:
         self._refused = 0
         # The loss of the connection.
         self._error: ClientError | None = None
-        self._progress = _Progress(console)
+        self._progress = Progress(console)
 
     async def publish(self) -> int:
         """Publish until the input ends; returns the exit status."""
@@ -93,7 +92,7 @@ class _LinePublisher:
                 line = await self._console.input.line()
             except LineTooLong as error:
                 number += 1
-                await self._refuse(number, error)
+                await self._refuse(number, 0, error)
                 continue
             except ReadError as error:
                 unread = error
@@ -106,7 +105,8 @@ class _LinePublisher:
                 self._numbers.add(number)
                 self._bytes += len(line)
                 Deferred.fromCoroutine(self._one(number, line)).addErrback(self._failed)
-            await self._progress.on_line(number, len(line) + 1)
+            else:
+                await self._progress.on_line(1, None)
         await self._until(0, 0)
         await self._progress.end()
         ended = self._error or unread
@@ -121,19 +121,23 @@ class _LinePublisher:
             await self._free
 
     async def _one(self, number: int, line: bytes) -> None:
+        sent_at = self._console.reactor.seconds()
         try:
             await self._client.publish(self._channel, _value(line, self._json))
         except (Refused, BadDataError) as error:
-            await self._refuse(number, error)
+            await self._refuse(number, len(line) + 1, error)
         except ClientError as error:
             self._error = self._error or _LineError(f"line {number}: {error}")
+        else:
+            await self._progress.on_line(len(line) + 1, self._console.reactor.seconds() - sent_at)
         finally:
             self._numbers.discard(number)
             self._bytes -= len(line)
             self._wake()
 
-    async def _refuse(self, number: int, error: ClientError) -> None:
+    async def _refuse(self, number: int, size: int, error: ClientError) -> None:
         self._refused += 1
+        await self._progress.on_line(size, None)
         await self._progress.clear()
         await self._console.say(f"line {number}: {error}")
 
@@ -144,36 +148,3 @@ class _LinePublisher:
         free, self._free = self._free, None
         if free is not None:
             free.callback(None)
-
-
-class _Progress:
-    """The progress through a file, on standard error, if that is a terminal: one line that is rewritten."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        size = console.input.size
-        self._size = size if size and console.err.is_terminal else 0
-        self._done = 0
-        self._lines = 0
-        self._shown_at: float | None = None
-
-    async def on_line(self, number: int, size: int) -> None:
-        self._done += size
-        self._lines = number
-        now = self._console.reactor.seconds()
-        if self._size and (self._shown_at is None or now - self._shown_at >= _PROGRESS):
-            self._shown_at = now
-            await self._show()
-
-    async def _show(self) -> None:
-        await self._console.err.write(f"\r{min(100, 100 * self._done // self._size)} %, {self._lines} lines")
-
-    async def clear(self) -> None:
-        """Remove the line, before another one is written."""
-        if self._size:
-            await self._console.err.write("\r\x1b[K")
-
-    async def end(self) -> None:
-        if self._size:
-            await self._show()
-            await self._console.err.write("\n")

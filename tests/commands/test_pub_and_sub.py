@@ -5,10 +5,13 @@ from typing import Any
 
 import jwt
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from longconn.clients import Client, ClientError
+from longconn.commands.progress import Progress, duration
+from longconn.commands.running import Console
 from longconn.commands.standard_streams import LineTooLong, ReadError
-from tests.commands.kit import Case, Command, until
+from tests.commands.kit import Case, Command, Typed, Written, until
 
 
 class PubTests(Case):
@@ -89,19 +92,44 @@ class PubTests(Case):
         options = {"lines": lines, "size": 500}
         status, out, err = await self.run_command("pub", *self.at, "news", terminal=True, **options)
         self.assertEqual((status, out), (0, ""))
-        self.assertTrue(err.startswith("\r2 %, 1 lines"), err)
-        self.assertTrue(err.endswith("\r100 %, 50 lines\n"), err)
+        self.assertTrue(err.startswith("\r\x1b[K2 %, 1 lines"), err)
+        self.assertTrue(err.endswith("\r\x1b[K100 %, 50 lines in 0 s\n"), err)
         for unseen in ({"terminal": False, **options}, {"terminal": True, "lines": lines}):
             self.assertEqual((await self.run_command("pub", *self.at, "news", **unseen))[2], "")
 
+    async def test_time_left(self) -> None:
+        clock, err = Clock(), Written(is_terminal=True)
+        progress = Progress(Console(clock, Typed([], 2000, True), Written(), err, {}))  # type: ignore[arg-type]
+        for number in range(1, 101):
+            clock.advance(0.5)
+            # Each answer of a slow network takes the same time.
+            await progress.on_line(10, 0.5)
+            shown = err.text.rpartition("\x1b[K")[2]
+            if number == 2:
+                self.assertEqual(shown, "1 %, 2 lines, 2.0 lines/s, 1 min 39 s left")
+        self.assertEqual(shown, "50 %, 100 lines, 2.0 lines/s, 50 s left")
+        # The server slows down, and the time is that of lately.
+        for _ in range(10):
+            clock.advance(5)
+            await progress.on_line(10, 5)
+        shown = err.text.rpartition("\x1b[K")[2]
+        self.assertEqual(shown, "55 %, 110 lines, 0.2 lines/s, 7 min 30 s left, the server's limit holds it back")
+        self.assertEqual(duration(7500), "2 h 5 min")
+
     async def test_more_lines_than_the_rate_allows(self) -> None:
-        """The server reads more slowly then, and every line is published."""
+        """The server reads more slowly then, and every line is published. A terminal is told."""
         await self.service.stopService()
         self.serve(publish_rate=200, publish_burst=1, history_size=1000)
         lines = [b"%d" % number for number in range(300)]
         status, _, err = await self.run_command("pub", *self.at, "news", "--timeout=1", lines=lines)
         self.assertEqual((status, err), (0, ""))
         self.assertEqual(len(await self.kept()), 300)
+        options = {"lines": lines, "terminal": True}
+        status, _, err = await self.run_command("pub", *self.at, "news", **options)
+        self.assertRegex(err, r"^longconn: the server's limit holds it back: \d+ lines/s\n$")
+        status, _, err = await self.run_command("pub", *self.at, "news", size=1090, **options)
+        self.assertRegex(err, r", \d+ lines/s, 0 s left, the server's limit holds it back\r")
+        self.assertRegex(err, r"\x1b\[K100 %, 300 lines in \d s, \d+ lines/s\n$")
 
     async def test_input_is_read_no_faster_than_the_server_accepts_it(self) -> None:
         for line, most in ((b"a", 32), (b"a" * 100_000, 2), (b"a" * 1_000_000, 1)):
