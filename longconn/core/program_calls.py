@@ -11,15 +11,19 @@ from longconn.core.errors import BAD_DATA, BAD_REQUEST, INTERNAL, METHOD_NOT_FOU
 from longconn.core.hub import Hub
 from longconn.core.json_text import MalformedJSONError, value, write
 from longconn.core.log import about, log
+from longconn.core.visible_channels import visible_channels
 
-#: The method by which a client takes another name in the chat. A method of the program with this name goes first.
+#: The methods by which a client takes another name in the chat, and lists the channels that it may join. Methods of the
+#: program with these names go first.
 RENAME = "chat.rename"
+CHANNELS = "chat.channels"
+BUILT_IN = (RENAME, CHANNELS)
 
 
 def call_program(hub: Hub, client: Client, command: commands.RPC, done: Done[bytes]) -> None:
     """Call a method; `done` gets its result as JSON. If the method raises, this call alone gets an internal error."""
     method = hub.rpc.get(command.method)
-    if method is None and command.method != RENAME:
+    if method is None and command.method not in BUILT_IN:
         done(CommandError(METHOD_NOT_FOUND) if hub.rpc else CommandError(NOT_AVAILABLE, what="rpc"))
         return
 
@@ -37,6 +41,8 @@ def call_program(hub: Hub, client: Client, command: commands.RPC, done: Done[byt
     try:
         if method is not None:
             method(client, _value(command.data), returned)
+        elif command.method == CHANNELS:
+            visible_channels(hub, client, lambda channels, total: returned(_listed(channels, total)))
         else:
             returned(_rename(hub, client, _value(command.data)))
     except CommandError as error:
@@ -77,6 +83,11 @@ def _rename(hub: Hub, client: Client, data: Any) -> dict[str, str]:
         raise CommandError(BAD_REQUEST, what='data is {"name"}')
     hub.rename(client, name)
     return {"name": client.name}
+
+
+def _listed(channels: list[tuple[str, int]], total: int) -> dict[str, Any]:
+    listed = [{"name": name, "num_clients": count} for name, count in channels]
+    return {"channels": listed, "num_channels": total}
 
 
 def _value(data: bytes) -> Any:

@@ -32,7 +32,7 @@ from longconn.core.hub import Hub
 from longconn.core.identity import Admission, AdmissionError, Credentials, Granted, Identity
 from longconn.core.log import about, log
 from longconn.core.namespaces import personal_channel
-from longconn.core.program_calls import RENAME, call_program, send_to_program
+from longconn.core.program_calls import BUILT_IN, call_program, send_to_program
 from longconn.core.publication import History, Info, Position
 from longconn.core.replies import Replies
 from longconn.core.session_subscriptions import SessionSubscriptions
@@ -528,7 +528,7 @@ class Session:
     def _rpc(self, command: commands.RPC) -> None:
         done = self._answer(command.id, commands.RPCResult)
         hook = self.hub.hooks.rpc
-        if hook is None or command.method in (RENAME, *self.hub.rpc):
+        if hook is None or command.method in (*BUILT_IN, *self.hub.rpc):
             call_program(self.hub, self.client, command, done)
             return
 

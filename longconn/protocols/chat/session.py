@@ -6,25 +6,24 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from heapq import nsmallest
 
 from longconn.core.broker import Done
-from longconn.core.channel import BATCH_BYTES, Channel
+from longconn.core.channel import BATCH_BYTES
 from longconn.core.client import Client
-from longconn.core.command_queue import LOOKED_AT, UNTIL_TOLD, CommandQueue, Reader
+from longconn.core.command_queue import UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
 from longconn.core.errors import INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub
 from longconn.core.identity import Admission, Credentials, Identity, disconnect_of
 from longconn.core.log import about, log
-from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Info, Position, Publication
+from longconn.core.visible_channels import visible_channels
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.chat import COMMANDS, ChatFormat, parse, safe
 
 _HISTORY_DEFAULT = 20
 _HISTORY_MOST = 100
-#: Names in an answer to /who, channels in one to /channels.
+#: Names in an answer to /who.
 _LISTED = 200
 #: Seconds until a client that has to log in is closed. A person may have to look for the password.
 _LOGIN_TIMEOUT = 60
@@ -434,25 +433,16 @@ class ChatSession:
 
     def _channels(self) -> None:
         texts = self.format.texts
-        door, client = self.hub.door, self.client
-        found: list[tuple[str, int]] = []
 
-        def look(channel: Channel) -> None:
-            if len(channel) and door.may(client, Action.SUBSCRIBE, channel.name):
-                found.append((channel.name, len(channel)))
-
-        def answer() -> None:
-            if not client.live:
-                return
-            text = ", ".join(texts.channel.format(channel=safe(name), n=n) for name, n in nsmallest(_LISTED, found))
-            if len(found) > _LISTED:
-                text += texts.who_more.format(n=len(found) - _LISTED)
-            self._answer(texts.channels.format(channels=text) if found else texts.no_channels)
+        def found(channels: list[tuple[str, int]], total: int) -> None:
+            text = ", ".join(texts.channel.format(channel=safe(name), n=n) for name, n in channels)
+            if total > len(channels):
+                text += texts.who_more.format(n=total - len(channels))
+            self._answer(texts.channels.format(channels=text) if channels else texts.no_channels)
             self._done()
 
         self._busy = True
-        self.queue.spend(len(door.channels) / LOOKED_AT)
-        self.hub.slices.look_at(client.host, tuple(door.channels.values()), look, answer)
+        visible_channels(self.hub, self.client, found)
 
     def _history(self, argument: str) -> None:
         count = _HISTORY_DEFAULT

@@ -153,6 +153,15 @@ class NameTests(Case):
         for data, code in (({"name": "BO"}, 153), ({"name": ""}, 152), ({"name": 1}, 107), ("x", 107), (None, 107)):
             self.assertEqual(mia.ask("rpc", method="chat.rename", data=data)["error"]["code"], code)
 
+    def test_it_lists_the_channels_that_it_may_join(self) -> None:
+        self.person()
+        mia = Program(self.server)
+        for channel in ("news", "lobby"):
+            mia.ask("subscribe", channel=channel)
+        found = mia.ask("rpc", method="chat.channels")["rpc"]["data"]
+        self.assertEqual(found["channels"], [{"name": "lobby", "num_clients": 2}, {"name": "news", "num_clients": 1}])
+        self.assertEqual(found["num_channels"], 2)
+
     def test_a_programs_own_callable_of_that_name_goes_before(self) -> None:
         self.server.hub.rpc["chat.rename"] = lambda client, data, done: done("mine")
         self.assertEqual(Program(self.server).ask("rpc", method="chat.rename")["rpc"], {"data": "mine"})
