@@ -13,8 +13,8 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
 
 from longconn.clients import Client, ClientError, Refused, State
-from longconn.commands.chat_lines import Line, Screen, parse_input
-from longconn.commands.chat_room import Room
+from longconn.commands.chat_lines import Line, Screen, error_line, parse_input
+from longconn.commands.chat_room import Room, not_sent
 from longconn.commands.connecting import open_client, say_state
 from longconn.commands.parser import Parser
 from longconn.commands.running import Console
@@ -25,6 +25,8 @@ from longconn.core.names import check_name
 _CHANNEL = "lobby"
 #: How many names made from the login name are tried.
 _MOST_NAMES = 20
+#: Verbs that are carried out without the server.
+_LOCAL = ("", "error", "help")
 #: Values of TERM for terminals that cannot move their cursor, which a line editor has to.
 _DUMB = (None, "", "dumb", "unknown")
 
@@ -179,15 +181,33 @@ class _Chat:
     async def _type(self, room: Room) -> None:
         """Carry out the lines of the input, one after the other."""
         lock = DeferredLock()
+
+        async def publish(line: str, text: str) -> None:
+            await room.add_unsent(text)
+            try:
+                await lock.run(room.do, line)
+            finally:
+                room.remove_unsent(text)
+
         while True:
             line = await self._window.line()
-            if line is None or parse_input(line)[0] == "quit":
+            if line is None:
                 break
-            done = lock.run(room.do, line)
+            verb, argument = parse_input(line)
+            if verb == "quit":
+                break
+            if verb in _LOCAL:  # it need not wait for a connection
+                await room.do(line)
+                continue
+            is_text = verb in ("say", "json")
+            done = Deferred.fromCoroutine(publish(line, argument)) if is_text else lock.run(room.do, line)
             done.addErrback(self._failed)
             if self._window.patient:
                 await done
-        if room.connected:
+        if not room.connected:
+            for each in room.unsent:
+                await self._window.show(error_line(not_sent(each, "there is no connection")))
+        else:
             # Earlier lines have to be published, and to come back.
             await lock.acquire()
             await room.catch_up()

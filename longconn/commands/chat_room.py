@@ -12,21 +12,25 @@ from twisted.python.failure import Failure
 from longconn.clients import (
     Client,
     ClientError,
+    ConnectionFailed,
     ConnectionState,
     Event,
     HistoryPage,
     Joined,
+    JSONValue,
     Left,
     Lost,
     Member,
+    NotLongconn,
     OutcomeUnknown,
     Publication,
     Refused,
     State,
     Subscription,
 )
-from longconn.commands.chat_lines import COMMANDS, Screen, error_line, message_lines, notice, parse_input
+from longconn.commands.chat_lines import COMMANDS, Screen, error_line, event_line, message_lines, notice, parse_input
 from longconn.commands.messages import BadDataError, parse_json
+from longconn.wire.chat import safe
 
 #: Publications that are shown on joining, and by /history without a number; and the most that it shows.
 _HISTORY = 20
@@ -35,6 +39,13 @@ _MOST_HISTORY = 100
 _MOST_NAMES = 100
 #: Characters of a text that an error quotes.
 _MOST_START = 60
+#: Names that are remembered of those that spoke.
+_MOST_SPEAKERS = 200
+# The words of the page (`longconn/web/room.js`).
+LOST = "Some messages could not be recovered."
+MAY_BE_LOST = "What was said meanwhile may be missing."
+_NOT_SENT = "It was not sent"
+_PERHAPS_SENT = "It may not have been sent"
 
 
 class Room:
@@ -47,6 +58,10 @@ class Room:
         self.channel = ""
         #: by the client's id; None if the server does not give presence
         self.members: dict[str, Member] | None = None
+        #: channels that were seen here or listed
+        self.known_channels: list[str] = []
+        #: texts that were entered and are not published yet
+        self.unsent: list[str] = []
         self._reactor = reactor
         self._client = client
         self._screen = screen
@@ -55,6 +70,14 @@ class Room:
         self._reading: Deferred[None] | None = None
         # A member that left in this turn of the reactor. It has taken another name if it joins in the same turn.
         self._gone: Member | None = None
+        # Those that spoke, the last one last.
+        self._speakers: dict[str, None] = {}
+
+    def names(self) -> list[str]:
+        """Names in the channel but the own one: those that spoke, the last first, and the others that are there."""
+        others = sorted(each.name for each in (self.members or {}).values() if each.named)
+        found = dict.fromkeys([*reversed(self._speakers), *others])
+        return [each for each in found if each != self.name]
 
     # Channels.
 
@@ -66,9 +89,11 @@ class Room:
         subscription = await self._client.subscribe(channel, since=since, join_leave=True)
         before, self._subscription = self._subscription, subscription
         self.channel = channel
+        self._know([channel])
+        self._speakers.clear()
         if before is not None:
             await before.unsubscribe()
-            await self._screen.show(notice(f"now in {channel}"))
+            await self._screen.show(event_line(f"now in {channel}"))
         await self._show_history(page)
         await self.load_members()
         self._reading = Deferred.fromCoroutine(self._read(subscription))
@@ -83,8 +108,20 @@ class Room:
 
     async def _show_history(self, page: HistoryPage | None) -> None:
         for publication in reversed(page.publications if page is not None else []):
-            for line in message_lines(publication):
-                await self._screen.show(line)
+            await self._show_publication(publication)
+
+    async def _show_publication(self, publication: Publication) -> None:
+        if publication.name:
+            name = safe(publication.name)
+            self._speakers.pop(name, None)
+            self._speakers[name] = None
+            if len(self._speakers) > _MOST_SPEAKERS:
+                del self._speakers[next(iter(self._speakers))]
+        for line in message_lines(publication):
+            await self._screen.show(line)
+
+    def _know(self, channels: list[str]) -> None:
+        self.known_channels = sorted({*self.known_channels, *channels})
 
     async def load_members(self) -> None:
         """Ask for the members."""
@@ -113,27 +150,25 @@ class Room:
             await self._on_joined(event.member, gone)
             return
         if gone is not None:
-            await self._screen.show(notice(f"{gone.name} left"))
+            await self._screen.show(event_line(f"{gone.name} left"))
         if isinstance(event, Publication):
-            for line in message_lines(event):
-                await self._screen.show(line)
+            await self._show_publication(event)
         elif isinstance(event, Left):
             self._on_left(event.member)
         elif isinstance(event, Lost):
-            text = f"some of what was said in {event.channel} is lost: the server does not have it any more"
-            await self._screen.show(error_line(text))
+            await self._screen.show(error_line(LOST if event.resumed.epoch else MAY_BE_LOST))
 
     async def _on_joined(self, member: Member, gone: Member | None) -> None:
         if self.members is not None:
             self.members[member.client] = member
         self._screen.refresh()
         if gone is not None and gone.client == member.client:
-            await self._screen.show(notice(f"{gone.name} is now {member.name}"))
+            await self._screen.show(event_line(f"{gone.name} is now {member.name}"))
             return
         if gone is not None:
-            await self._screen.show(notice(f"{gone.name} left"))
+            await self._screen.show(event_line(f"{gone.name} left"))
         if member.named and member.client != self._client.id:
-            await self._screen.show(notice(f"{member.name} joined"))
+            await self._screen.show(event_line(f"{member.name} joined"))
 
     def _on_left(self, member: Member) -> None:
         """Show that a member with a name left, unless it joins again in this turn, under another name."""
@@ -149,7 +184,7 @@ class Room:
         if self._gone is member:
             self._gone = None
             # If the screen is gone, showing the next event fails, too, and ends the chat.
-            self._screen.show(notice(f"{member.name} left")).addErrback(lambda failure: failure.trap(OSError))
+            self._screen.show(event_line(f"{member.name} left")).addErrback(lambda failure: failure.trap(OSError))
 
     def on_state(self, state: State) -> None:
         """The connection changed."""
@@ -160,6 +195,17 @@ class Room:
 
     # Input.
 
+    async def add_unsent(self, text: str) -> None:
+        """A text was entered; say so if it has to wait."""
+        self.unsent.append(text)
+        if not self.connected:
+            await self._screen.show(notice(f"goes out when the connection is back: {_start(text)}"))
+
+    def remove_unsent(self, text: str) -> None:
+        """A text was published, or the chat has said why not."""
+        self.unsent.remove(text)
+        self._screen.refresh()
+
     async def do(self, line: str) -> None:
         """Carry out a typed line, and show its error."""
         verb, argument = parse_input(line)
@@ -167,14 +213,21 @@ class Room:
             if verb == "error":
                 await self._screen.show(error_line(argument))
             elif verb == "say":
-                await self._client.publish(self.channel, argument)
+                await self._publish(argument)
             elif verb:
                 await getattr(self, f"_{verb}")(argument)
         except ClientError as error:
             text = str(error)
             if verb in ("say", "json"):  # the line editor has cleared its line
-                text += f"; {'perhaps ' * isinstance(error, OutcomeUnknown)}not said: {_start(argument)}"
+                text = not_sent(argument, text, isinstance(error, OutcomeUnknown))
             await self._screen.show(error_line(text))
+
+    async def _publish(self, data: JSONValue) -> None:
+        """Publish, as soon as there is a connection. What was typed goes out once: it is not sent again."""
+        while True:
+            await self._client.connected()
+            with suppress(ConnectionFailed):  # the connection was lost again before it could be sent
+                return await self._client.publish(self.channel, data)
 
     @property
     def connected(self) -> bool:
@@ -203,6 +256,17 @@ class Room:
         more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         await self._screen.show(notice(f"{len(names)} in {self.channel}: {', '.join(names[:_MOST_NAMES])}{more}"))
 
+    async def _channels(self, _: str) -> None:
+        answer = await self._client.rpc("chat.channels", None)
+        try:
+            found = [(str(each["name"]), int(each["num_clients"])) for each in answer["channels"]]
+            more = int(answer["num_channels"]) - len(found)
+        except (KeyError, TypeError, ValueError):
+            raise NotLongconn("the server does not tell its channels") from None
+        self._know([name for name, _ in found])
+        text = ", ".join(f"{name} ({count})" for name, count in found) + (f", and {more} more" if more > 0 else "")
+        await self._screen.show(notice(text or "there are no channels"))
+
     async def _history(self, argument: str) -> None:
         number = int(argument) if argument.isascii() and argument.isdecimal() and len(argument) < 5 else 0
         if argument and not 1 <= number <= _MOST_HISTORY:
@@ -211,7 +275,7 @@ class Room:
         page = await self._client.history(self.channel, limit=number or _HISTORY, reverse=True)
         await self._show_history(page)
         if not page.publications:
-            await self._screen.show(notice(f"nothing was said in {self.channel} lately"))
+            await self._screen.show(notice(f"nothing is kept from earlier in {self.channel}"))
 
     async def _json(self, text: str) -> None:
         try:
@@ -219,11 +283,16 @@ class Room:
         except BadDataError as error:
             await self._screen.show(error_line(str(error)))
             return
-        await self._client.publish(self.channel, value)
+        await self._publish(value)
 
     async def _help(self, _: str) -> None:
         for usage, text in COMMANDS.values():
             await self._screen.show(notice(f"{usage:<14} {text}"))
+
+
+def not_sent(typed: str, why: str, perhaps: bool = False) -> str:
+    """What the chat says of a text that was not published, or `perhaps` was."""
+    return f"{_PERHAPS_SENT if perhaps else _NOT_SENT}: {why}: {_start(typed)}"
 
 
 def _start(text: str) -> str:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
+import time
 from collections.abc import Iterable
 from typing import Any
 
-from prompt_toolkit import Application, PromptSession
-from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText, StyleAndTextTuples
-from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import default_ui_style
@@ -21,33 +15,24 @@ from prompt_toolkit.utils import get_cwidth
 from twisted.internet.defer import Deferred, DeferredQueue, succeed
 
 from longconn.clients import ConnectionState, State
-from longconn.commands.chat_lines import COMMANDS, Line, error_line, notice, parse_input
+from longconn.commands.chat_editor import LineEditor, Surroundings, after_messages
+from longconn.commands.chat_lines import Line, error_line, event_line
 from longconn.commands.chat_room import Room
 from longconn.commands.colours import STYLES, colour_of
+from longconn.commands.messages import local_time
 from longconn.commands.running import Console
+from longconn.commands.terminal_signals import TerminalSignals
 from longconn.wire.chat import safe
 
 _MARKS = {"*": "ansibrightblack", "!": "ansired"}
+_GREY = "ansibrightblack"
+_TIME, _DAY = "%H:%M ", "%Y-%m-%d"
+_NO_TIME = " " * 6
 #: Seconds between two updates of the time to the next attempt.
 _TICK = 1.0
-#: Rows that a terminal needs for a menu.
-_LEAST_ROWS = 12
 
 
-class _Commands(Completer):
-    """Completes the commands at the start of a line."""
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        text = document.text_before_cursor
-        if not text.startswith("/"):
-            return
-        for verb, (usage, meaning) in COMMANDS.items():
-            if f"/{verb}".startswith(text):
-                more = " " if " " in usage else ""
-                yield Completion(f"/{verb}{more}", -len(text), display=usage, display_meta=meaning)
-
-
-class TerminalWindow:
+class TerminalWindow(Surroundings):
     """A line editor of prompt_toolkit, on the event loop of the asyncio reactor."""
 
     patient = False
@@ -63,17 +48,10 @@ class TerminalWindow:
         self._answer: asyncio.Future[None] | None = None
         self._typed: DeferredQueue[str | None] = DeferredQueue()
         self._editing: asyncio.Future[None] | None = None
-        depth = None if console.coloured else ColorDepth.MONOCHROME
-        self._session: PromptSession[str] = PromptSession(
-            "> ",
-            bottom_toolbar=self._toolbar,
-            completer=_Commands(),
-            complete_while_typing=True,
-            color_depth=depth,
-        )
-        self._session.app.before_render += self._fit
-        self._session.app.erase_when_done = True
-        self._session.default_buffer.accept_handler = self._accept
+        self._day = time.strftime(_DAY)
+        self._editor = LineEditor(self, self._typed.put, console.coloured)
+        self._app = self._editor.app
+        self._signals = TerminalSignals(console.reactor, self._app)
         # Other writers to standard output must not write into the line either.
         self._patched = patch_stdout(raw=False)
 
@@ -87,8 +65,8 @@ class TerminalWindow:
         return succeed(None)
 
     def _flush_lines(self) -> None:
-        renderer = self._session.app.renderer
-        if not (self._session.app.is_running and renderer.waiting_for_cpr):
+        renderer = self._app.renderer
+        if not (self._app.is_running and renderer.waiting_for_cpr):
             self._draw()
             return
         # The terminal still owes the row of the cursor. If lines moved the cursor now, the answer would be too old:
@@ -101,42 +79,55 @@ class TerminalWindow:
         lines, self._waiting = self._waiting, []
         found: StyleAndTextTuples = []
         for each in lines:
-            if each.name:
-                found += [(STYLES[colour_of(each.name)], each.name), ("", f": {each.text}\n")]
-            else:
-                found.append((_MARKS[each.mark], f"{each}\n"))
+            found += self._styled(each)
         if not found:
             return
-        app = self._session.app
+        app = self._app
         # prompt_toolkit's own print leaves raw mode for a moment: the terminal would echo keys that are typed then.
         if app.is_running:
             app.renderer.erase()
         print_formatted_text(app.output, FormattedText(found), default_ui_style(), color_depth=app.color_depth)
         if app.is_running:
-            app.renderer.reset()
-            app.renderer.request_absolute_cursor_position()
-            app.invalidate()
+            after_messages(app)
 
-    def _fit(self, app: Application[str]) -> None:
-        """Reserve rows for the menu of commands, but most of the terminal for messages."""
-        rows = app.output.get_size().rows
-        self._session.reserve_space_for_menu = min(len(COMMANDS), rows // 3) if rows >= _LEAST_ROWS else 0
+    def _styled(self, line: Line) -> StyleAndTextTuples:
+        found: StyleAndTextTuples = []
+        start = _NO_TIME
+        if line.time is not None:
+            start = local_time(line.time, _TIME)
+            day = local_time(line.time, _DAY)
+            if day != self._day:
+                self._day = day
+                found.append((_GREY, f"{_NO_TIME}{day}\n"))
+        found.append((_GREY, start))
+        if line.name:
+            return [*found, (STYLES[colour_of(line.name)], line.name), ("", f": {line.text}\n")]
+        return [*found, (_MARKS[line.mark], f"{line}\n")]
 
     def refresh(self) -> None:
-        self._session.app.invalidate()
+        self._app.invalidate()
 
-    def _toolbar(self) -> str:
+    # What the editor asks for.
+
+    def names(self) -> Iterable[str]:
+        return self._room.names() if self._room is not None else ()
+
+    def channels(self) -> Iterable[str]:
+        return self._room.known_channels if self._room is not None else ()
+
+    def status(self, columns: int) -> str:
         if self._room is None:
             return ""
-        columns = self._session.app.output.get_size().columns - 1
-        return f" {status_line(self._room, self._state, self._retry_at, self._reactor.seconds(), columns)}"
+        return status_line(self._room, self._state, self._retry_at, self._reactor.seconds(), columns)
 
     # The room and its connection.
 
     def open(self, room: Room) -> None:
         self._room = room
         self._patched.__enter__()
-        self._editing = asyncio.ensure_future(self._edit())
+        self._signals.install()
+        # The reactor's handlers of signals stay. In the editor, Ctrl-C is a key.
+        self._editing = asyncio.ensure_future(self._app.run_async(handle_sigint=False))
 
     def on_state(self, state: State, room: Room | None) -> None:
         before, self._state = self._state, state
@@ -146,7 +137,7 @@ class TerminalWindow:
                 self.show(error_line(f"connection lost: {state.reason}"))
             self._count_down()
         elif state.state is ConnectionState.CONNECTED:
-            self.show(notice("connected again"))
+            self.show(event_line("connected again"))
         self.refresh()
 
     def _count_down(self) -> None:
@@ -161,23 +152,6 @@ class TerminalWindow:
     def line(self) -> Deferred[str | None]:
         return self._typed.get()
 
-    async def _edit(self) -> None:
-        """Run the line editor until its end."""
-        try:
-            # The reactor's handlers of signals stay. In the editor, Ctrl-C is a key.
-            await self._session.prompt_async(handle_sigint=False)
-        except EOFError:
-            self._typed.put(None)
-        except KeyboardInterrupt:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def _accept(self, buffer: Buffer) -> bool:
-        """A line was entered. Returns whether the editor keeps its text."""
-        self._typed.put(buffer.text)
-        if parse_input(buffer.text)[0] == "quit":
-            self._session.app.exit(result="")
-        return False
-
     def close(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._close())
 
@@ -190,6 +164,7 @@ class TerminalWindow:
         if self._editing is not None:
             self._editing.cancel()
             await Deferred.fromFuture(asyncio.ensure_future(asyncio.wait({self._editing})))
+            self._signals.remove()
             self._patched.__exit__(None, None, None)
         self._draw()
 
@@ -201,6 +176,8 @@ def status_line(room: Room, state: State, retry_at: float, now: float, columns: 
     last: the terminal cuts it off.
     """
     parts = [safe(room.channel), safe(room.name)]
+    if room.unsent and state.state is not ConnectionState.CONNECTED:
+        parts.append(f"{len(room.unsent)} to send")
     if room.members is not None:
         parts.append(f"{len(room.members)} here")
     reason = ""

@@ -99,8 +99,9 @@ def run(reactor: Any, main: Main, arguments: Namespace) -> int:
             caught.append(number)
             reactor.callFromThread(command.cancel)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, on_signal)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # which nohup ignores
+                signal.signal(number, on_signal)
 
         def ended(result: Any) -> None:
             nonlocal status

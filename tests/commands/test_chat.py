@@ -1,10 +1,10 @@
 """`longconn chat` in a pipe: input, events of others, output."""
 
 import getpass
+import time
 from typing import Any
 
 from prompt_toolkit.application import create_app_session
-from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from twisted.internet.defer import Deferred
@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import Client, ConnectionState, State
 from longconn.commands.chat import names
-from longconn.commands.chat_lines import parse_input
+from longconn.commands.chat_lines import COMMANDS, Line, completions, hint, parse_input
 from longconn.commands.chat_terminal import TerminalWindow, status_line
 from longconn.commands.colours import colour_of
 from longconn.commands.running import Console
@@ -107,13 +107,14 @@ class TalkTests(ChatCase):
             ("/nick ann", "! the name ann is taken (153)\n"),
             ("/nick 127.0.0.1", "! a name is "),
             ("/nick", "! usage: /nick NAME\n"),
-            ("/channels", "! unknown command /channels; /help lists them\n"),
+            ("/channels", "* lobby (2)\n"),
+            ("/chanels", "! unknown command /chanels; /help lists them\n"),
             ("/history 0", "! /history takes a number from 1 to 100\n"),
-            ("/history", "* nothing was said in lobby lately\n"),
+            ("/history", "* nothing is kept from earlier in lobby\n"),
             ("/json {", "! not JSON: "),
             ("/join bad channel", "! a channel is "),
             ("/join lobby", "! already in lobby\n"),
-            ("x" * 70000, f"! too large: at most 65536 bytes (154); not said: {'x' * 60}…\n"),
+            ("x" * 70000, f"! It was not sent: too large: at most 65536 bytes (154): {'x' * 60}…\n"),
             ("/help", "* /quit "),
         ):
             chat.input.type(typed)
@@ -249,35 +250,37 @@ class EndTests(ChatCase):
 
 
 class WindowTests(SynchronousTestCase):
-    def test_a_small_terminal_has_room_for_messages(self) -> None:
-        class Screen(DummyOutput):
-            rows = 0
-
-            def get_size(self) -> Size:
-                return Size(self.rows, 80)
-
-        screen = Screen()
-        with create_pipe_input() as keys, create_app_session(keys, screen):
-            window = TerminalWindow(Console(Clock(), Typed([], None, True), Written(), Written(), {}))
-            for screen.rows, kept in ((8, 0), (11, 0), (12, 4), (15, 5), (50, 7)):
-                window._session.app.before_render.fire()
-                self.assertEqual(window._session.reserve_space_for_menu, kept)
+    def test_days_divide_the_messages(self) -> None:
+        today = time.time()
+        clock = Clock()
+        shown: list[str] = []
+        with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
+            window = TerminalWindow(Console(clock, Typed([], None, True), Written(), Written(), {}))
+            self.patch(window._app.output, "write", shown.append)
+            for at in (today - 7 * 86400, today - 7 * 86400, today):
+                window.show(Line("hello", name="ann", time=at))
+            clock.advance(0)
+        text = "".join(shown)
+        days = [time.strftime("%Y-%m-%d", time.localtime(each)) for each in (today - 7 * 86400, today)]
+        self.assertEqual([text.count(each) for each in days], [1, 1])
+        self.assertEqual(text.count("hello"), 3)
+        self.assertLess(text.index(days[0]), text.index("hello"))
 
     def test_the_time_to_the_next_attempt_is_updated(self) -> None:
         class Room:
-            channel, name, members = "lobby", "mia", None
+            channel, name, members, unsent = "lobby", "mia", None, ()
 
         clock, drawn = Clock(), []
         with create_pipe_input() as keys, create_app_session(keys, DummyOutput()):
             window = TerminalWindow(Console(clock, Typed([], None, True), Written(), Written(), {}))
             window._room = Room  # type: ignore[assignment]
-            self.patch(window._session.app, "invalidate", lambda: drawn.append(window._toolbar()))
+            self.patch(window._app, "invalidate", lambda: drawn.append(window.status(80)))
             lost = State(ConnectionState.RECONNECTING, "refused", retry_in=3.0)
             window.on_state(lost, None)
             clock.pump([1.0, 1.0])
             window.on_state(State(ConnectionState.CONNECTED), None)
             clock.pump([1.0, 1.0])
-        start = " lobby · mia · "
+        start = "lobby · mia · "
         times = [f"{start}reconnecting in {seconds} s: refused" for seconds in (3, 2, 1)]
         self.assertEqual(list(dict.fromkeys(drawn)), [*times, f"{start}connected"])
         self.assertEqual(clock.getDelayedCalls(), [])
@@ -301,6 +304,34 @@ class LineTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_input(line), meaning)
 
+    def test_completions(self) -> None:
+        names, channels = ["Ann", "bob", "anton"], ["lobby", "news"]
+        for text, found in (
+            ("/h", (2, ["/history ", "/help"])),
+            ("/", (1, [usage.partition(" ")[0] + " " * (" " in usage) for usage, _ in COMMANDS.values()])),
+            ("/x", (2, [])),
+            ("/join ", (0, channels)),
+            ("/join n", (1, ["news"])),
+            ("an", (2, ["Ann: ", "anton: "])),
+            ("hi AN", (2, ["Ann ", "anton "])),
+            ("hi @b", (2, ["@bob "])),
+            ("@b", (2, ["@bob "])),
+            ("", (0, ["Ann: ", "bob: ", "anton: "])),
+            ("hi x", (1, [])),
+        ):
+            self.assertEqual(completions(text, names, channels), found, text)
+
+    def test_hints(self) -> None:
+        for text, shown in (
+            ("hi", ""),
+            ("//who", ""),
+            ("/h", "/history [N]  /help"),
+            ("/who", "/who: who is here"),
+            ("/nick mi", "/nick NAME: take another name"),
+            ("/xy", "/xy: there is no such command"),
+        ):
+            self.assertEqual(hint(text), shown)
+
     def test_colours_are_stable(self) -> None:
         found = [colour_of(f"name{number}") for number in range(100)]
         self.assertEqual(found, [colour_of(f"name{number}") for number in range(100)])
@@ -309,7 +340,7 @@ class LineTests(SynchronousTestCase):
 
     def test_the_status_line(self) -> None:
         class Room:
-            channel, name, members = "lobby", "mia", {"a": 1, "b": 2}
+            channel, name, members, unsent = "lobby", "mia", {"a": 1, "b": 2}, ()
 
         room: Any = Room
         waiting = State(ConnectionState.RECONNECTING, "connection\x1b refused", retry_in=4.0)
@@ -326,6 +357,9 @@ class LineTests(SynchronousTestCase):
         lost = "reconnecting in 3 s: connection\ufffd refused"
         self.assertEqual(status_line(room, waiting, 12.0, 9.0, 42), f"lobby · mia · 2 here · {lost}")
         self.assertEqual(status_line(room, waiting, 12.0, 9.0, 26), lost)
+        Room.unsent = ("one", "two")  # type: ignore[assignment]
+        self.assertEqual(status_line(room, waiting, 12.0, 9.0, 80), f"lobby · mia · 2 to send · 2 here · {lost}")
+        Room.unsent = ()
         Room.members = None  # type: ignore[assignment]
         again = State(ConnectionState.CONNECTING, "connection refused")
         self.assertEqual(status_line(room, again, 12.0, 13.0, 80), "lobby · mia · reconnecting: connection refused")

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import shlex
 import shutil
@@ -19,6 +20,8 @@ from tests.live.programs import PATIENCE, ROOT, Server
 _PROGRAM = "import sys, longconn.cli; sys.exit(longconn.cli.main())"
 #: Seconds between two looks at the screen.
 _LOOK = 0.05
+#: The time at the start of a line, or the room for it.
+_TIME = re.compile(r"^(?:\d\d:\d\d |      (?=\S))")
 #: For `screen`: also what has scrolled away.
 _ALL = ("-S", "-")
 
@@ -53,13 +56,22 @@ class Terminal:
     def press(self, *keys: str) -> None:
         self._run("send-keys", "-t", "chat", *keys)
 
+    def paste(self, text: str) -> None:
+        """Paste, as a terminal does that a program has asked for bracketed pastes."""
+        self._run("set-buffer", text)
+        self._run("paste-buffer", "-p", "-t", "chat")
+
     def resize(self, columns: int, rows: int) -> None:
         self._run("resize-window", "-t", "chat", "-x", str(columns), "-y", str(rows))
 
     def screen(self, *options: str) -> list[str]:
-        """What is shown, without empty lines."""
+        """What is shown, without empty lines, and without the times at the start of lines."""
         shown = self._run("capture-pane", "-p", *options, "-t", "chat")
-        return [each.rstrip() for each in shown.split("\n") if each.strip()]
+        return [_TIME.sub("", each.rstrip()) for each in shown.split("\n") if each.strip()]
+
+    def rows(self) -> list[str]:
+        """What is shown, up to the last row that is not empty."""
+        return self._run("capture-pane", "-p", "-t", "chat").rstrip().split("\n")
 
     def until(self, condition: Callable[[list[str]], bool], *options: str) -> list[str]:
         """The screen, once it is as wanted."""
@@ -152,7 +164,7 @@ class TerminalTests(SynchronousTestCase):
         terminal.shows("> half a line")
         terminal.press("C-u")
         terminal.type("/hi")
-        terminal.until(lambda shown: any("the last N messages" in each for each in shown))
+        terminal.until(lambda shown: shown[-1].startswith(" /history [N]: the last N messages"))
         terminal.press("Tab")
         terminal.type("1")
         terminal.press("Enter")
@@ -170,14 +182,14 @@ class TerminalTests(SynchronousTestCase):
         self.say("back again")
         terminal.type("ere?")
         terminal.press("Enter")
-        lost = "! some of what was said in lobby is lost: the server does not have it any more"
+        lost = "! Some messages could not be recovered."
         terminal.shows("* connected again", lost, "ann: back again", "mia: are you there?", ">")
         shown = terminal.screen(*_ALL)
         for line in (*heard, "ann: back again", "mia: are you there?"):
             self.assertEqual(shown.count(line), 1, shown)
         terminal.type("quit")
         terminal.press("Enter")
-        terminal.until(lambda shown: shown[-1] == "ended with 0")
+        terminal.until(lambda shown: shown[-1:] == ["ended with 0"])
 
     def test_resumes_where_it_was(self) -> None:
         """The connection alone is lost: what was said meanwhile is shown, in its place, once."""
@@ -193,8 +205,8 @@ class TerminalTests(SynchronousTestCase):
         self.assertIn("! connection lost: disconnected by the server: elsewhere (3011)", shown)
         self.assertEqual(len([each for each in shown if each.startswith("ann: ")]), 3)
         self.assertNotRegex("".join(terminal.screen("-e")), r"\x1b\[[349][0-7]m")
-        terminal.press("C-c")
-        terminal.until(lambda shown: shown[-1] == "ended with 130")
+        terminal.press("C-c", "C-c")
+        terminal.until(lambda shown: shown[-1:] == ["ended with 130"])
 
     def test_lines_wait_until_the_terminal_said_where_the_cursor_is(self) -> None:
         """An answer that is older than a line places the editor too low: lines above it scroll away."""
@@ -222,19 +234,114 @@ class TerminalTests(SynchronousTestCase):
         self.server.hold()
         terminal.type("is anybody there?")
         terminal.press("Enter")
-        why = "! whether publish was carried out is not known: no answer within 1 s"
-        terminal.until(lambda shown: f"{why}; perhaps not said: is" in " ".join(shown))
+        terminal.until(lambda shown: "! It may not have been sent: whether" in " ".join(shown))
+        self.server.kill()
+        terminal.until(lambda shown: "reconnecting in " in shown[-1])
+        # What is typed without a connection waits for it, longer than an answer may take, and goes out once.
+        for text in ("hello?", "still there?"):
+            terminal.type(text)
+            terminal.press("Enter")
+            terminal.until(lambda shown, text=text: f"* goes out when the connection is back: {text}" in shown)
+        self.assertIn(" · 2 to send · ", terminal.screen()[-1])
+        time.sleep(1.5)
+        self.server.start()
+        terminal.until(lambda shown: shown[-1].strip().endswith("· connected"))
+        terminal.shows("mia: hello?", "mia: still there?", ">")
+        terminal.type("there you are")
+        terminal.press("Enter")
+        shown = terminal.until(lambda shown: shown[-3:-1] == ["mia: there you are", ">"])
+        said = [each for each in shown if each.startswith("mia: ")]
+        self.assertEqual(said, ["mia: hello?", "mia: still there?", "mia: there you are"])
+
+    def test_leaving_without_a_connection(self) -> None:
+        terminal = self.chat()
         self.server.kill()
         terminal.until(lambda shown: "reconnecting in " in shown[-1])
         terminal.type("hello?")
         terminal.press("Enter")
-        terminal.until(lambda shown: "; not said: hello?" in "".join(shown))
-        self.server.start()
-        terminal.until(lambda shown: shown[-1].strip().endswith("· connected"))
-        terminal.type("there you are")
+        terminal.until(lambda shown: "1 to send" in shown[-1])
+        terminal.type("quit")
         terminal.press("Enter")
-        shown = terminal.until(lambda shown: shown[-3:-1] == ["mia: there you are", ">"])
-        self.assertEqual([each for each in shown if each.startswith("mia: ")], ["mia: there you are"])
+        terminal.until(lambda shown: "! It was not sent: there is no connection: hello?" in shown)
+
+    def test_there_are_no_empty_rows(self) -> None:
+        terminal = self.chat()
+        self.say("one")
+        terminal.shows("ann: one", ">")
+        self.assertEqual([each[-4:] for each in terminal.rows()][-3:], [" one", ">", "cted"])
+        self.assertEqual(len(terminal.rows()), 3)
+        # Neither while a command is typed, nor after it, nor when the screen is full.
+        self.say(*(str(number) for number in range(30)))
+        terminal.type("/")
+        terminal.until(lambda shown: "/nick NAME" in shown[-1])
+        self.assertNotIn("", terminal.rows())
+        terminal.press("C-c")
+        terminal.shows("ann: 29", ">")
+        self.assertEqual(len(terminal.rows()), 24)
+        self.assertNotIn("", terminal.rows())
+
+    def test_times(self) -> None:
+        terminal = self.chat(TZ="UTC")
+        self.say("two\nlines")
+        terminal.shows("ann: two", "ann: lines", ">")
+        said, more = terminal.rows()[-4:-2]
+        self.assertRegex(said, r"^\d\d:\d\d ann: two$")
+        self.assertEqual(more, "      ann: lines")
+
+    def test_the_first_tab_completes(self) -> None:
+        terminal = self.chat()
+        for text, completed in (("/hi", "/history"), ("/w", "/who"), ("/join l", "/join lobby")):
+            terminal.type(text)
+            terminal.press("Tab")
+            terminal.shows(f"> {completed}")
+            terminal.press("C-c")
+        self.say("x")
+        for name in ("bob", "Bea"):
+            self.server.post(f"/channels/lobby?name={name}", "y")
+        terminal.shows("ann: x", "bob: y", "Bea: y", ">")
+        # A name at the start addresses its bearer; the one that spoke last comes first, and the next Tab has the next.
+        terminal.type("b")
+        terminal.press("Tab")
+        terminal.shows("> Bea:")
+        terminal.until(lambda shown: shown[-1].split() == ["Bea:", "bob:"])
+        terminal.press("Tab")
+        terminal.shows("> bob:")
+        terminal.type("ask a")
+        terminal.press("Tab")
+        terminal.type("now")
+        terminal.press("Enter")
+        terminal.shows("mia: bob: ask ann now", ">")
+        terminal.type("zzz")
+        terminal.press("Tab")
+        terminal.shows("> zzz")
+
+    def test_channels(self) -> None:
+        terminal = self.chat()
+        terminal.type("/channels")
+        terminal.press("Enter")
+        terminal.shows("* lobby (1)", ">")
+
+    def test_ctrl_c_clears_the_line_and_ends_when_it_is_empty(self) -> None:
+        terminal = self.chat()
+        terminal.type("half a li")
+        terminal.shows("> half a li")
+        terminal.press("C-c")
+        terminal.until(lambda shown: shown[-2:] == [">", " the line is cleared; Ctrl-C again leaves"])
+        terminal.type("x")
+        terminal.until(lambda shown: shown[-1].endswith("· connected"))
+        terminal.press("C-c")
+        terminal.shows(">")
+        terminal.press("C-c")
+        terminal.until(lambda shown: shown[-1:] == ["ended with 130"])
+
+    def test_a_pasted_text_is_one_message(self) -> None:
+        terminal = self.chat()
+        terminal.paste("two\nlines\n")
+        terminal.until(lambda shown: shown[-3:-1] == ["> two", "  lines"])
+        terminal.press("Enter")
+        terminal.shows("mia: two", "mia: lines", ">")
+        offset = self.server.api("history", channel="lobby", limit=5)["offset"]
+        self.assertEqual(offset, 1)
 
     def test_wide_characters_and_another_size(self) -> None:
         terminal = self.chat()
@@ -257,5 +364,5 @@ class TerminalTests(SynchronousTestCase):
         terminal.type("half a li")
         terminal.shows("> half a li")
         self.server.stop()
-        shown = terminal.until(lambda shown: shown[-1] == "ended with 1")
+        shown = terminal.until(lambda shown: shown[-1:] == ["ended with 1"])
         self.assertEqual(shown[-2], "longconn: disconnected by the server: shutdown (3001)")
