@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import os
+import signal
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from longconn.clients import (
@@ -22,7 +24,7 @@ from longconn.clients import (
 )
 from longconn.clients.address import Address, parse_address
 from longconn.commands.parser import PASSWORD_VARIABLE, TOKEN_VARIABLE, UsageError, server_url
-from longconn.commands.running import Console
+from longconn.commands.running import Console, ended_by
 
 
 async def open_client(
@@ -88,7 +90,36 @@ def read_login(console: Console, user: str | None) -> tuple[str, str] | None:
     password = console.environ.get(PASSWORD_VARIABLE)
     if password is None and not console.input.is_terminal:
         raise UsageError(f"--user needs the password in ${PASSWORD_VARIABLE}, or a terminal to ask for it")
-    return user, password if password is not None else getpass.getpass(f"password of {user}: ")
+    return user, password if password is not None else _ask(f"password of {user}: ")
+
+
+class _InterruptedQuestion(Exception):
+    """A signal came while a password was typed."""
+
+
+def _ask(question: str) -> str:
+    """Ask for a password. A signal ends the question, and the terminal shows again what is typed.
+
+    The reactor's handlers would wait for the answer. Raises UsageError if there is none.
+    """
+    caught: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        caught.append(number)
+        raise _InterruptedQuestion
+
+    before = {number: signal.signal(number, interrupt) for number in ended_by()}
+    try:
+        return getpass.getpass(question)
+    except EOFError:
+        raise UsageError("no password was given") from None
+    except _InterruptedQuestion:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    os.kill(os.getpid(), caught[0])
+    raise CancelledError
 
 
 def say_state(console: Console, state: State) -> None:

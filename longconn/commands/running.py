@@ -86,22 +86,27 @@ async def repeat(reactor: Any, times: int, every: float, action: Callable[[], Co
         await deferLater(reactor, max(0.0, started + every - reactor.seconds()))
 
 
+def ended_by() -> list[int]:
+    """The signals that end a command. `nohup` starts it with SIGHUP ignored."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
+
+
 def run(reactor: Any, main: Main, arguments: Namespace) -> int:
     """Run `main` on the reactor until it is done, or a signal ends it; returns the exit status."""
     status = 1
 
     def start() -> None:
-        command = Deferred.fromCoroutine(outcome(main, standard_console(reactor), arguments))
         caught: list[int] = []
 
         def on_signal(number: int, frame: Any) -> None:
             signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
             caught.append(number)
-            reactor.callFromThread(command.cancel)
+            reactor.callFromThread(lambda: command.cancel())
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # which nohup ignores
-                signal.signal(number, on_signal)
+        for number in ended_by():
+            signal.signal(number, on_signal)
+        command = Deferred.fromCoroutine(outcome(main, standard_console(reactor), arguments))
 
         def ended(result: Any) -> None:
             nonlocal status

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import time
 from argparse import Namespace
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from longconn.clients import ClientError
 from longconn.commands.operating import ServerAPIClient, add_options, short, span, table
 from longconn.commands.parser import Parser
 from longconn.commands.running import Console, repeat
+from longconn.commands.terminal_signals import TerminalSignals
 from longconn.wire.chat import safe
 
 #: By key: what is sorted, by which order, and how the foot names it.
@@ -182,17 +185,20 @@ class _LiveView:
             keys.add(each)(lambda event, key=each: self._sort(key))
         for each in ("q", "c-c", "escape"):
             keys.add(each, eager=True)(lambda event: event.app.exit())
+        keys.add("c-z")(lambda event: os.kill(0, signal.SIGTSTP))
         window = Window(FormattedTextControl(self._text), wrap_lines=False)
         self._app: Application[None] = Application(Layout(window), key_bindings=keys, full_screen=True)
-        self._asking: Deferred[None] | None = None
+        self._signals = TerminalSignals(console.reactor, self._app)
 
     async def run(self) -> None:
         """Show until a key ends it."""
         looking = Deferred.fromCoroutine(self._look_again())
         looking.addErrback(lambda failure: None)
+        self._signals.install()
         try:
-            await Deferred.fromFuture(asyncio.ensure_future(self._app.run_async()))
+            await Deferred.fromFuture(asyncio.ensure_future(self._app.run_async(handle_sigint=False)))
         finally:
+            self._signals.remove()
             looking.cancel()
 
     async def _look_again(self) -> None:

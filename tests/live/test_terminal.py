@@ -6,6 +6,7 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,10 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> None:
         self._run("resize-window", "-t", "chat", "-x", str(columns), "-y", str(rows))
 
+    def shell(self) -> str:
+        """The process of its shell."""
+        return self._run("display-message", "-p", "-t", "chat", "#{pane_pid}").strip()
+
     def screen(self, *options: str) -> list[str]:
         """What is shown, without empty lines, and without the times at the start of lines."""
         shown = self._run("capture-pane", "-p", *options, "-t", "chat")
@@ -78,7 +83,7 @@ class Terminal:
         end = time.monotonic() + PATIENCE
         while True:
             shown = self.screen(*options)
-            if condition(shown):
+            if shown and condition(shown):  # it is empty for a moment when the editor is drawn anew
                 return shown
             if time.monotonic() > end:
                 raise AssertionError("the screen is\n" + "\n".join(shown))
@@ -366,3 +371,80 @@ class TerminalTests(SynchronousTestCase):
         self.server.stop()
         shown = terminal.until(lambda shown: shown[-1:] == ["ended with 1"])
         self.assertEqual(shown[-2], "longconn: disconnected by the server: shutdown (3001)")
+
+
+class SignalTests(SynchronousTestCase):
+    """A program in a shell with job control: whatever ends or stops it, the terminal is as it was before."""
+
+    def setUp(self) -> None:
+        for each in ("tmux", "bash"):
+            if shutil.which(each) is None:
+                raise SkipTest(f"needs {each}")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.server = Server()
+        self.addCleanup(self.server.clean_up)
+        url = f":{self.server.port}"
+        environ = {"LONGCONN_URL": url, "LONGCONN_API_KEY": Server.KEY}
+        self.terminal = Terminal(self.folder, "bash --norc --noprofile -i", **environ)
+        self.addCleanup(self.terminal.stop)
+        program = shlex.join([sys.executable, "-c", _PROGRAM])
+        self.enter(f'PS1="$ "; longconn() {{ {program} "$@"; }}; cd {self.folder}; stty -a > before; clear; echo ready')
+        self.terminal.until(lambda shown: "ready" in shown)
+
+    def enter(self, text: str) -> None:
+        self.terminal.type(text)
+        self.terminal.press("Enter")
+
+    def start(self, command: str, shows: str) -> int:
+        """Run a command until it shows a text. Returns its process."""
+        self.enter(f"clear; {command}")
+        self.terminal.until(lambda shown: any(shows in each for each in shown))
+        child = self.terminal.shell()
+        for _ in ("bash", "longconn"):
+            (child,) = Path(f"/proc/{child}/task/{child}/children").read_text().split()
+        return int(child)
+
+    def assert_restored(self) -> None:
+        self.enter("clear; stty -a | diff before - && echo as it was")
+        self.terminal.until(lambda shown: "as it was" in shown)
+
+    def test_signals_that_end_it(self) -> None:
+        cases = (("longconn chat --name mia", "· connected"), (f"longconn top :{self.server.port}", "q ends"))
+        for command, shows in cases:
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                os.kill(self.start(command, shows), number)
+                self.enter("")
+                self.enter("echo ended with $?")
+                self.terminal.until(lambda shown, number=number: f"ended with {128 + number}" in shown)
+                self.assert_restored()
+
+    def test_signals_that_stop_it(self) -> None:
+        cases = (("longconn chat --name mia", "· connected"), (f"longconn top :{self.server.port}", "q ends"))
+        for command, shows in cases:
+            program = self.start(command, shows)
+            for stop in (lambda: self.terminal.press("C-z"), signal.SIGTSTP, signal.SIGSTOP):
+                if callable(stop):
+                    stop()
+                else:
+                    os.kill(program, stop)
+                self.terminal.until(lambda shown: any("Stopped" in each for each in shown))
+                self.assert_restored()
+                self.enter("clear; fg")
+                self.terminal.until(lambda shown, shows=shows: any(shows in each for each in shown))
+            if "chat" in command:
+                self.terminal.type("still here")
+                self.terminal.press("Enter")
+                self.terminal.until(lambda shown: "mia: still here" in shown)
+            os.kill(program, signal.SIGTERM)
+            self.terminal.until(lambda shown: any(each.startswith("$") for each in shown[-1:]))
+            self.assert_restored()
+
+    def test_a_signal_while_a_password_is_typed(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            os.kill(self.start("longconn chat --user mia", "password of mia:"), number)
+            self.enter("")
+            self.enter("echo ended with $?")
+            self.terminal.until(lambda shown, number=number: f"ended with {128 + number}" in shown)
+            self.assert_restored()
