@@ -2,7 +2,7 @@
 
     longconn serve [options]     run the server in the foreground
     longconn config [options]    check and print the effective configuration
-    longconn chat | sub | pub | get | echo    clients, in `longconn.commands`
+    longconn chat | sub | pub | get | probe | echo    clients, in `longconn.commands`
     longconn top | info | channels | disconnect    for operators, by the server API
     longconn help COMMAND        its options
     longconn cert                make a certificate for trials, in `longconn.commands` too
@@ -34,7 +34,8 @@ COMMANDS = {
     "chat": ("longconn.commands.chat", "talk in a channel"),
     "sub": ("longconn.commands.sub", "print what is published in channels"),
     "pub": ("longconn.commands.pub", "publish one message, or each line of standard input"),
-    "get": ("longconn.commands.get", "GET a URL over connections that are kept"),
+    "get": ("longconn.commands.get", "GET a URL, and print the body"),
+    "probe": ("longconn.commands.probe", "GET a URL over connections that are kept, and print times"),
     "echo": ("longconn.commands.echo", "measure round-trip times"),
     "top": ("longconn.commands.top", "show clients and channels of a server, live"),
     "info": ("longconn.commands.info", "print the numbers of a server"),

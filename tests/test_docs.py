@@ -29,7 +29,7 @@ ROOT = Path(longconn.__file__).parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 PATIENCE = 20
-COMMANDS_OF_CLIENTS = ("chat", "sub", "pub", "get", "echo", "cert", "top", "info", "channels", "disconnect")
+COMMANDS_OF_CLIENTS = ("chat", "sub", "pub", "get", "probe", "echo", "cert", "top", "info", "channels", "disconnect")
 
 
 def _load(name: str) -> ModuleType:

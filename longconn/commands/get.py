@@ -1,112 +1,63 @@
-"""`longconn get URL`: GET requests over kept connections, one line for each response."""
+"""`longconn get URL`: the body of a response."""
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
-from urllib.parse import urlsplit
+from codecs import getincrementaldecoder
+from http import HTTPStatus
 
-from twisted.internet.defer import Deferred
-
-from longconn.clients.address import parse_address
-from longconn.clients.errors import AddressError, ClientError
-from longconn.clients.keepalive import KeepAliveClient
-from longconn.commands.connecting import load_certificates, wait_for_all
-from longconn.commands.parser import Parser, UsageError, complete_url, positive
-from longconn.commands.running import Console, repeat
+from longconn.clients.keepalive import Response
+from longconn.commands.parser import Parser
+from longconn.commands.requesting import Requests, add_request
+from longconn.commands.running import Console
+from longconn.wire.chat import safe
 
 
 def parser() -> Parser:
     """The command line."""
     found = Parser(
         "get",
-        "GET a URL over connections that are kept. For each response a line: its status, the port of our end, "
-        "the time it took, and whether the connection was new or reused.",
-        "The exit status is 0 if all were answered with a status below 400.",
+        "GET a URL, and print the body of the response as it comes. In a terminal, control characters are replaced.",
+        "The exit status is 0 if the response has a status below 400; another status is told on standard error.",
     )
-    found.add_argument("url", metavar="URL", help="http:// or https://; without a scheme it is http://")
-    found.add_argument(
-        "--connections", type=positive, default=1, metavar="N", help="ask over N connections at a time [1]"
-    )
-    found.add_every(1.0, "seconds from one round of requests to the next")
-    found.add_times(1, "rounds")
-    found.add_tls()
-    found.add_argument("--user", metavar="NAME:PASSWORD", help="for Basic authentication")
-    found.add_timeout(10.0, "seconds for a connection to be made, and in which no byte of a response comes")
-    found.add_argument("--json", action="store_true", help="write the lines as JSON")
+    add_request(found)
     return found
 
 
 async def main(console: Console, arguments: Namespace) -> int:
-    """Ask in `--times` rounds."""
-    requests = _Requests(console, _complete_url(arguments.url), arguments)
+    """Ask, and print."""
+    requests = Requests(console, arguments)
     try:
-        await repeat(console.reactor, arguments.times, arguments.every, requests.round)
-        return int(requests.failed)
+        response = await requests.client.request("GET", requests.url, auth=requests.login)
+        async with response:
+            await (_show if console.out.is_terminal else _copy)(console, response)
+        if response.status >= 400:
+            await console.say(f"{requests.url}: status {response.status}{_phrase(response.status)}")
+        return int(response.status >= 400)
     finally:
         await requests.client.close()
 
 
-def _complete_url(url: str) -> str:
-    """The whole URL for a short form. Raises AddressError."""
-    url = complete_url(url, "http")
+async def _copy(console: Console, response: Response) -> None:
+    async for piece in response:
+        await console.out.write_bytes(piece)
+
+
+async def _show(console: Console, response: Response) -> None:
+    """Write the body as text, which has an end of line at its end."""
+    decoder = getincrementaldecoder("utf-8")("replace")
+    last = "\n"
+    async for piece in response:
+        text = decoder.decode(piece).replace("\r\n", "\n")
+        if text:
+            await console.out.write("\n".join(map(safe, text.split("\n"))))
+            last = text[-1]
+    await console.out.write(safe(decoder.decode(b"", True)) + ("" if last == "\n" else "\n"))
+
+
+def _phrase(status: int) -> str:
+    """The words for a status, after a space. A server may have one that has none."""
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises ValueError
-    except ValueError as error:
-        raise AddressError(f"{url!a} is no URL: {error}") from error
-    if "@" in parts.netloc:
-        raise AddressError("the URL has a user or password: give them as --user NAME:PASSWORD")
-    return url
-
-
-class _Requests:
-    """The client and the options of all requests. `failed`: one of them failed."""
-
-    def __init__(self, console: Console, url: str, arguments: Namespace) -> None:
-        self.failed = False
-        self.client = KeepAliveClient(
-            console.reactor,
-            connections=arguments.connections,
-            connect_timeout=arguments.timeout,
-            read_timeout=arguments.timeout,
-            **load_certificates(parse_address(url), arguments),
-        )
-        self._console = console
-        self._url = url
-        self._count = arguments.connections
-        self._json = arguments.json
-        self._auth: tuple[str, str] | None = None
-        if arguments.user is not None:
-            name, colon, password = arguments.user.partition(":")
-            if not colon:
-                raise UsageError("--user is NAME:PASSWORD")
-            self._auth = (name, password)
-
-    async def round(self) -> None:
-        """One request over each connection."""
-        await wait_for_all([Deferred.fromCoroutine(self._one()) for _ in range(self._count)])
-
-    async def _one(self) -> None:
-        try:
-            response = await self.client.request("GET", self._url, auth=self._auth)
-            async with response:
-                async for _ in response:
-                    pass  # `seconds` is to include the whole body
-        except AddressError:
-            raise
-        except ClientError as error:
-            self.failed = True
-            await self._console.say(str(error))
-            return
-        self.failed = self.failed or response.status >= 400
-        if self._json:
-            value = {
-                "status": response.status, "port": response.source_port,
-                "seconds": round(response.seconds, 6), "reused": response.reused,
-            }  # fmt: skip
-            line = json.dumps(value, separators=(",", ":"))
-        else:
-            used = "reused" if response.reused else "new"
-            line = f"{response.status}  port {response.source_port}  {response.seconds * 1000:.1f} ms  {used}"
-        await self._console.out.write(line + "\n")
+        return f" ({HTTPStatus(status).phrase})"
+    except ValueError:
+        return ""

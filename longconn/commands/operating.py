@@ -11,7 +11,7 @@ from longconn.clients import ClientError, NotLongconn, Refused
 from longconn.clients.address import parse_address
 from longconn.clients.keepalive import KeepAliveClient
 from longconn.commands.connecting import load_certificates, read_login
-from longconn.commands.parser import DEFAULT_SERVER, Parser, UsageError, complete_url
+from longconn.commands.parser import DEFAULT_PORT, DEFAULT_SERVER, Parser, UsageError, complete_url
 from longconn.commands.running import Console
 
 #: The environment variable with the key. Other users of a machine can read command lines.
@@ -46,7 +46,7 @@ class ServerAPIClient:
     """Calls the server API at `server`, a URL or a short form. Raises ClientError where a call fails."""
 
     def __init__(self, console: Console, server: str | None, arguments: Namespace) -> None:
-        url = complete_url(server or DEFAULT_SERVER, "http").rstrip("/")
+        url = complete_url(server or DEFAULT_SERVER, "http", DEFAULT_PORT).rstrip("/")
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"the server API is at http:// or https://, and not at {url}")
         self._url = url

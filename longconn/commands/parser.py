@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -13,7 +14,8 @@ from longconn.clients.errors import ClientError
 
 #: The environment variable with the server's URL, and the server without it.
 URL_VARIABLE = "LONGCONN_URL"
-DEFAULT_SERVER = "localhost:9999"
+DEFAULT_PORT = 9999
+DEFAULT_SERVER = f"localhost:{DEFAULT_PORT}"
 #: The environment variable with the token. Other users of a machine can read command lines.
 TOKEN_VARIABLE = "LONGCONN_TOKEN"
 #: The environment variable with the password of --user.
@@ -22,6 +24,13 @@ PASSWORD_VARIABLE = "LONGCONN_PASSWORD"
 
 #: The exit status of a command line that is wrong, as that of the shell's own commands.
 USAGE = 2
+
+
+#: The scheme of a URL, the part before its path (RFC 3986, section 3), one that is only a port, and a port at its end.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_HOST = re.compile(r"[^/?#]*")
+_PORT = re.compile(r":?[0-9]+", re.ASCII)
+_HAS_PORT = re.compile(r":[0-9]*$", re.ASCII)
 
 
 class UsageError(ClientError):
@@ -47,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "-s", "--server", metavar="URL",
             help=f"the server; else ${URL_VARIABLE}, else {DEFAULT_SERVER}. HOST:PORT is tcp://HOST:PORT, "
-            "and PORT or :PORT is at localhost",
+            "and PORT or :PORT is of this machine",
         )  # fmt: skip
         self.add_tls()
 
@@ -91,13 +100,25 @@ def server_url(given: str | None, environ: Mapping[str, str]) -> str:
     return complete_url(given or environ.get(URL_VARIABLE) or DEFAULT_SERVER, "tcp")
 
 
-def complete_url(text: str, scheme: str) -> str:
-    """The URL for a short form: without a scheme, PORT or :PORT at localhost, an IPv6 address without brackets."""
-    if isIPv6Address(text):
-        text = f"[{text}]"
-    elif text.startswith(":") or (text.isascii() and text.isdecimal()):
-        text = "localhost:" + text.removeprefix(":")
-    return text if "://" in text else f"{scheme}://{text}"
+def complete_url(text: str, scheme: str, port: int | None = None) -> str:
+    """The URL for a short form: without a scheme, without a host, or with an IPv6 address that has no brackets.
+
+    A number in the place of the host is a port of this machine: `9999`, `:9999`, `ws://9999`. `port` is that of a short
+    form which names none; None for that of the scheme.
+    """
+    given, separator, rest = text.partition("://")
+    if not separator or not _SCHEME.fullmatch(given):
+        given, separator, rest = "", "", text
+    host = _HOST.match(rest)
+    netloc = host[0] if host is not None else ""
+    path = rest[len(netloc) :]
+    if isIPv6Address(netloc):
+        netloc = f"[{netloc}]"
+    elif _PORT.fullmatch(netloc):
+        netloc = "localhost:" + netloc.removeprefix(":")
+    if not separator and port is not None and not _HAS_PORT.search(netloc):
+        netloc += f":{port}"
+    return f"{given if separator else scheme}://{netloc}{path}"
 
 
 def interval(text: str) -> float:

@@ -35,7 +35,7 @@ class LineTooLong(ClientError):
 
 
 class OutputStream:
-    """Writes text to a descriptor, in UTF-8. `is_terminal`: a person reads it."""
+    """Writes text, in UTF-8, and bytes to a descriptor. `is_terminal`: a person reads it."""
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
         self.is_terminal = os.isatty(descriptor)
@@ -46,11 +46,15 @@ class OutputStream:
 
     def write(self, text: str) -> Deferred[None]:
         """Fires when the text is written. Fails with OSError; BrokenPipeError if the reader has closed the stream."""
+        return self.write_bytes(text.encode("utf-8", "replace"))
+
+    def write_bytes(self, data: bytes) -> Deferred[None]:
+        """As `write`."""
         if not self._started:
             self._started = True
             threading.Thread(target=self._run, daemon=True).start()
         done: Deferred[None] = Deferred()  # once cancelled, it ignores its result
-        self._texts.put((text.encode("utf-8", "replace"), done))
+        self._texts.put((data, done))
         return done
 
     def _run(self) -> None:

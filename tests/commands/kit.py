@@ -33,6 +33,9 @@ class Written:
         self.text += text
         return succeed(None)
 
+    def write_bytes(self, data: bytes) -> Deferred[None]:
+        return self.write(data.decode())
+
     @property
     def lines(self) -> list[str]:
         assert not self.text or self.text.endswith("\n")

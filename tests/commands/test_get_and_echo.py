@@ -1,4 +1,4 @@
-"""`longconn get` and `longconn echo`, against the real server and others."""
+"""`longconn get`, `longconn probe` and `longconn echo`, against the real server and others."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
 
+from longconn import Data, Info
 from longconn.commands.parser import complete_url
 from tests.commands.kit import Case, reactor, until
 
@@ -71,18 +72,56 @@ class ForeignCase(Case):
 
 
 class GetTests(ForeignCase):
+    """The body of a response."""
+
+    async def test_a_body(self) -> None:
+        self.serve()
+        for url in (f"{self.port}/PrintHello", f"http://{self.port}/PrintHello"):
+            status, out, err = await self.run_command("get", url)
+            self.assertEqual((status, out, err), (0, "hello word", ""))
+        status, out, err = await self.run_command("get", f"{self.port}/nothing")
+        self.assertEqual(status, 1)
+        self.assertEqual(list(json.loads(out)), ["error"])
+        self.assertEqual(err, f"longconn: http://localhost:{self.port}/nothing: status 404 (Not Found)\n")
+
+    async def test_a_stream_is_printed_as_it_comes(self) -> None:
+        self.serve()
+        command = self.command("get", f"{self.port}/channels/news/stream")
+        await until(lambda: self.hub.channels)
+        self.hub.publish("news", Data.of_text("hello"), Info("ann"), lambda result: None)
+        await command.prints('"data":"hello"', "\n")
+        self.assertFalse(command.ended)
+
+    async def test_a_terminal_gets_text(self) -> None:
+        head = b"HTTP/1.1 799 Odd\r\nContent-Length: 10\r\n\r\n"
+        where = self.foreign(answer=head + b"a\x1b\xff\r\nb\t\xc3\xbc!")
+        status, out, err = await self.run_command("get", where, interactive=True)
+        self.assertEqual((status, out), (1, "a\ufffd\ufffd\nb\t\u00fc!\n"))
+        self.assertEqual(err, f"longconn: http://{where}: status 799\n")
+
+    async def test_wrong_command_lines_and_servers(self) -> None:
+        where = await self.refusing()
+        await self.assert_one_line(f"longconn: {where}: connection refused\n", "get", where)
+        await self.assert_one_line("longconn: 'ftp://x/' is no URL", "get", "ftp://x/")
+        broken = self.foreign(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", ends=True)
+        await self.assert_one_line("the connection was lost in the middle of a response", "get", broken)
+
+
+class ProbeTests(ForeignCase):
+    """Times of responses."""
+
     def setUp(self) -> None:
         self.serve()
         self.url = f"http://127.0.0.1:{self.port}/PrintHello"
 
     async def test_one(self) -> None:
-        status, out, err = await self.run_command("get", self.url)
+        status, out, err = await self.run_command("probe", self.url)
         self.assertEqual((status, err), (0, ""))
         self.assertRegex(out, rf"^{_RESPONSE.pattern}\n$")
 
     async def test_rounds_over_kept_connections(self) -> None:
         options = ("--connections=3", "--times=3", "--every=0.01")
-        status, out, _ = await self.run_command("get", *options, self.url)
+        status, out, _ = await self.run_command("probe", *options, self.url)
         found = [match.groups() for match in map(_RESPONSE.fullmatch, out.splitlines()) if match is not None]
         self.assertEqual(status, 0)
         self.assertEqual([each[2] for each in found], ["new"] * 3 + ["reused"] * 6)
@@ -93,17 +132,17 @@ class GetTests(ForeignCase):
 
     async def test_rounds_keep_their_time(self) -> None:
         started = reactor.seconds()
-        await self.run_command("get", "--times=3", "--every=0.1", self.url)
+        await self.run_command("probe", "--times=3", "--every=0.1", self.url)
         self.assertGreater(reactor.seconds() - started, 0.2)
 
     async def test_for_ever(self) -> None:
-        command = self.command("get", "--times=0", "--every=0.01", self.url)
+        command = self.command("probe", "--times=0", "--every=0.01", self.url)
         await command.prints(*["reused"] * 10)
         self.assertFalse(command.ended)
 
     async def test_json_and_a_bad_status(self) -> None:
         where = f"127.0.0.1:{self.port}"
-        status, out, err = await self.run_command("get", "--json", f"{where}/nothing")
+        status, out, err = await self.run_command("probe", "--json", f"{where}/nothing")
         self.assertEqual((status, err), (1, ""))
         value = json.loads(out)
         self.assertEqual(sorted(value), ["port", "reused", "seconds", "status"])
@@ -111,30 +150,30 @@ class GetTests(ForeignCase):
 
     async def test_a_password(self) -> None:
         where = self.foreign(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        status, _, _ = await self.run_command("get", where, "--user", "ann:se:cret")
+        status, _, _ = await self.run_command("probe", where, "--user", "ann:se:cret")
         self.assertEqual(status, 0)
         self.assertIn(b"Authorization: Basic YW5uOnNlOmNyZXQ=\r\n", self.factory.received)
-        await self.assert_one_line("--user is NAME:PASSWORD", "get", where, "--user", "ann", usage=True)
+        await self.assert_one_line("--user is NAME:PASSWORD", "probe", where, "--user", "ann", usage=True)
 
     async def test_wrong_command_lines_and_servers(self) -> None:
         where = await self.refusing()
-        await self.assert_one_line(f"longconn: {where}: connection refused\n", "get", where)
-        await self.assert_one_line("longconn: 'ftp://x/' is no URL", "get", "ftp://x/")
+        await self.assert_one_line(f"longconn: {where}: connection refused\n", "probe", where)
+        await self.assert_one_line("longconn: 'ftp://x/' is no URL", "probe", "ftp://x/")
         line = "longconn: the URL has a user or password: give them as --user NAME:PASSWORD\n"
         for url in ("http://u:p@localhost:42001/", "u@localhost"):
-            await self.assert_one_line(line, "get", url)
-        await self.assert_one_line("is no URL: Port out of range 0-65535", "get", "http://localhost:99999/")
-        await self.assert_one_line("the answer is not HTTP", "get", self.foreign(answer=b"220 mail\r\n", ends=True))
-        await self.assert_one_line("no answer for 0.05 s", "get", self.foreign(), "--timeout=0.05")
+            await self.assert_one_line(line, "probe", url)
+        await self.assert_one_line("is no URL: Port out of range 0-65535", "probe", "http://localhost:99999/")
+        await self.assert_one_line("the answer is not HTTP", "probe", self.foreign(answer=b"220 mail\r\n", ends=True))
+        await self.assert_one_line("no answer for 0.05 s", "probe", self.foreign(), "--timeout=0.05")
 
     async def test_a_failed_request_does_not_end_the_others(self) -> None:
         where = self.foreign(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na", ends=True)
-        status, out, err = await self.run_command("get", where, "--times=3", "--every=0.01")
+        status, out, err = await self.run_command("probe", where, "--times=3", "--every=0.01")
         self.assertEqual((status, out), (1, ""))
         self.assertEqual(err, "longconn: the connection was lost in the middle of a response\n" * 3)
 
     async def test_a_closed_output(self) -> None:
-        command = self.command("get", "--times=0", "--every=0.01", self.url)
+        command = self.command("probe", "--times=0", "--every=0.01", self.url)
         await command.prints("new")
         command.out.broken = True
         self.assertEqual((await command.status, command.err.text), (141, ""))
@@ -148,7 +187,7 @@ class IPv6Tests(Case):
         where = f"[::1]:{self.port}"
         clients = [where, *(f"{scheme}://{where}" for scheme in ("tcp", "ws", "http", "grpc"))]
         clients.append(f"http://{where}/connection/sse")
-        commands = [("get", f"{each}/PrintHello") for each in (where, f"http://{where}")]
+        commands = [("probe", f"{each}/PrintHello") for each in (where, f"http://{where}")]
         commands += [("echo", "-s", each, "--times=1") for each in (where, f"tcp://{where}", f"ws://{where}")]
         commands += [("pub", "-s", each, "lobby", "x") for each in clients]
         for command in commands:

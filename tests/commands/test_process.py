@@ -29,7 +29,7 @@ class ProcessTests(Case):
     def test_interrupted(self) -> None:
         where = self.serve()
         for number, arguments in (
-            (signal.SIGINT, ("get", f"{where}/PrintHello", "--times=0", "--every=0.01")),
+            (signal.SIGINT, ("probe", f"{where}/PrintHello", "--times=0", "--every=0.01")),
             (signal.SIGTERM, ("echo", "-s", where, "--times=0", "--every=0.01")),
         ):
             program = self.client(*arguments)
@@ -39,7 +39,7 @@ class ProcessTests(Case):
             self.assertEqual((program.returncode, err), (128 + number, ""))
 
     def test_a_closed_output(self) -> None:
-        program = self.client("get", f"{self.serve()}/PrintHello", "--times=0", "--every=0.01")
+        program = self.client("probe", f"{self.serve()}/PrintHello", "--times=0", "--every=0.01")
         self.assertIn(" ms", self.line(program))
         program.stdout.close()
         program.wait(PATIENCE)
@@ -52,7 +52,7 @@ class ProcessTests(Case):
         def full() -> None:
             os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
 
-        for arguments in (("get", f"{where}/PrintHello"), ("echo", "-s", where)):
+        for arguments in (("probe", f"{where}/PrintHello"), ("echo", "-s", where)):
             line = "longconn: cannot write: No space left on device"
             self.assert_one_line(line, *LONGCONN, *arguments, preexec_fn=full)
 
@@ -76,7 +76,7 @@ class ProcessTests(Case):
         def close() -> None:
             os.closerange(0, 2)
 
-        arguments = ("get", f"{where}/PrintHello", "--times=3", "--every=0.01")
+        arguments = ("probe", f"{where}/PrintHello", "--times=3", "--every=0.01")
         status, _, err = self.run_to_its_end(*LONGCONN, *arguments, preexec_fn=close)
         self.assertEqual((status, err), (0, ""))
         status, _, err = self.run_to_its_end(*LONGCONN, "pub", "-s", where, "news", preexec_fn=close)
@@ -97,13 +97,13 @@ class ProcessTests(Case):
             line = f"longconn: {where}: the server's certificate is of nobody that is trusted, or has expired"
             self.assert_one_line(line, *LONGCONN, *arguments)
         environ = {"SSL_CERT_FILE": str((self.folder / "certificate.pem").absolute())}
-        status, out, err = self.run_to_its_end(*LONGCONN, "get", f"https://{where}/PrintHello", environ=environ)
+        status, out, err = self.run_to_its_end(*LONGCONN, "probe", f"https://{where}/PrintHello", environ=environ)
         self.assertEqual((status, out[:3], err), (0, "200", ""))
 
     def test_wrong_command_lines_and_servers(self) -> None:
         self.assert_one_line(
-            "longconn: get: unrecognized arguments: --tims=3; longconn get --help tells more",
-            *LONGCONN, "get", "x", "--tims=3", expected=2,
+            "longconn: probe: unrecognized arguments: --tims=3; longconn probe --help tells more",
+            *LONGCONN, "probe", "x", "--tims=3", expected=2,
         )  # fmt: skip
         self.assert_one_line("longconn: 'tcp://' names no host", *LONGCONN, "pub", "-s", "tcp://", "news", "x")
         with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import longconn
 from longconn.cli import COMMANDS
-from longconn.commands.parser import DEFAULT_SERVER, Parser, UsageError, count, server_url
+from longconn.commands.parser import DEFAULT_SERVER, Parser, UsageError, complete_url, count, server_url
 from longconn.commands.standard_streams import InputStream, LineTooLong, OutputStream, ReadError
 from tests.commands.kit import reactor, until
 
@@ -160,9 +160,24 @@ class CommandLineTests(SynchronousTestCase):
             (None, ":2", "tcp://localhost:2"),
             (None, "wss://host", "wss://host"),
             ("tls://host:1", "", "tls://host:1"),
+            ("ws://8888", None, "ws://localhost:8888"),
+            ("ws://:8888/path", None, "ws://localhost:8888/path"),
+            ("::1", None, "tcp://[::1]"),
+            ("ws://::1/path", None, "ws://[::1]/path"),
+            ("[::1]:8888", None, "tcp://[::1]:8888"),
+            ("wss://[fe80::1%eth0]:8888", None, "wss://[fe80::1%eth0]:8888"),
         ):
             self.assertEqual(server_url(given, {"LONGCONN_URL": variable} if variable else {}), url)
         self.assertEqual(DEFAULT_SERVER, "localhost:9999")
+        for given, url in (
+            ("8888/PrintHello?a=b://c", "http://localhost:8888/PrintHello?a=b://c"),
+            (":8888", "http://localhost:8888"),
+            ("host", "http://host:9999"),
+            ("host/path", "http://host:9999/path"),
+            ("[::1]", "http://[::1]:9999"),
+            ("http://host", "http://host"),
+        ):
+            self.assertEqual(complete_url(given, "http", 9999), url)
 
     def test_options_stand_anywhere(self) -> None:
         parser = Parser("x", "")
