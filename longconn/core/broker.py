@@ -31,6 +31,25 @@ class Receiver(Protocol):
     def on_announcement(self, channel: str, announcement: Announcement) -> None:
         """A join, leave or rename came back."""
 
+    def on_lost(self, channel: str) -> None:
+        """Publications in a channel are lost: they will not come back, and cannot be asked for."""
+
+    def on_broker_change(self) -> None:
+        """`Broker.problem` is another now."""
+
+
+class Presence(Protocol):
+    """The members of channels on all hubs of a broker. A member is an `Info`, by its client."""
+
+    def add(self, channel: str, info: Info) -> None:
+        """A client is in a channel, or its info is another now."""
+
+    def remove(self, channel: str, client: str) -> None:
+        """A client is no longer in a channel."""
+
+    def get(self, channel: str, done: Done[list[Info]]) -> None:
+        """All members of a channel."""
+
 
 class Broker(Protocol):
     """Orders and keeps the publications of channels. Errors that are worth a retry are `temporary`."""
@@ -38,6 +57,14 @@ class Broker(Protocol):
     @property
     def kept_bytes(self) -> int:
         """Bytes of history in this process."""
+
+    @property
+    def problem(self) -> str:
+        """Why publications are not taken; empty if they are."""
+
+    @property
+    def presence(self) -> Presence | None:
+        """The members of channels; None where the hub's own subscribers are all there are."""
 
     def attach(self, receiver: Receiver) -> None:
         """From now on, call `receiver` with each event that comes back. Called once."""

@@ -329,17 +329,29 @@ class Door:
         self._rates.forget(client)
 
     def presence(self, caller: Caller, channel: str, done: Done[list[Info]]) -> None:
-        """The subscribers of a channel now. NOT_AVAILABLE if the channel's presence is off."""
+        """The subscribers of a channel now, on all hubs. NOT_AVAILABLE if the channel's presence is off."""
         try:
-            if not self._check(caller, Action.PRESENCE, channel).presence:
-                raise CommandError(NOT_AVAILABLE, what="presence")
+            here = self.subscribers_here(caller, channel)
         except CommandError as error:
             done(error)
             return
-        channel_here = self.channels.get(channel)
-        found = channel_here.infos() if channel_here is not None else []
-        self._rates.charge(caller, len(found))
-        done(found)
+
+        def known(result: list[Info] | CommandError) -> None:
+            if not isinstance(result, CommandError):
+                self._rates.charge(caller, len(result))
+            done(result)
+
+        if self._broker.presence is not None:
+            self._broker.presence.get(channel, known)
+        else:
+            known(here)
+
+    def subscribers_here(self, caller: Caller, channel: str) -> list[Info]:
+        """The subscribers of a channel on this hub now. Raises CommandError as `presence` has it."""
+        if not self._check(caller, Action.PRESENCE, channel).presence:
+            raise CommandError(NOT_AVAILABLE, what="presence")
+        found = self.channels.get(channel)
+        return found.infos() if found is not None else []
 
     def history(
         self,
@@ -430,6 +442,14 @@ class Door:
                 client.queue.spend(1)
             self._broker.announce(channel, announcement)
 
+    def update(self, client: Client) -> None:
+        """Others see another name or user of a client from now on."""
+        presence = self._broker.presence
+        if presence is not None:
+            for channel, subscription in client.subscriptions.items():
+                if subscription.complete and self._namespaces.options(channel).presence:
+                    presence.add(channel, subscription.info)
+
     def announce_client(self, client: Client) -> None:
         """Tell others of this client from now on, and of its join to the channels that it is in."""
         if not client.announced:
@@ -463,6 +483,7 @@ class Door:
                 self._on_broken,
                 self._on_occupancy,
                 self._counters,
+                self._broker.presence if self._namespaces.options(name).presence else None,
             )
         return channel
 

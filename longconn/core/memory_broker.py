@@ -49,6 +49,11 @@ class MemoryBroker:
     none is idle, the command is refused.
     """
 
+    #: its hub is the only one
+    presence = None
+    #: it always takes publications
+    problem = ""
+
     def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock = clock
         self._wall_time = wall_time(clock)

@@ -21,6 +21,9 @@ class LateBroker:
     refuses; which ones follows from `seed`.
     """
 
+    problem = ""
+    presence = None
+
     def __init__(
         self, clock: FakeClock, settings: Settings, seed: int = 1, failures: float = 0.2, lag: int = 0
     ) -> None:
