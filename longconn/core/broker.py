@@ -38,7 +38,7 @@ class Receiver(Protocol):
         """`Broker.problem` is another now."""
 
 
-class Presence(Protocol):
+class PresenceStore(Protocol):
     """The members of channels on all hubs of a broker. A member is an `Info`, by its client."""
 
     def add(self, channel: str, info: Info) -> None:
@@ -63,7 +63,7 @@ class Broker(Protocol):
         """Why publications are not taken; empty if they are."""
 
     @property
-    def presence(self) -> Presence | None:
+    def presence(self) -> PresenceStore | None:
         """The members of channels; None where the hub's own subscribers are all there are."""
 
     def attach(self, receiver: Receiver) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from longconn.core.broker import Broker, Presence
+from longconn.core.broker import Broker, PresenceStore
 from longconn.core.client import Client, Format, Subscription
 from longconn.core.counters import Counters
 from longconn.core.errors import CommandError
@@ -69,7 +69,7 @@ class Channel:
         on_broken: Callable[[Client], None],
         on_occupancy: Callable[[str, bool], None],
         counters: Counters,
-        presence: Presence | None,
+        presence: PresenceStore | None,
     ) -> None:
         self.name = name
         self._broker = broker

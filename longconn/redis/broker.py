@@ -12,7 +12,7 @@ from longconn.core.broker import Done, Receiver
 from longconn.core.publication import Announcement, Data, History, Info, Position
 from longconn.core.settings import Settings
 from longconn.core.timers import Clock
-from longconn.redis.keys import Keys
+from longconn.redis.keys import RedisKeys
 from longconn.redis.link import Link
 from longconn.redis.members import Members
 from longconn.redis.shard import Shard
@@ -29,14 +29,14 @@ class RedisBroker:
         self.node = node
         self._links = [link for link, _ in links]
         self._shards = [
-            Shard(clock, link, Keys(prefix), settings, node, self._on_change, self._on_nodes if not index else _ignore)
+            Shard(clock, link, RedisKeys(prefix), settings, node, self._on_change, _ignore if index else self._on_nodes)
             for index, (link, prefix) in enumerate(links)
         ]
         self._problem = ""
         self._receiver: Receiver
         #: the processes that are alive, as the first server knows
         self.nodes: Sequence[str] = (node,)
-        self.presence = _Presence(self._shard)
+        self.presence = _ShardedPresence(self._shard)
 
     @property
     def kept_bytes(self) -> int:
@@ -111,7 +111,7 @@ def _ignore(nodes: Sequence[str]) -> None:
     """The first server tells who is alive."""
 
 
-class _Presence:
+class _ShardedPresence:
     """The members of channels, each at its server."""
 
     def __init__(self, shard: Callable[[str], Shard]) -> None:

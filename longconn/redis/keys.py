@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Keys:
+class RedisKeys:
     """The keys of channels, and their channels of Pub/Sub, which all begin with `prefix`."""
 
     __slots__ = ("_messages", "prefix")

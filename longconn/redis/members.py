@@ -11,7 +11,7 @@ from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, CommandError
 from longconn.core.publication import Info
 from longconn.core.timers import Call, Clock
 from longconn.redis.errors import BadRecordError, LinkLostError, RedisError
-from longconn.redis.keys import Keys
+from longconn.redis.keys import RedisKeys
 from longconn.redis.link import Link
 from longconn.redis.records import read_member, write_member
 from longconn.redis.scripts import MEMBERS, PRESENCE
@@ -27,7 +27,7 @@ _MOST = 500
 class Members:
     """The members that this process (`node`) has in channels of one server."""
 
-    def __init__(self, clock: Clock, link: Link, keys: Keys, node: str) -> None:
+    def __init__(self, clock: Clock, link: Link, keys: RedisKeys, node: str) -> None:
         self._clock = clock
         self._link = link
         self._keys = keys

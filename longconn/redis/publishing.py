@@ -18,7 +18,7 @@ from longconn.core.publication import Position
 from longconn.core.timers import Call, Clock
 from longconn.redis.connection import text
 from longconn.redis.errors import LinkLostError, RedisError, RefusedError
-from longconn.redis.keys import Keys
+from longconn.redis.keys import RedisKeys
 from longconn.redis.link import Link
 from longconn.redis.scripts import PUBLISH
 
@@ -66,7 +66,7 @@ class Batch:
             done(result)
 
 
-class _Queue:
+class _ChannelQueue:
     """What is to be published in one channel, and the request that is under way."""
 
     __slots__ = ("asked", "batches", "request")
@@ -87,7 +87,7 @@ class Publishing:
         self,
         clock: Clock,
         link: Link,
-        keys: Keys,
+        keys: RedisKeys,
         node: str,
         generation: Callable[[], str],
         most_bytes: int,
@@ -98,7 +98,7 @@ class Publishing:
         self._node = node
         self._generation = generation
         self._most_bytes = most_bytes
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, _ChannelQueue] = {}
         self._dirty: dict[str, None] = {}
         self._size = 0
         self._requests = 0
@@ -124,7 +124,7 @@ class Publishing:
             self._expiry = self._clock.callLater(TIMEOUT, self._on_expiry)
         queue = self._queues.get(channel)
         if queue is None:
-            queue = self._queues[channel] = _Queue()
+            queue = self._queues[channel] = _ChannelQueue()
         queue.batches.append(batch)
         if not queue.asked:
             self._ask_later(channel)
@@ -170,7 +170,7 @@ class Publishing:
             if queue is not None and not queue.asked:
                 self._ask(channel, queue)
 
-    def _ask(self, channel: str, queue: _Queue) -> None:
+    def _ask(self, channel: str, queue: _ChannelQueue) -> None:
         """Take what fits from the queue, and ask for it. Batches of one request are kept alike."""
         size = count = 0
         while queue.batches:
@@ -189,7 +189,7 @@ class Publishing:
         queue.request = f"{self._node}-{self._requests}"
         self._send(channel, queue)
 
-    def _send(self, channel: str, queue: _Queue) -> None:
+    def _send(self, channel: str, queue: _ChannelQueue) -> None:
         asked = queue.asked
         request = queue.request
 
@@ -221,7 +221,7 @@ class Publishing:
         keys = (base + "meta", base + "stream", base + "once:" + self._node)
         self._link.call(PUBLISH, keys, (*head, *records), answered)
 
-    def _answered(self, channel: str, queue: _Queue, reply: Any) -> None:
+    def _answered(self, channel: str, queue: _ChannelQueue, reply: Any) -> None:
         waits = queue.asked[0].kept is not None and any(each.done is not None for each in queue.asked)
         if waits and isinstance(reply, LinkLostError) and reply.sent:
             return  # it may be done: ask again when there is a connection
@@ -252,9 +252,7 @@ class Publishing:
         now = self._clock.seconds()
         if now - self._logged_at >= 60:
             self._logged_at = now
-            log.error(
-                "the broker refuses a publication: %s", error, extra=about("publication_refused", channel=channel)
-            )
+            log.error("the broker refuses a publication: %s", error, extra=about("broker_refuses", channel=channel))
         return CommandError(INTERNAL)
 
     def _end(self, batch: Batch, result: Position | CommandError) -> None:

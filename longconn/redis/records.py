@@ -17,7 +17,7 @@ from longconn.core.publication import Announcement, Data, Info, Join, Leave, Pub
 from longconn.redis.errors import BadRecordError
 
 
-class _Member(Struct, array_like=True):
+class _MemberRecord(Struct, array_like=True):
     """An `Info`."""
 
     name: str
@@ -34,7 +34,7 @@ class _Record(Struct, array_like=True):
     text: str | None
     json: bytes
     size: int
-    member: _Member
+    member: _MemberRecord
 
 
 class _Announced(Struct, array_like=True):
@@ -42,20 +42,20 @@ class _Announced(Struct, array_like=True):
 
     kind: str
     old: str
-    member: _Member
+    member: _MemberRecord
 
 
 _write = Encoder().encode
 _read_record = Decoder(_Record).decode
 _read_announced = Decoder(_Announced).decode
-_read_member = Decoder(_Member).decode
+_read_member = Decoder(_MemberRecord).decode
 
 
-def _member(info: Info) -> _Member:
-    return _Member(info.name, info.client, info.user, info.conn_info, info.chan_info, info.chat)
+def _member(info: Info) -> _MemberRecord:
+    return _MemberRecord(info.name, info.client, info.user, info.conn_info, info.chan_info, info.chat)
 
 
-def _info(member: _Member) -> Info:
+def _info(member: _MemberRecord) -> Info:
     return Info(member.name, member.client, member.user, member.conn_info, member.chan_info, member.chat)
 
 

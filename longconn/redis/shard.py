@@ -22,7 +22,7 @@ from longconn.core.settings import Settings
 from longconn.core.timers import Call, Clock, wall_time
 from longconn.redis.connection import text
 from longconn.redis.errors import BadRecordError, LinkLostError, RedisError, RefusedError
-from longconn.redis.keys import Keys
+from longconn.redis.keys import RedisKeys
 from longconn.redis.link import Link
 from longconn.redis.members import Members
 from longconn.redis.publishing import POSITION_TTL, Publishing, new_epoch
@@ -68,7 +68,7 @@ class Shard:
         self,
         clock: Clock,
         link: Link,
-        keys: Keys,
+        keys: RedisKeys,
         settings: Settings,
         node: str,
         on_change: Callable[[], None],
