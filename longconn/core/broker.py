@@ -75,10 +75,13 @@ class Broker(Protocol):
     def unsubscribe(self, channel: str) -> None:
         """Bring back nothing more of `channel`."""
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
         """Give a publication its offset, keep it, and bring it back. The answer is its position.
 
-        Without `keep` it only comes back, with the offset 0, and the position is Position("", 0).
+        Without `keep` it only comes back, with the offset 0, and the position is Position("", 0). With `once` that is
+        done once in 5 minutes for a channel and this key; repeats get the same answer.
         """
 
     def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
@@ -96,6 +99,12 @@ class Broker(Protocol):
 
     def remove_history(self, channel: str, done: Done[None]) -> None:
         """Forget a channel's history, but not its position."""
+
+    def listen(self, topic: str, on_message: Callable[[bytes], None]) -> None:
+        """Call `on_message` with each message that hubs send each other on `topic`."""
+
+    def tell(self, topic: str, message: bytes, done: Callable[[int | None], None]) -> None:
+        """Send a message to the hubs that listen to `topic`. `done` gets their number, or None if they are away."""
 
     def stop(self) -> None:
         """Leave nothing behind: no delayed call, no connection."""

@@ -99,10 +99,12 @@ class Door:
         done: Done[Position],
         info: Info | None = None,
         keep: bool = True,
+        once: str = "",
     ) -> float:
         """Publish `data`, and return 0; or do nothing and return the seconds for which a caller that waits has to wait.
 
-        `info` is the publisher as others see it, the caller itself without one. For `keep` see `Broker.publish`.
+        `info` is the publisher as others see it, the caller itself without one. For `keep` and `once` see
+        `Broker.publish`.
         A caller that does not wait gets TOO_MANY_REQUESTS over its rate, with the seconds as `retry_after`.
         """
         if caller.waits:
@@ -145,13 +147,13 @@ class Door:
 
             def publish(decided: Data, keep_it: bool) -> None:
                 self._count_accepted(1, decided.size)
-                self._broker.publish(channel, decided, info or caller.info_in(channel), done, keep=keep and keep_it)
+                self._broker.publish(channel, decided, info or caller.info_in(channel), done, keep and keep_it, once)
 
             ask_to_publish(hook, caller, channel, data, done, publish)
             return 0.0
         self._counters.publications += 1
         self._counters.publication_bytes += data.size
-        self._broker.publish(channel, data, info or caller.info_in(channel), done, keep=keep)
+        self._broker.publish(channel, data, info or caller.info_in(channel), done, keep, once)
         return 0.0
 
     def publish_many(

@@ -23,6 +23,7 @@ from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.log import about, log
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_name, fold
+from longconn.core.nodes import Nodes
 from longconn.core.observer import Observer
 from longconn.core.places import Places
 from longconn.core.proxies import TrustedProxies
@@ -79,6 +80,8 @@ class Hub:
         #: names this process to clients; sessions of programs by their secret
         self.node = node or secrets.token_urlsafe(8)
         self.sessions: dict[str, Any] = {}
+        #: the other hubs of the broker
+        self.nodes = Nodes(clock, self.broker, self.node)
         #: functions of an embedding program for `rpc`, by method, and for `send`
         self.rpc: dict[str, Callable[[Client, Any, Done[Any]], None]] = {}
         self.on_send: Callable[[Client, Any], None] | None = None
@@ -149,6 +152,7 @@ class Hub:
         self.door.stop()
         for each in tuple(self.stop_watchers):
             each()
+        self.nodes.stop()
         self.broker.stop()
         self.wheel.stop()
         self.turn.stop()
@@ -332,9 +336,11 @@ class Hub:
 
     # For the program that embeds the hub, which may do everything.
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
-        """Publish as `info`; `done` gets the position, or a CommandError. For `keep` see `Broker.publish`."""
-        self.door.publish(PROGRAM, channel, data, done, info, keep)
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
+        """Publish as `info`; `done` gets the position, or a CommandError. See `Broker.publish`."""
+        self.door.publish(PROGRAM, channel, data, done, info, keep, once)
 
     def presence(self, channel: str) -> list[Info]:
         """The subscribers of a channel on this hub now; `Door.presence` has those on all hubs. Raises CommandError."""

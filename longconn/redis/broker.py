@@ -74,11 +74,13 @@ class RedisBroker:
     def unsubscribe(self, channel: str) -> None:
         self._shard(channel).unsubscribe(channel)
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
-        self._shard(channel).publish(channel, (data,), info, done, keep)
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
+        self._shard(channel).publish(channel, (data,), info, done, keep, once)
 
     def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
-        self._shard(channel).publish(channel, data, info, done, True)
+        self._shard(channel).publish(channel, data, info, done)
 
     def announce(self, channel: str, announcement: Announcement) -> None:
         self._shard(channel).announce(channel, announcement)

@@ -16,6 +16,10 @@ class RedisKeys:
         """The channel of Pub/Sub on which a channel's events come."""
         return self._messages + channel
 
+    def topic(self, name: str) -> str:
+        """The channel of Pub/Sub on which processes send each other messages about `name`."""
+        return f"{self.prefix}:nodes:{name}"
+
     def channel(self, messages: bytes) -> str:
         """The inverse of `messages`."""
         return messages.decode()[len(self._messages) :]

@@ -20,7 +20,7 @@ from longconn.redis.connection import text
 from longconn.redis.errors import LinkLostError, RedisError, RefusedError
 from longconn.redis.keys import RedisKeys
 from longconn.redis.link import Link
-from longconn.redis.scripts import PUBLISH
+from longconn.redis.scripts import PUBLISH, PUBLISH_UNKEPT
 
 #: Seconds for which a channel's epoch and offset outlive its subscribers and its history.
 POSITION_TTL = 3_600
@@ -33,6 +33,8 @@ _MOST_RECORDS = 250
 _MOST_BYTES = 128 * 1024
 #: Seconds for which the server remembers the answer to a request.
 _REMEMBERED = 60
+#: Seconds for which it remembers the answer to a publication with an idempotency key.
+_ONCE = 300
 #: Bytes that a record needs in a request beside itself.
 _OVERHEAD = 60
 #: The server took nothing, and may later (redis, `server.c`, `shared` errors).
@@ -45,17 +47,18 @@ class Batch:
     """What one caller publishes in a channel at once: all of it, or nothing.
 
     `kept` has what is kept with the channel: publications at most, and milliseconds; None for a publication that is
-    only brought to those who are there.
+    only brought to those who are there. `once` is its idempotency key.
     """
 
-    __slots__ = ("done", "expires_at", "kept", "records", "size")
+    __slots__ = ("done", "expires_at", "kept", "once", "records", "size")
 
     def __init__(
-        self, records: list[bytes], kept: tuple[int, int] | None, expires_at: float, done: Done[Position]
+        self, records: list[bytes], kept: tuple[int, int] | None, once: str, expires_at: float, done: Done[Position]
     ) -> None:
         self.records = records
         self.size = sum(map(len, records)) + _OVERHEAD * len(records)
         self.kept = kept
+        self.once = once
         self.expires_at = expires_at
         #: called once; then None
         self.done: Done[Position] | None = done
@@ -107,9 +110,11 @@ class Publishing:
         self._expiry: Call | None = None
         self._logged_at = -60.0
 
-    def publish(self, channel: str, records: list[bytes], kept: tuple[int, int] | None, done: Done[Position]) -> None:
+    def publish(
+        self, channel: str, records: list[bytes], kept: tuple[int, int] | None, done: Done[Position], once: str = ""
+    ) -> None:
         """Publish `records` in order; see `Batch`. `done` gets the position of the last."""
-        batch = Batch(records, kept, self._clock.seconds() + TIMEOUT, done)
+        batch = Batch(records, kept, once, self._clock.seconds() + TIMEOUT, done)
         if not self._link.up or self._link.problem:
             batch.end(CommandError(BROKER_UNAVAILABLE))
             return
@@ -177,7 +182,8 @@ class Publishing:
             batch = queue.batches[0]
             size, count = size + batch.size, count + len(batch.records)
             first = queue.asked[0] if queue.asked else batch
-            if batch.kept != first.kept or (queue.asked and (count > _MOST_RECORDS or size > _MOST_BYTES)):
+            full = count > _MOST_RECORDS or size > _MOST_BYTES or batch.once or first.once
+            if batch.kept != first.kept or (queue.asked and full):
                 break
             queue.batches.popleft()
             if batch.done is not None:  # else its time is over
@@ -197,8 +203,16 @@ class Publishing:
             if self._queues.get(channel) is queue and queue.request == request and queue.asked:
                 self._answered(channel, queue, reply)
 
-        kept = asked[0].kept
+        kept, once = asked[0].kept, asked[0].once
         messages = self._keys.messages(channel)
+        base = self._keys.base(channel)
+        if once:
+            mark, remembered, answer = "once", _ONCE, f"{base}once:key:{once}"
+        else:
+            mark, remembered, answer = request, _REMEMBERED, f"{base}once:{self._node}"
+        if kept is None and once:
+            self._link.call(PUBLISH_UNKEPT, (answer,), (remembered, messages, asked[0].records[0]), answered)
+            return
         if kept is None:
             left = len(asked)
 
@@ -212,13 +226,12 @@ class Publishing:
                 self._link.command("PUBLISH", messages, each.records[0], done=one_answered)
             return
         most, ttl = kept
-        base = self._keys.base(channel)
         head = (
-            self._generation(), new_epoch(), POSITION_TTL + ttl // 1000, ttl, request, _REMEMBERED, most,
+            self._generation(), new_epoch(), POSITION_TTL + ttl // 1000, ttl, mark, remembered, most,
             self._most_bytes, messages,
         )  # fmt: skip
         records = [record for batch in asked for record in batch.records]
-        keys = (base + "meta", base + "stream", base + "once:" + self._node)
+        keys = (base + "meta", base + "stream", answer)
         self._link.call(PUBLISH, keys, (*head, *records), answered)
 
     def _answered(self, channel: str, queue: _ChannelQueue, reply: Any) -> None:

@@ -106,6 +106,13 @@ return {epoch, offset}
 """
 )
 
+#: Publishes without keeping, once. KEYS: the key of the answer. ARGV: how long it is remembered in seconds, the channel
+#: of Pub/Sub, the message.
+PUBLISH_UNKEPT = Script("""
+if redis.call('SET', KEYS[1], '', 'NX', 'EX', ARGV[1]) then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+return 1
+""")
+
 #: Reads. KEYS: meta, stream. ARGV: as above, then the epoch of a position (empty: any), its offset (-1: none), how many
 #: publications at most (-1: all), 1 for the newest first. The answer: the epoch, the offset, the offset of the oldest
 #: publication that is kept (one more than the offset without any), the entries.
@@ -203,4 +210,4 @@ end
 return found
 """)
 
-SCRIPTS = (PUBLISH, READ, REMOVE, ENTER, BEAT, MEMBERS, PRESENCE)
+SCRIPTS = (PUBLISH, PUBLISH_UNKEPT, READ, REMOVE, ENTER, BEAT, MEMBERS, PRESENCE)

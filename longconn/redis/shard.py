@@ -139,7 +139,9 @@ class Shard:
         if followed is not None:
             self._link.command("UNSUBSCRIBE", self._keys.messages(channel))
 
-    def publish(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position], keep: bool) -> None:
+    def publish(
+        self, channel: str, data: Sequence[Data], info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
         """See `Broker.publish`, `Broker.publish_many`."""
         records = [write_publication(each, info) for each in data]
         if not keep:
@@ -147,7 +149,7 @@ class Shard:
         options = self._namespaces.options(channel)
         ttl = math.ceil((options.history_ttl or 0) * 1000)
         kept = ((options.history_size or 0) if ttl and self._keeps else 0, max(1, ttl))
-        self._publishing.publish(channel, records, kept if keep else None, done)
+        self._publishing.publish(channel, records, kept if keep else None, done, once)
 
     def announce(self, channel: str, announcement: Announcement) -> None:
         """See `Broker.announce`."""
@@ -184,15 +186,18 @@ class Shard:
 
     def listen(self, topic: str, on_message: Callable[[bytes], None]) -> None:
         """Call `on_message` with each message of Pub/Sub on `topic`, from now on."""
-        self._topics[topic.encode()] = on_message
+        name = self._keys.topic(topic)
+        self._topics[name.encode()] = on_message
         if self._link.up:
-            self._link.command("SUBSCRIBE", topic)
+            self._link.command("SUBSCRIBE", name)
 
     def tell(self, topic: str, message: bytes, done: Callable[[int | None], None]) -> None:
         """Send a message of Pub/Sub. `done` gets the number of processes that got it, or None."""
-        self._link.command(
-            "PUBLISH", topic, message, done=lambda reply: done(None if isinstance(reply, RedisError) else reply)
-        )
+
+        def answered(reply: Any) -> None:
+            done(None if isinstance(reply, RedisError) else reply)
+
+        self._link.command("PUBLISH", self._keys.topic(topic), message, done=answered)
 
     def _read(
         self, channel: str, since: Position | None, limit: int, reverse: bool, answered: Callable[[Any], None]

@@ -229,10 +229,12 @@ class Broker(MemoryBroker):
         if not self._refused(done):
             super().subscribe(channel, done)
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
         if not self._refused(done):
             self.published.append((channel, data.json))
-            super().publish(channel, data, info, done, keep)
+            super().publish(channel, data, info, done, keep, once)
 
     def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
         if not self._refused(done):
