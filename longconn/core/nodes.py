@@ -22,14 +22,14 @@ TIMEOUT = 2.0
 _ALL = "all"
 
 
-class _Request(msgspec.Struct, array_like=True, tag="q"):
+class _NodeRequest(msgspec.Struct, array_like=True, tag="q"):
     number: int
     node: str
     method: str
     body: bytes
 
 
-class _Response(msgspec.Struct, array_like=True, tag="r"):
+class _NodeResponse(msgspec.Struct, array_like=True, tag="r"):
     """`refused` is the text of an error; empty if there is none."""
 
     number: int
@@ -38,7 +38,7 @@ class _Response(msgspec.Struct, array_like=True, tag="r"):
     refused: str = ""
 
 
-_read = msgspec.msgpack.Decoder(_Request | _Response).decode
+_read = msgspec.msgpack.Decoder(_NodeRequest | _NodeResponse).decode
 _write = msgspec.msgpack.Encoder().encode
 
 
@@ -105,7 +105,7 @@ class Nodes:
             if number in self._gathering:
                 gathering.call = self._clock.callLater(TIMEOUT, partial(self._on_timeout, number, gathering))
 
-        self._broker.tell(topic, _write(_Request(number, self._node, method, body)), sent)
+        self._broker.tell(topic, _write(_NodeRequest(number, self._node, method, body)), sent)
 
     def _end_if_complete(self, number: int, gathering: _Gathering) -> None:
         if gathering.expected is not None and len(gathering.answers) >= gathering.expected:
@@ -124,7 +124,7 @@ class Nodes:
             found = _read(message)
         except msgspec.DecodeError:
             return
-        if isinstance(found, _Response):
+        if isinstance(found, _NodeResponse):
             gathering = self._gathering.get(found.number)
             if gathering is not None:
                 gathering.answers.append(CommandError(INTERNAL) if found.refused else found.body)
@@ -132,11 +132,11 @@ class Nodes:
         elif found.node != self._node:
             self._answer(found)
 
-    def _answer(self, request: _Request) -> None:
+    def _answer(self, request: _NodeRequest) -> None:
         def done(result: bytes | CommandError) -> None:
             refused = isinstance(result, CommandError)
             body = b"" if isinstance(result, CommandError) else result
-            response = _Response(request.number, self._node, body, str(result) if refused else "")
+            response = _NodeResponse(request.number, self._node, body, str(result) if refused else "")
             self._broker.tell(request.node, _write(response), _ignore)
 
         handler = self.handlers.get(request.method)
