@@ -14,7 +14,7 @@ from longconn.core.channel import BATCH_BYTES, Channel
 from longconn.core.client import Client
 from longconn.core.command_queue import LOOKED_AT, UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
-from longconn.core.errors import INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
+from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub
 from longconn.core.identity import Admission, Credentials, Identity, disconnect_of
 from longconn.core.log import about, log
@@ -140,6 +140,8 @@ class ChatSession:
             nonlocal refusal
             if entering and error.reason is not INTERNAL:
                 refusal = error
+            elif error.reason is BROKER_UNAVAILABLE:
+                self._turn_away(error)  # a client that only listens would wait for ever
             else:
                 self._refuse(error)
 
