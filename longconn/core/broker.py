@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from longconn.core.counters import BrokerCounters
 from longconn.core.errors import CommandError
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
 
@@ -61,6 +62,10 @@ class Broker(Protocol):
     @property
     def problem(self) -> str:
         """Why publications are not taken; empty if they are."""
+
+    @property
+    def counters(self) -> BrokerCounters | None:
+        """Numbers for operators; None for a broker that is in this process."""
 
     @property
     def presence(self) -> PresenceStore | None:

@@ -52,6 +52,7 @@ class MemoryBroker:
 
     #: its hub is the only one
     presence = None
+    counters = None
     #: it always takes publications
     problem = ""
 

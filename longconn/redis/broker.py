@@ -9,6 +9,7 @@ from zlib import crc32
 from twisted.internet.defer import Deferred, gatherResults
 
 from longconn.core.broker import Done, Receiver
+from longconn.core.counters import BrokerCounters
 from longconn.core.publication import Announcement, Data, History, Info, Position
 from longconn.core.settings import Settings
 from longconn.core.timers import Clock
@@ -28,10 +29,13 @@ class RedisBroker:
     def __init__(self, clock: Clock, links: Sequence[tuple[Link, str]], settings: Settings, node: str) -> None:
         self.node = node
         self._links = [link for link, _ in links]
-        self._shards = [
-            Shard(clock, link, RedisKeys(prefix), settings, node, self._on_change, _ignore if index else self._on_nodes)
-            for index, (link, prefix) in enumerate(links)
-        ]
+        self.counters = BrokerCounters()
+        self._shards: list[Shard] = []
+        for link, prefix in links:
+            on_nodes = _ignore if self._shards else self._on_nodes
+            keys = RedisKeys(prefix)
+            shard = Shard(clock, link, keys, settings, node, self.counters, self._on_change, on_nodes)
+            self._shards.append(shard)
         self._problem = ""
         self._receiver: Receiver
         #: the processes that are alive, as the first server knows

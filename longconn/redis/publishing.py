@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from longconn.core.broker import Done
+from longconn.core.counters import BrokerCounters
 from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, CommandError
 from longconn.core.log import about, log
 from longconn.core.publication import Position
@@ -72,12 +73,13 @@ class Batch:
 class _ChannelQueue:
     """What is to be published in one channel, and the request that is under way."""
 
-    __slots__ = ("asked", "batches", "request")
+    __slots__ = ("asked", "asked_at", "batches", "request")
 
     def __init__(self) -> None:
         self.batches: deque[Batch] = deque()
         self.asked: list[Batch] = []
         self.request = ""
+        self.asked_at = 0.0
 
 
 class Publishing:
@@ -92,6 +94,7 @@ class Publishing:
         link: Link,
         keys: RedisKeys,
         node: str,
+        counters: BrokerCounters,
         generation: Callable[[], str],
         most_bytes: int,
     ) -> None:
@@ -99,6 +102,7 @@ class Publishing:
         self._link = link
         self._keys = keys
         self._node = node
+        self._counters = counters
         self._generation = generation
         self._most_bytes = most_bytes
         self._queues: dict[str, _ChannelQueue] = {}
@@ -115,10 +119,8 @@ class Publishing:
     ) -> None:
         """Publish `records` in order; see `Batch`. `done` gets the position of the last."""
         batch = Batch(records, kept, once, self._clock.seconds() + TIMEOUT, done)
-        if not self._link.up or self._link.problem:
-            batch.end(CommandError(BROKER_UNAVAILABLE))
-            return
-        if self._size + batch.size > MOST_WAITING:
+        if not self._link.up or self._link.problem or self._size + batch.size > MOST_WAITING:
+            self._counters.failures["away"] += 1
             batch.end(CommandError(BROKER_UNAVAILABLE))
             return
         self._size += batch.size
@@ -145,6 +147,7 @@ class Publishing:
         for channel, queue in tuple(self._queues.items()):
             batches, queue.batches = queue.batches, deque()
             for each in batches:
+                self._counters.failures["away"] += 1
                 self._end(each, CommandError(BROKER_UNAVAILABLE))
             if not queue.asked:
                 self._queues.pop(channel, None)
@@ -193,6 +196,7 @@ class Publishing:
             return
         self._requests += 1
         queue.request = f"{self._node}-{self._requests}"
+        queue.asked_at = self._clock.seconds()
         self._send(channel, queue)
 
     def _send(self, channel: str, queue: _ChannelQueue) -> None:
@@ -239,8 +243,10 @@ class Publishing:
         if waits and isinstance(reply, LinkLostError) and reply.sent:
             return  # it may be done: ask again when there is a connection
         asked, queue.asked = queue.asked, []
+        self._counters.seconds.observe(self._clock.seconds() - queue.asked_at)
         if isinstance(reply, RedisError):
             error = self._error(channel, reply)
+            self._counters.failures["away" if isinstance(reply, LinkLostError) else "refused"] += 1
             for each in asked:
                 self._end(each, error)
         elif asked[0].kept is None:
@@ -278,7 +284,9 @@ class Publishing:
         self._expiry = None
         now = self._clock.seconds()
         while self._deadlines and (self._deadlines[0].done is None or self._deadlines[0].expires_at <= now):
-            self._end(self._deadlines.popleft(), CommandError(BROKER_UNAVAILABLE))
+            batch = self._deadlines.popleft()
+            self._counters.failures["late"] += batch.done is not None
+            self._end(batch, CommandError(BROKER_UNAVAILABLE))
         if not self._link.up:
             for channel, queue in tuple(self._queues.items()):
                 if queue.asked and all(each.done is None for each in queue.asked):

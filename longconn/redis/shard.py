@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from longconn.core.broker import Done, Receiver
+from longconn.core.counters import BrokerCounters
 from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, CommandError
 from longconn.core.log import about, log
 from longconn.core.namespaces import Namespaces
@@ -71,6 +72,7 @@ class Shard:
         keys: RedisKeys,
         settings: Settings,
         node: str,
+        counters: BrokerCounters,
         on_change: Callable[[], None],
         on_nodes: Callable[[Sequence[str]], None],
     ) -> None:
@@ -90,7 +92,10 @@ class Shard:
         self._resuming: deque[_Followed] = deque()
         self._resume: Call | None = None
         self._second: Call | None = None
-        self._publishing = Publishing(clock, link, keys, node, lambda: self._generation, settings.history_bytes)
+        self._counters = counters
+        self._publishing = Publishing(
+            clock, link, keys, node, counters, lambda: self._generation, settings.history_bytes
+        )
         #: the members of channels
         self.members = Members(clock, link, keys, node)
         #: other subscriptions of Pub/Sub, by name
@@ -248,7 +253,7 @@ class Shard:
         except RedisError as error:
             refusal = self._error(channel, error)
             if not followed.asked:
-                self._receiver.on_lost(channel)
+                self._lose(channel)
             self._give_up(followed, refusal)
             return
         followed.asking = False
@@ -263,9 +268,13 @@ class Shard:
         # Some may have been passed on since they were asked for.
         found.publications = [each for each in found.publications if each.offset > before.offset]
         if before.epoch != top.epoch or before.offset > top.offset or not _follows(before.offset, found):
-            self._receiver.on_lost(channel)
+            self._lose(channel)
         elif found.publications:
             self._receiver.on_publications(channel, found.publications)
+
+    def _lose(self, channel: str) -> None:
+        self._counters.lost += 1
+        self._receiver.on_lost(channel)
 
     def _give_up(self, followed: _Followed, error: CommandError) -> None:
         self._followed.pop(followed.name, None)

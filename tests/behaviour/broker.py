@@ -23,6 +23,7 @@ class LateBroker:
 
     problem = ""
     presence = None
+    counters = None
 
     def __init__(
         self, clock: FakeClock, settings: Settings, seed: int = 1, failures: float = 0.2, lag: int = 0

@@ -53,7 +53,7 @@ class RedisServer:
         with open(Path(self.folder) / "log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until = time.monotonic() + 20
-        while self.ask("PING") != "+PONG":
+        while (self.ask("PING") or "-LOADING").startswith("-LOADING"):
             if time.monotonic() > until or self.process.poll() is not None:
                 raise AssertionError((Path(self.folder) / "log").read_text())
             time.sleep(0.02)

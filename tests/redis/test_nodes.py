@@ -327,6 +327,16 @@ class APITests(Case):
         self.assertEqual(found["num_clients"], 2)
         self.assertEqual({each["client"] for each in found["clients"]}, {each.id for each in self.programs})
 
+    def test_metrics(self) -> None:
+        self.post(0, "1")
+        text = self.servers[0].http_client().get("/metrics", [("X-API-Key", KEY)]).text
+        self.assertIn("longconn_broker_up 1.0\n", text)
+        self.assertIn("longconn_broker_seconds_count 1.0\n", text)
+        self.link(0).cut()
+        self.post(0, "2")
+        text = self.servers[0].http_client().get("/metrics", [("X-API-Key", KEY)]).text
+        self.assertIn('longconn_broker_failures_total{reason="away"} 1.0\n', text)
+
     def test_presence(self) -> None:
         found = self.call(0, "presence", channel="news")["result"]["presence"]
         self.assertEqual(set(found), {each.id for each in self.programs})
