@@ -31,6 +31,14 @@ class Settings:
     empty_line: str = option("leave", "what an empty chat line does", choices=("leave", "ignore"))
     names: str = option("address", "how a client without a name of its own is called", choices=("address", "guest"))
 
+    # Beyond this process.
+    broker: tuple[str, ...] = option(
+        (),
+        "a Redis server that keeps the channels, as redis://HOST:PORT: several processes share them; with a further "
+        "one each has a part of the channels; without one they are in this process",
+        form="secret",
+    )
+
     # Which pages and hosts may connect.
     allowed_origin: tuple[str, ...] = option(
         (),
