@@ -3,6 +3,8 @@
     python docs/tables.py            write them anew into the pages
     python docs/tables.py --check    exit status 1 if a page is not current
 
+It makes the manual pages and the completions of shells too (`docs/manual.py`).
+
 A pair of comments in a page encloses a table: `<!-- table: options -->` and `<!-- end of table -->`.
 """
 
@@ -16,6 +18,8 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # a checkout that is not installed
+
+import manual  # noqa: E402
 
 from longconn.config.file import PREFIX, flag  # noqa: E402
 from longconn.config.flags import PORT_HELP, default_text  # noqa: E402
@@ -191,7 +195,13 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{page.relative_to(DOCS.parent)}: not current" if arguments else f"wrote {page}")
         if not arguments:
             page.write_text(current(page.read_text()))
-    return 1 if stale and arguments else 0
+    old = manual.stale()
+    if arguments:
+        for path in old:
+            print(f"{path.relative_to(DOCS.parent)}: not current")
+    else:
+        manual.write()
+    return 1 if (stale or old) and arguments else 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
     longconn top | info | channels | disconnect    for operators, by the server API
     longconn help COMMAND        its options
     longconn cert                make a certificate for trials, in `longconn.commands` too
+    longconn completion | man    files for shells and manual pages, in `longconn.manual`
 
 `COMMANDS` names the function of each command. It takes the arguments and returns the exit status. Its module is
 imported when the command runs: the server does not need the clients, and no command waits for what others need.
@@ -42,6 +43,8 @@ COMMANDS = {
     "channels": ("longconn.commands.channels", "print the channels of a server"),
     "disconnect": ("longconn.commands.disconnect", "close connections of a server"),
     "cert": ("longconn.commands.cert", "make a certificate, to try TLS with"),
+    "completion": ("longconn.manual:completion", "print what lets a shell complete commands and options"),
+    "man": ("longconn.manual:man", "show the manual page of a command"),
 }
 
 

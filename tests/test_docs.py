@@ -134,6 +134,7 @@ class PageTests(SynchronousTestCase):
         stale = [str(each) for each in PAGES if each.read_text() != tables.current(each.read_text())]
         self.assertEqual(stale, [])
         self.assertEqual(tables.missing_texts(), [])
+        self.assertEqual(tables.manual.stale(), [])
         placed = {match[2] for page in PAGES for match in tables._TABLE.finditer(page.read_text())}
         self.assertEqual(placed, set(tables.TABLES))
 

@@ -29,7 +29,12 @@ ROOMS = {
     "commands": ("core", "wire", "clients"),
 }
 #: The modules beside the rooms: what twistd and the console script start.
-PROGRAMS = {"tap": ("core", "config", "service"), "serving": ("config",), "cli": ("core", "commands")}
+PROGRAMS = {
+    "tap": ("core", "config", "service"),
+    "serving": ("config",),
+    "cli": ("core", "commands"),
+    "manual": ("cli", "commands"),
+}
 #: Within `protocols`: carriers of bytes stand above what is spoken over them, and chat and Centrifugo do not know each
 #: other.
 PROTOCOLS = {

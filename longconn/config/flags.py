@@ -142,14 +142,15 @@ def _help(width: int) -> Iterator[str]:
         default = "" if repeated else default_text(option.default, option.metadata["unit"])
         if default:
             text += f" [{default}]"
-        yield _line(f"{flag(name)}={_placeholder(option)}{' *' * repeated}", text, width)
+        yield _line(f"{flag(name)}={placeholder(option)}{' *' * repeated}", text, width)
 
 
 def _line(left: str, text: str, width: int) -> str:
     return textwrap.fill(text, max(width, 60), initial_indent=f"  {left:<33} ", subsequent_indent=" " * 36)
 
 
-def _placeholder(option: Any) -> str:
+def placeholder(option: Any) -> str:
+    """What stands for the value of an option in the help."""
     unit = option.metadata["unit"]
     if unit.startswith("bytes"):
         return "SIZE"

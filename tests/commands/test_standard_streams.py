@@ -196,7 +196,7 @@ class CommandLineTests(SynchronousTestCase):
         from importlib import import_module
 
         page = (DOCS / "reference" / "commands.md").read_text()
-        for name in COMMANDS.keys() - {"serve", "config"}:
+        for name in COMMANDS.keys() - {"serve", "config", "completion", "man"}:
             section = page.partition(f"## `longconn {name}")[2].partition("\n## ")[0]
             for action in import_module(f"longconn.commands.{name}").parser()._actions:
                 for flag in {*action.option_strings} - {"-h", "--help", "--version"}:

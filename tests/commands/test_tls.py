@@ -22,7 +22,7 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
     "disconnect": (("-s", "{}", "nobody"), ("https",), ""),
 }
 #: Commands without a connection of a client.
-OTHERS = {"serve", "config", "cert"}
+OTHERS = {"serve", "config", "cert", "completion", "man"}
 #: The key of the server API, for those that need it.
 KEY: dict[str, Any] = {"environ": {"LONGCONN_API_KEY": "a key"}}
 

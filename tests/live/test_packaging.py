@@ -78,6 +78,11 @@ class PackagingTests(SynchronousTestCase):
         installed = [each.relative_to(packages) for each in packages.rglob("*") if "dist-info" not in str(each)]
         names = {str(Path(*each.parts[2:])) for each in installed}
         self.assertIn("longconn/py.typed", names)
+        # `man` and the shells find theirs.
+        share = python.parents[1] / "share"
+        for each in ("man/man1/longconn-sub.1", "bash-completion/completions/longconn", "zsh/site-functions/_longconn"):
+            self.assertTrue((share / each).exists(), each)
+        self.assertIn("longconn\\-sub", self.run_in("/", python.parent / "longconn", "man", "sub"))
         self.assertIn("longconn/protocols/http/openapi.json", names)
         self.assertIn("twisted/plugins/longconn_plugin.py", names)
         # An __init__.py in either would hide Twisted, or our plugin.
