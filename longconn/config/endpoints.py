@@ -4,7 +4,8 @@
 127.0.0.1:9999          of that interface; `localhost` is 127.0.0.1
 [::1]:9999              of that IPv6 interface
 tcp:… ssl:… unix:…      an endpoint description in the form of twisted.internet.endpoints.serverFromString
-systemd:… haproxy:…
+systemd:…
+haproxy:…               any of these, for connections of a proxy that begin with a PROXY header
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ with suppress(ImportError):  # a platform without UNIX sockets
     from twisted.internet import unix
 
 from longconn.config.certificates import restrict
-from longconn.core.errors import ConfigError, LongConnError, shown
+from longconn.core.errors import ConfigError, LongConnError, nearest, shown
 
 DEFAULT_PORT = 9999
 #: Connections that the kernel holds until they are accepted. Twisted asks for 50; the kernel has a cap of its own.
@@ -37,6 +38,8 @@ BACKLOG = 4096
 _FORMS = "allowed: N, :N, IPV4:N, localhost:N, [IPV6]:N, or an endpoint as tcp:9999:interface=127.0.0.1, ssl:…, unix:…"
 _BAD_PORT = f"a port is a number from 0 to 65535; {_FORMS}"
 _SHORT = re.compile(r"(?:(?P<host>[\d.]*|localhost):|\[(?P<host6>[^\[\]]*)\]:)?(?P<port>\d+)", re.ASCII | re.IGNORECASE)
+#: The kinds of endpoints that a wrong one may have been meant for.
+_KINDS = ("tcp", "tcp6", "ssl", "unix", "systemd", "haproxy")
 _WITH_PORT = ("tcp", "tcp6", "ssl")
 _WITH_BACKLOG = (*_WITH_PORT, "unix")
 
@@ -78,6 +81,9 @@ def server_endpoint(reactor: Any, text: str) -> ServerEndpoint:
     The certificate that an `ssl:` endpoint names is read here.
     """
     description = text.strip()
+    proxied, _, behind = description.partition(":")
+    if proxied.lower() == "haproxy":
+        return _behind_proxy(reactor, text, behind)
     short = _SHORT.fullmatch(description)
     if short is not None:
         port, interface = _port_and_interface(short, description)
@@ -102,6 +108,12 @@ def server_endpoint(reactor: Any, text: str) -> ServerEndpoint:
     return ServerEndpoint(text, kind, endpoint)
 
 
+def _behind_proxy(reactor: Any, text: str, behind: str) -> ServerEndpoint:
+    if not behind or behind.partition(":")[0].lower() == "haproxy":
+        raise ConfigError(f"{shown(text)}: haproxy: stands once, before another one, as haproxy:9999 or haproxy:unix:…")
+    return ServerEndpoint(text, "haproxy", server_endpoint(reactor, behind).endpoint)
+
+
 def check(text: str) -> None:
     """Parse a listening string without a reactor. Raises ConfigError, of one line.
 
@@ -109,6 +121,30 @@ def check(text: str) -> None:
     """
     with suppress(_ReactorNeeded):
         server_endpoint(_NoReactor(), text)
+
+
+def are_same(one: str, other: str) -> bool:
+    """Whether two listening strings, which are valid, want the same port or path, so that one of them must fail."""
+    first, second = _place(one), _place(other)
+    if first is None or second is None or first[:2] != second[:2]:
+        return False
+    return first[2] == second[2] or not (first[2] and second[2])
+
+
+def _place(text: str) -> tuple[object, str, str] | None:
+    """A port or a path, the family, and the interface, "" for any. None if the system chooses the port."""
+    try:
+        endpoint = server_endpoint(_NoReactor(), text).endpoint
+    except _ReactorNeeded:
+        return None
+    # Twisted has no public attributes for these.
+    port = getattr(endpoint, "_port", None)
+    if port:
+        interface = getattr(endpoint, "_interface", "")
+        family = "IPv6" if ":" in interface else "IPv4"
+        return port, family, "" if interface in ("0.0.0.0", "::") else interface
+    path = getattr(endpoint, "_address", None)
+    return (path, "unix", "") if isinstance(path, str) else None
 
 
 def failure(text: str, error: BaseException) -> str:
@@ -193,8 +229,6 @@ def _port_and_interface(short: re.Match[str], text: str) -> tuple[int, str]:
 def _from_description(reactor: Any, description: str) -> Any:
     """The endpoint of a description, with our backlog if the description has none."""
     kind, colon, arguments = description.partition(":")
-    if kind == "haproxy":
-        return _from_description(reactor, arguments)
     if kind in _WITH_BACKLOG:
         # Of two named arguments the later one counts, so this one is a default.
         with suppress(TypeError):  # it has a positional one
@@ -206,7 +240,9 @@ def _explained(error: Exception, kind: str) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename}"
     if str(error).startswith("Unknown endpoint type"):
-        return f"there is no endpoint {shown(kind)}; {_FORMS}"
+        return f"there is no endpoint {shown(kind)}{nearest(kind, _KINDS)}; {_FORMS}"
+    if isinstance(error, IndexError) and kind == "systemd":
+        return "systemd has not passed that socket on"
     if isinstance(error, KeyError):  # a name that systemd did not pass on
         return f"there is no {error}"
     if isinstance(error, RuntimeError) and "StopIteration" in str(error):  # Twisted's parser wants another character

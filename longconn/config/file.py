@@ -14,6 +14,7 @@ Options of channels are tables of the file, and no other source has them (`longc
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,9 +102,20 @@ def load(flags: Mapping[str, str | Sequence[str]], environ: Mapping[str, str], f
     ports = {name: values.pop(name, ()) for name in PORTS}
     if not any(listened for name, listened in ports.items() if name != "admin"):
         ports["port"] = endpoints.default_ports()
+    _check_ports(ports, sources)
     settings = Settings(**values)
     _check(settings, sources)
     return Config(settings, sources=sources, **ports)
+
+
+def _check_ports(ports: Mapping[str, Sequence[str]], sources: Mapping[str, str]) -> None:
+    """Refuse a port that is given twice: to listen there would fail as if another process did. Raises ConfigError."""
+    given = [(name, text) for name, texts in ports.items() for text in texts]
+    for number, (name, text) in enumerate(given):
+        for other, before in given[:number]:
+            if endpoints.are_same(before, text):
+                where = sources[name] if sources[name] != "default" else f"the default of {flag(name)}"
+                raise ConfigError(f"{where}: {shown(text)} is the same port as {shown(before)} of {flag(other)}")
 
 
 def _check(settings: Settings, sources: Mapping[str, str]) -> None:
@@ -157,8 +169,27 @@ def _read(path: str, origin: str) -> dict[str, Any]:
         raise ConfigError(f"file {path}: not TOML: {' '.join(str(error).split())}") from error
     for name in values:
         if name not in NAMES and name not in (*channel_tables.TABLES, _HOOKS):
-            raise ConfigError(f"file {path}: unknown key {shown(name)}{_hint(name.replace('-', '_').lower(), NAMES)}")
+            raise ConfigError(f"file {path}: unknown {_unknown(name, values[name])}")
     return values
+
+
+def _unknown(name: str, value: object) -> str:
+    """What an error calls an unknown key or table, and a hint."""
+    wanted = name.replace("-", "_").lower()
+    if not isinstance(value, dict):
+        found = nearest(wanted, (*NAMES, channel_tables.NAMED))
+        if found.endswith(f" {channel_tables.NAMED}?"):
+            found = f"; did you mean a table [{channel_tables.NAMED}.NAME]?"
+        return f"key {shown(name)}{found or _hint(wanted, NAMES)}"
+    below = next((each for each, inner in value.items() if isinstance(inner, dict)), None)
+    written = f"[{name}.{below}]" if below else f"[{name}]"
+    named = f"{channel_tables.NAMED}.{below or 'NAME'}"
+    # Most tables with others in them are meant for namespaces, and a channel's options for those without one.
+    tables = {channel_tables.NAMED: named, "channels": named, "channel": channel_tables.PLAIN, _HOOKS: _HOOKS}
+    close = difflib.get_close_matches(wanted, list(tables), 1)
+    if close:
+        return f"table {written}; did you mean [{tables[close[0]]}]?"
+    return f"table {written}; there are [{channel_tables.PLAIN}], [{channel_tables.NAMED}.NAME] and [{_HOOKS}]"
 
 
 def _hooks(table: Any, path: str) -> dict[str, Any]:

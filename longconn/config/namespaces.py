@@ -60,6 +60,8 @@ def read_tables(
         if not _is_namespace_name(name):
             text = "a namespace's name is that of a channel, without : and #"
             raise ConfigError(f"file {path} key {NAMED}: {shown(name)} is not valid; {text}")
+        if name in FIELDS and not isinstance(value, dict):
+            raise ConfigError(f"file {path} key {NAMED}.{name}: {name} stands in a table [{NAMED}.NAME] or [{PLAIN}]")
         found[name] = options(value, f"{NAMED}.{_key(name)}")
     return Namespaces(plain, found), sources
 

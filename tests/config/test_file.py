@@ -128,7 +128,54 @@ class SourceTests(Case):
         path = self.file("max_mesage = 1")
         self.refused(f"file {path}: unknown key 'max_mesage'; did you mean max_message?", file=path)
         self.refused("did you mean max_message?", file=self.file("max-message = 1"))
-        self.refused("unknown key 'server'", "longconn config", file=self.file("[server]\nport = 1"))
+        self.refused("unknown table [server]; there are ", "[hooks]", file=self.file("[server]\nport = 1"))
+
+    def test_unknown_tables_name_the_nearest(self) -> None:
+        for text, hint in (
+            ("[namespace.news]\nhistory_size = 1", "unknown table [namespace.news]; did you mean [namespaces.news]?"),
+            ("[Namespaces]", "unknown table [Namespaces]; did you mean [namespaces.NAME]?"),
+            ("namespace = 1", "unknown key 'namespace'; did you mean a table [namespaces.NAME]?"),
+            ("[channels.news]", "did you mean [namespaces.news]?"),
+            ("[channel]\nhistory_size = 1", "did you mean [channel_without_namespace]?"),
+            ("[hook]", "did you mean [hooks]?"),
+            ("[namespaces]\nhistory_size = 1", "stands in a table [namespaces.NAME] or [channel_without_namespace]"),
+        ):
+            self.refused(hint, file=self.file(text))
+
+    def test_a_port_that_is_given_twice(self) -> None:
+        for first, second in (
+            ("9998", "9998"),
+            ("9998", "127.0.0.1:9998"),
+            ("tcp:9998:interface=0.0.0.0", ":9998"),
+            ("localhost:9998", "127.0.0.1:9998"),
+            ("haproxy:9998", "9998"),
+            ("[::]:9998", "[::1]:9998"),
+            ("unix:/tmp/x", "unix:/tmp/x"),
+        ):
+            line = f"flag --tcp: '{second}' is the same port as '{first}' of --port"
+            self.refused(line, flags={"port": [first], "tcp": [second]})
+        self.refused("'1' is the same port as '1' of --port", environ={"LONGCONN_PORT": "1,1"})
+        self.refused("flag --admin: '9999' is the same port as '127.0.0.1:9999' of --port", flags={"admin": ["9999"]})
+        for first, second in (
+            ("9998", "9997"),
+            ("0", "0"),
+            ("127.0.0.1:9998", "127.0.0.2:9998"),
+            ("9998", "[::1]:9998"),
+            ("unix:/tmp/x", "unix:/tmp/y"),
+        ):
+            load({"port": [first], "tcp": [second]}, {})
+
+    def test_endpoints_behind_a_proxy(self) -> None:
+        for text in ("haproxy:9998", "haproxy:127.0.0.1:9998", "HAPROXY:tcp:9998", "haproxy:unix:/tmp/x"):
+            self.assertEqual(load({"port": [text]}, {}).port, (text,))
+        for text, hint in (
+            ("haproxy", "haproxy: stands once, before another one"),
+            ("haproxy:haproxy:9998", "haproxy: stands once, before another one"),
+            ("haproxy:foo:9998", "there is no endpoint 'foo'; allowed"),
+            ("haproxy:tcp:x", "a port is a number from 0 to 65535"),
+            ("haprxy:tcp:9998", "there is no endpoint 'haprxy'; did you mean haproxy?"),
+        ):
+            self.refused(hint, flags={"port": [text]})
 
     def test_unknown_variables_name_the_nearest(self) -> None:
         line = self.refused("environment: unknown variable 'LONGCONN_PROT'", environ={"LONGCONN_PROT": "1"})
