@@ -6,14 +6,14 @@ commands.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from longconn.cli import COMMANDS
-from longconn.commands.parser import Parser, UsageError
 
 _SHARE = Path(__file__).parent / "share"
 _MAN = _SHARE / "man" / "man1"
@@ -27,9 +27,20 @@ SHELLS = {
 _USAGE = 2
 
 
-def completion_parser() -> Parser:
+class _PlainParser(argparse.ArgumentParser):
+    """A parser like that of the clients, but without these: a shell that starts waits for `longconn completion`."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(prog=f"longconn {command}", description=description, allow_abbrev=False, add_help=False)
+        self.add_argument("--help", "-h", action="help", help="this text")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_USAGE, f"{self.prog.replace(' ', ': ')}: {message}; {self.prog} --help tells more\n")
+
+
+def completion_parser() -> argparse.ArgumentParser:
     """The command line of `longconn completion`."""
-    found = Parser(
+    found = _PlainParser(
         "completion",
         'Print what lets a shell complete the commands and options. bash: eval "$(longconn completion bash)" in '
         "~/.bashrc. zsh: the same after compinit in ~/.zshrc. fish: longconn completion fish | source.",
@@ -38,9 +49,9 @@ def completion_parser() -> Parser:
     return found
 
 
-def man_parser() -> Parser:
+def man_parser() -> argparse.ArgumentParser:
     """The command line of `longconn man`."""
-    found = Parser(
+    found = _PlainParser(
         "man", "Show the manual page of a command, or of longconn; where the output is no terminal, print it."
     )
     found.add_argument("command", metavar="COMMAND", nargs="?", choices=("", *COMMANDS), default="", help="the command")
@@ -54,32 +65,17 @@ def page_of(command: str) -> Path:
 
 def completion(arguments: list[str]) -> int:
     """Print the file for a shell. Returns the exit status."""
-    parsed = _parsed(completion_parser(), arguments)
-    if parsed is None:
-        return _USAGE
+    parsed = completion_parser().parse_args(arguments)
     print(SHELLS[parsed.shell].read_text(), end="")
     return 0
 
 
 def man(arguments: list[str]) -> int:
     """Show a manual page by the program `man`, or print it. Returns the exit status."""
-    parsed = _parsed(man_parser(), arguments)
-    if parsed is None:
-        return _USAGE
+    parsed = man_parser().parse_args(arguments)
     page = page_of(parsed.command)
     if sys.stdout.isatty():
         with suppress(OSError):  # there is no such program
             os.execvp("man", ["man", str(page)])
     print(page.read_text(), end="")
     return 0
-
-
-def _parsed(parser: Parser, arguments: list[str]) -> Namespace | None:
-    try:
-        return parser.parse_args(arguments)
-    except UsageError as error:
-        print(
-            f"longconn: {parser.prog.removeprefix('longconn ')}: {error}; {parser.prog} --help tells more",
-            file=sys.stderr,
-        )
-        return None

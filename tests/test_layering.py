@@ -33,7 +33,7 @@ PROGRAMS = {
     "tap": ("core", "config", "service"),
     "serving": ("config",),
     "cli": ("core", "commands"),
-    "manual": ("cli", "commands"),
+    "manual": ("cli",),
 }
 #: Within `protocols`: carriers of bytes stand above what is spoken over them, and chat and Centrifugo do not know each
 #: other.

@@ -20,7 +20,10 @@ def run(*arguments: str) -> tuple[int, str, str]:
     """A command in this process: its exit status, output and error output."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = main(arguments)
+        try:
+            status = main(arguments)
+        except SystemExit as end:  # of argparse
+            status = int(end.code or 0)
     return status, out.getvalue(), err.getvalue()
 
 
