@@ -204,10 +204,17 @@ class CutTests(Case):
         reader, chat = self.member(0, EventMember), self.member(0)
         self.post(1, "1")
         self.assertEqual(reader.says(), ["1"])
+        # Closing thousands takes several turns, in which publications of the new epoch come.
+        hub = self.servers[0].hub
+        slow = self.patch(hub.slices, "do", lambda host, work, call: self.clock.callLater(0.1, call))
         self.link(0).cut()
         self.link(0).connect("second")
         self.clock.settle()
+        hub.publish("lobby", Data.of_text("2"), POSTER, lambda result: None)
+        self.clock.advance(1)
+        slow.restore()
         self.assertTrue(reader.closed and chat.closed)
+        self.assertEqual((reader.says(), chat.says()), ([], ["1"]))
         again = self.member(0, EventMember, since=reader.since)
         self.assertIn(("lost",), again.hear())
 
