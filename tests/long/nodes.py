@@ -125,6 +125,8 @@ class EventReader(Protocol):
         self._buffer += data
         *events, self._buffer = self._buffer.split(b"\n\n")
         for each in events:
+            if b"data: " not in each:
+                continue
             fields = dict(line.partition(b": ")[::2] for line in each.split(b"\n") if b": " in line)
             kind = fields.get(b"event", b"message")
             try:
