@@ -36,7 +36,7 @@ class RedisBroker:
             keys = RedisKeys(prefix)
             shard = Shard(clock, link, keys, settings, node, self.counters, self._on_change, on_nodes)
             self._shards.append(shard)
-        self._problem = self.problem
+        self._problem = ""
         self._receiver: Receiver
         #: the processes that are alive, as the first server knows
         self.nodes: Sequence[str] = (node,)
@@ -54,6 +54,7 @@ class RedisBroker:
 
     def attach(self, receiver: Receiver) -> None:
         self._receiver = receiver
+        self._problem = self.problem
 
     def start(self) -> None:
         """Connect. Until there is a connection, each request is refused for now."""
