@@ -131,8 +131,12 @@ class LineEditor:
         if self._buffer.text:
             self._buffer.delete()
         else:
+            self._leave(None)
+
+    def _leave(self, line: str | None) -> None:
+        self._on_line(line)
+        if not self.app.is_done:  # the chat may have ended the editor at once
             self.app.exit()
-            self._on_line(None)
 
     def _paste(self, event: KeyPressEvent) -> None:
         """Insert a pasted text. Its lines are one message, and its end does not enter it."""
@@ -141,9 +145,10 @@ class LineEditor:
     def _accept(self, buffer: Buffer) -> bool:
         """A line was entered. Returns whether the editor keeps its text."""
         self._cleared = False
-        self._on_line(buffer.text)
         if parse_input(buffer.text)[0] == "quit":
-            self.app.exit()
+            self._leave(buffer.text)
+        else:
+            self._on_line(buffer.text)
         return False
 
     def _forget_clearing(self, buffer: Buffer) -> None:

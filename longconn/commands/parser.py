@@ -11,6 +11,7 @@ from twisted.internet.abstract import isIPv6Address
 
 import longconn
 from longconn.clients.errors import ClientError
+from longconn.core.errors import nearest
 
 #: The environment variable with the server's URL, and the server without it.
 URL_VARIABLE = "LONGCONN_URL"
@@ -33,6 +34,10 @@ _PORT = re.compile(r":?[0-9]+", re.ASCII)
 _HAS_PORT = re.compile(r":[0-9]*$", re.ASCII)
 
 
+#: argparse's error for an option that it does not know.
+_UNKNOWN = re.compile(r"unrecognized arguments: (--[\w-]+)")
+
+
 class UsageError(ClientError):
     """The command line is wrong."""
 
@@ -49,7 +54,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=version, help="the version")
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        unknown = _UNKNOWN.match(message)
+        # --times is not --timeout: a hint is for a mistyped option, and not for one of another command.
+        raise UsageError(message + (nearest(unknown[1], self._option_string_actions, 0.8) if unknown else ""))
 
     def add_server(self) -> None:
         """Add the option -s."""

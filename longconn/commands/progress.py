@@ -13,7 +13,7 @@ _WINDOW = 5.0
 #: Answers are late if they take this many times as long as the quickest one, and so many seconds more. A server that
 #: limits a client reads more slowly (`--publish-rate`), so that answers wait; those of a slow network take the same
 #: time each.
-_LATE_FACTOR = 5
+_LATE_FACTOR = 3
 _LATE = 0.05
 #: Seconds for which all answers are late before a limit is the reason.
 _HELD = 1.0

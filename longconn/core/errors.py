@@ -80,7 +80,10 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint such as "; did you mean X?", or "" if no name in `names` is similar to `name`."""
-    close = difflib.get_close_matches(name, list(names), 1)
+def nearest(name: str, names: Iterable[str], least: float = 0.6) -> str:
+    """A hint such as "; did you mean X?", or "" if no name in `names` is similar to `name`.
+
+    `least`: how similar, as difflib's ratio from 0 to 1.
+    """
+    close = difflib.get_close_matches(name, list(names), 1, least)
     return f"; did you mean {close[0]}?" if close else ""

@@ -102,8 +102,8 @@ class ProcessTests(Case):
 
     def test_wrong_command_lines_and_servers(self) -> None:
         self.assert_one_line(
-            "longconn: probe: unrecognized arguments: --tims=3; longconn probe --help tells more",
-            *LONGCONN, "probe", "x", "--tims=3", expected=2,
+            "longconn: get: unrecognized arguments: --usr=a:b; did you mean --user?; longconn get --help tells more",
+            *LONGCONN, "get", "x", "--usr=a:b", expected=2,
         )  # fmt: skip
         self.assert_one_line("longconn: 'tcp://' names no host", *LONGCONN, "pub", "-s", "tcp://", "news", "x")
         with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -119,7 +119,7 @@ class PubTests(Case):
     async def test_more_lines_than_the_rate_allows(self) -> None:
         """The server reads more slowly then, and every line is published. A terminal is told."""
         await self.service.stopService()
-        self.serve(publish_rate=200, publish_burst=1, history_size=1000)
+        self.serve(publish_rate=100, publish_burst=1, history_size=1000)
         lines = [b"%d" % number for number in range(300)]
         status, _, err = await self.run_command("pub", *self.at, "news", "--timeout=1", lines=lines)
         self.assertEqual((status, err), (0, ""))

@@ -191,6 +191,13 @@ class CommandLineTests(SynchronousTestCase):
             with self.assertRaises(UsageError):
                 parser.parse_intermixed_args(["a", bad])
         self.assertEqual(count("0"), 0)
+        for wrong, hint in (
+            ("--tmes=1", "--tmes=1; did you mean --times\\?$"),
+            ("--time=1", "--time=1"),
+            ("--x", "--x$"),
+        ):
+            with self.assertRaisesRegex(UsageError, f"^unrecognized arguments: {hint}"):
+                parser.parse_intermixed_args(["a", wrong])
 
     def test_the_reference_has_every_option(self) -> None:
         from importlib import import_module

@@ -406,6 +406,10 @@ class SignalTests(SynchronousTestCase):
             (child,) = Path(f"/proc/{child}/task/{child}/children").read_text().split()
         return int(child)
 
+    def wait_for_shell(self) -> None:
+        """Wait for its prompt: what is typed before that goes to the program."""
+        self.terminal.until(lambda shown: shown[-1].endswith("$"))
+
     def assert_restored(self) -> None:
         self.enter("clear; stty -a | diff before - && echo as it was")
         self.terminal.until(lambda shown: "as it was" in shown)
@@ -415,7 +419,7 @@ class SignalTests(SynchronousTestCase):
         for command, shows in cases:
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 os.kill(self.start(command, shows), number)
-                self.enter("")
+                self.wait_for_shell()
                 self.enter("echo ended with $?")
                 self.terminal.until(lambda shown, number=number: f"ended with {128 + number}" in shown)
                 self.assert_restored()
@@ -438,13 +442,13 @@ class SignalTests(SynchronousTestCase):
                 self.terminal.press("Enter")
                 self.terminal.until(lambda shown: "mia: still here" in shown)
             os.kill(program, signal.SIGTERM)
-            self.terminal.until(lambda shown: any(each.startswith("$") for each in shown[-1:]))
+            self.wait_for_shell()
             self.assert_restored()
 
     def test_a_signal_while_a_password_is_typed(self) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             os.kill(self.start("longconn chat --user mia", "password of mia:"), number)
-            self.enter("")
+            self.wait_for_shell()
             self.enter("echo ended with $?")
             self.terminal.until(lambda shown, number=number: f"ended with {128 + number}" in shown)
             self.assert_restored()
