@@ -29,7 +29,12 @@ class Settings:
     default_channel: str = option("lobby", "the channel that a chat client is in at first", form="channel")
     locale: str = option("en", "the language of chat texts", choices=("en", "zh"))
     empty_line: str = option("leave", "what an empty chat line does", choices=("leave", "ignore"))
-    names: str = option("address", "how a client without a name of its own is called", choices=("address", "guest"))
+    names: str = option(
+        "auto",
+        "how a client without a name of its own is called: HOST:PORT, or guest-N; auto: guest-N as soon as a client "
+        "may come from another machine",
+        choices=("auto", "address", "guest"),
+    )
 
     # Which pages and hosts may connect.
     allowed_origin: tuple[str, ...] = option(

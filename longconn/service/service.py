@@ -172,6 +172,10 @@ class LongConnService(Service):
             logs.detach()
             raise
         self._attached = True
+        # Behind a proxy that names its clients, they come from elsewhere, too.
+        reachable = [each for each in self._ports.open_ports if each.is_public or each.kind == "haproxy"]
+        if any(each.option != "admin" for each in reachable):
+            self.hub.names.is_public = True
 
     def _greet(self) -> None:
         ports = self._ports.open_ports

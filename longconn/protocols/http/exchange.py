@@ -16,6 +16,7 @@ from longconn.core.hub import Hub
 from longconn.core.identity import Identity
 from longconn.core.json_text import write
 from longconn.core.log import about, log
+from longconn.core.names import NameRequest, check_resume
 from longconn.core.namespaces import Action
 from longconn.core.publication import Position
 from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of, refusal_of_client
@@ -117,7 +118,15 @@ class HTTPExchange:
             raise CommandError(BAD_REQUEST, what="a position is EPOCH:OFFSET")
         return position
 
-    def check_client(self, channel: str | None, name: str | None, fits: Callable[[], None]) -> None:
+    def name_request(self) -> NameRequest | None:
+        """The name of `?name=`, with the secret of `?resume=`; None without one.
+
+        Raises CommandError(BAD_REQUEST) for a secret that is none.
+        """
+        name, resume = self.parameter("name"), check_resume(self.parameter("resume") or "")
+        return None if name is None else NameRequest(name, resume)
+
+    def check_client(self, channel: str | None, name: NameRequest | None, fits: Callable[[], None]) -> None:
         """Call `fits` if a client called `name` could connect and subscribe to `channel` (each may be None).
 
         Otherwise answer with the refusal.
@@ -129,7 +138,7 @@ class HTTPExchange:
                 if isinstance(result, CommandError):
                     raise result
                 if name is not None:
-                    hub.claim(name, user=self.caller.user)
+                    hub.claim(name.name, self.caller.user, name.resume)
                 hub.places.check(self.host)
             except CommandError as error:
                 self.fail(refusal_of_client(error))
