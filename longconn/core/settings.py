@@ -159,8 +159,8 @@ class Settings:
     send_queue_total: int = option(
         256 * MIB, "what may wait for all clients; the largest is disconnected first", "bytes"
     )
-    history_size: int = option(100, "publications kept in a channel; 0 keeps none", "publications")
-    history_ttl: float = option(300, "how long a publication is kept; 0 keeps none", "seconds")
+    history_size: int = option(1_000, "publications kept in a channel; 0 keeps none", "publications")
+    history_ttl: float = option(43_200, "how long a publication is kept; 0 keeps none", "seconds")
     history_bytes: int = option(1 * MIB, "bytes kept in a channel; 0 keeps none", "bytes")
     history_total: int = option(256 * MIB, "bytes kept in all channels, the oldest evicted; 0 keeps none", "bytes")
 

@@ -10,7 +10,6 @@ from longconn.core.disconnects import Disconnect
 from longconn.core.errors import NAME_TAKEN, CommandError
 from longconn.core.names import NameRequest, check_name
 from longconn.core.publication import History, Position, Publication
-from longconn.protocols.http.errors import refusal_of_client
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.response import NO_BUFFERING, StreamingResponse
 from longconn.wire.sse import EventFormat, StreamFormat, quoted
@@ -88,7 +87,7 @@ class ChannelStream:
     def _on_subscribed(self, result: History | CommandError) -> None:
         if isinstance(result, CommandError):
             self._response.give_up()
-            refuse(self._exchange, self._format, result)
+            self._exchange.fail(result)
             return
         self._response.start((("Content-Type", self._format.content_type),))
         kept = result.publications
@@ -148,22 +147,6 @@ class ChannelStream:
             self._client.gone()
 
 
-def refuse(exchange: HTTPExchange, format: StreamFormat, error: CommandError) -> None:
-    """Answer a request for a stream with a refusal.
-
-    To an EventSource every status but 200 is final (WHATWG HTML, section 9.2.2). So a refusal that passes, as of a
-    server that is full, is an event in a stream that ends: the browser asks again.
-    """
-    is_event_source = isinstance(format, EventFormat) and "text/event-stream" in exchange.header("accept")
-    refusal = refusal_of_client(error)
-    if not is_event_source or refusal.status not in (429, 503):
-        exchange.fail(refusal)
-        return
-    disconnect = Disconnect(error.reason.code, error.reason.key, str(error))
-    retry = _RETRY + random.randrange(_RETRY_SPREAD)
-    exchange.answer(200, format.farewell(disconnect, retry), format.content_type)
-
-
 def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
     """Answer with a stream; `kind` is `sse` or `stream`. Raises CommandError or HTTPError."""
     since = exchange.since(last_event_id=kind == "sse")
@@ -181,7 +164,4 @@ def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
 
         exchange.check_client(channel, None, answer)
     else:
-        try:
-            ChannelStream(exchange, format, channel).open(kind, name, since)
-        except CommandError as error:
-            refuse(exchange, format, error)
+        ChannelStream(exchange, format, channel).open(kind, name, since)
