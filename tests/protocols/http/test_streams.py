@@ -131,6 +131,18 @@ class EventTests(StreamCase):
         _, answer = self.open("events", accept)
         self.assertEqual(events(answer.body)[0]["event"], "position")
 
+    def test_an_event_source_over_its_rate_is_asked_to_wait(self) -> None:
+        self.start(publish_rate=0.01, publish_burst=1)  # ten requests at once, then one in ten seconds
+        for _ in range(10):
+            self.request("GET /channels/lobby")
+        for headers, status in ((["Accept: text/event-stream"], 200), ([], 429)):
+            _, answer = self.open("events", *headers)
+            self.assertEqual(answer.status, status)
+            if status == 200:
+                (event,) = events(answer.body)
+                self.assertEqual((event["event"], json.loads(event["data"])["code"]), ("disconnect", 111))
+                self.assertTrue(10_000 <= int(event["retry"]) < 14_000, event)
+
     def test_a_reader_whose_name_is_taken_is_let_in_and_told(self) -> None:
         self.open("events?name=ann")
         for query, name in (("name=ann", "guest-1"), ("name=bo", "bo")):
