@@ -23,8 +23,9 @@ ROOMS = {
     "v1": (),
     "protocols": ("core", "wire", "v1"),
     "server_api": ("core", "wire", "protocols"),
-    "service": ("core", "wire", "auth", "config", "protocols", "server_api"),
+    "service": ("core", "wire", "auth", "config", "protocols", "server_api", "redis"),
     "clients": ("core", "wire", "v1"),
+    "redis": ("core",),
     "commands": ("core", "wire", "clients"),
 }
 #: The modules beside the rooms: what twistd and the console script start.

@@ -32,6 +32,7 @@ PORT_HELP = {
 #: Headings of the help, by the first option under each.
 _TITLES = {
     "default_channel": "What people see",
+    "broker": "Beyond this process",
     "allowed_origin": "Which sites may come",
     "tls_cert": "TLS on the shared port (--port); other ports are plain unless they are ssl:",
     "anonymous": "Who may come",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from longconn.core.counters import BrokerCounters
 from longconn.core.errors import CommandError
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
 
@@ -31,6 +32,25 @@ class Receiver(Protocol):
     def on_announcement(self, channel: str, announcement: Announcement) -> None:
         """A join, leave or rename came back."""
 
+    def on_lost(self, channel: str) -> None:
+        """Publications in a channel are lost: they will not come back, and cannot be asked for."""
+
+    def on_broker_change(self) -> None:
+        """`Broker.problem` is another now."""
+
+
+class PresenceStore(Protocol):
+    """The members of channels on all hubs of a broker. A member is an `Info`, by its client."""
+
+    def add(self, channel: str, info: Info) -> None:
+        """A client is in a channel, or its info is another now."""
+
+    def remove(self, channel: str, client: str) -> None:
+        """A client is no longer in a channel."""
+
+    def get(self, channel: str, done: Done[list[Info]]) -> None:
+        """All members of a channel."""
+
 
 class Broker(Protocol):
     """Orders and keeps the publications of channels. Errors that are worth a retry are `temporary`."""
@@ -38,6 +58,18 @@ class Broker(Protocol):
     @property
     def kept_bytes(self) -> int:
         """Bytes of history in this process."""
+
+    @property
+    def problem(self) -> str:
+        """Why publications are not taken; empty if they are."""
+
+    @property
+    def counters(self) -> BrokerCounters | None:
+        """Numbers for operators; None for a broker that is in this process."""
+
+    @property
+    def presence(self) -> PresenceStore | None:
+        """The members of channels; None where the hub's own subscribers are all there are."""
 
     def attach(self, receiver: Receiver) -> None:
         """From now on, call `receiver` with each event that comes back. Called once."""
@@ -48,10 +80,13 @@ class Broker(Protocol):
     def unsubscribe(self, channel: str) -> None:
         """Bring back nothing more of `channel`."""
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
         """Give a publication its offset, keep it, and bring it back. The answer is its position.
 
-        Without `keep` it only comes back, with the offset 0, and the position is Position("", 0).
+        Without `keep` it only comes back, with the offset 0, and the position is Position("", 0). With `once` that is
+        done once in 5 minutes for a channel and this key; repeats get the same answer.
         """
 
     def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
@@ -69,6 +104,12 @@ class Broker(Protocol):
 
     def remove_history(self, channel: str, done: Done[None]) -> None:
         """Forget a channel's history, but not its position."""
+
+    def listen(self, topic: str, on_message: Callable[[bytes], None]) -> None:
+        """Call `on_message` with each message that hubs send each other on `topic`."""
+
+    def tell(self, topic: str, message: bytes, done: Callable[[int | None], None]) -> None:
+        """Send a message to the hubs that listen to `topic`. `done` gets their number, or None if they are away."""
 
     def stop(self) -> None:
         """Leave nothing behind: no delayed call, no connection."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from longconn.core.broker import Broker
+from longconn.core.broker import Broker, PresenceStore
 from longconn.core.client import Client, Format, Subscription
 from longconn.core.counters import Counters
 from longconn.core.errors import CommandError
@@ -47,15 +47,15 @@ class Channel:
     """The subscribers of one channel on this hub.
 
     `clients` are the hub's, by id. `on_unused` is called when neither subscribers nor watchers are left, `on_broken`
-    with a client to which writing raised.
+    with a client to which writing raised. `presence` is told of the subscribers where there are other hubs.
     """
 
     # There may be a hundred thousand of them, most of them quiet: each has no more containers than it needs.
     __slots__ = (
         "_asked", "_batch", "_broker", "_clients", "_clock", "_count", "_counters", "_furthest", "_groups",
         "_joined", "_left", "_newcomers", "_number", "_on_broken", "_on_occupancy", "_on_unused", "_overrides",
-        "_pending", "_ready", "_sending", "_size", "_summary", "_summed_up", "_turn", "_watchers", "dirty", "name",
-        "publications",
+        "_pending", "_presence", "_ready", "_sending", "_size", "_summary", "_summed_up", "_turn", "_watchers", "dirty",
+        "name", "publications",
     )  # fmt: skip
 
     def __init__(
@@ -69,9 +69,11 @@ class Channel:
         on_broken: Callable[[Client], None],
         on_occupancy: Callable[[str, bool], None],
         counters: Counters,
+        presence: PresenceStore | None,
     ) -> None:
         self.name = name
         self._broker = broker
+        self._presence = presence
         self._turn = turn
         self._clock = clock
         self._clients = clients
@@ -192,6 +194,8 @@ class Channel:
             self._override(subscription).start = len(self._batch)
         self._groups.setdefault(subscription.format, {})[subscription] = None
         self._count += 1
+        if self._presence is not None:
+            self._presence.add(self.name, subscription.info)
         if self._count == 1:
             self._on_occupancy(self.name, True)
         done, subscription.done = subscription.done, None
@@ -213,6 +217,8 @@ class Channel:
         if group is not None and subscription in group:
             del group[subscription]
             self._count -= 1
+            if self._presence is not None:
+                self._presence.remove(self.name, subscription.client.id)
             if not self._count:
                 self._on_occupancy(self.name, False)
             if not group:
@@ -237,6 +243,15 @@ class Channel:
         if self._summary is not None:
             self._summary.cancel()
             self._summary = None
+
+    def on_lost(self) -> list[Client]:
+        """Publications are lost. The clients whose subscriptions have a gap now."""
+        for meanwhile in self._pending.values():
+            meanwhile.clear()
+        self._furthest = None
+        for watcher in tuple(self._watchers):
+            watcher.on_news()
+        return [each.client for group in self._groups.values() for each in group]
 
     # Events that come back from the broker.
 

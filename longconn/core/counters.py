@@ -30,6 +30,18 @@ class Histogram:
         self.sum += value
 
 
+class BrokerCounters:
+    """Numbers of a broker over a network."""
+
+    def __init__(self) -> None:
+        #: seconds until a request to publish was answered
+        self.seconds = Histogram(_HOOK)
+        #: publications that were not taken: `away`, `refused`, or `late` without an answer in time
+        self.failures: Counter[str] = Counter({"away": 0, "refused": 0, "late": 0})
+        #: times that a channel with subscribers lost publications
+        self.lost = 0
+
+
 class Counters:
     """Numbers since the start. Each is counted where it happens; sending is counted once a batch, not a subscriber."""
 

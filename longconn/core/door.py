@@ -99,10 +99,12 @@ class Door:
         done: Done[Position],
         info: Info | None = None,
         keep: bool = True,
+        once: str = "",
     ) -> float:
         """Publish `data`, and return 0; or do nothing and return the seconds for which a caller that waits has to wait.
 
-        `info` is the publisher as others see it, the caller itself without one. For `keep` see `Broker.publish`.
+        `info` is the publisher as others see it, the caller itself without one. For `keep` and `once` see
+        `Broker.publish`.
         A caller that does not wait gets TOO_MANY_REQUESTS over its rate, with the seconds as `retry_after`.
         """
         if caller.waits:
@@ -145,13 +147,13 @@ class Door:
 
             def publish(decided: Data, keep_it: bool) -> None:
                 self._count_accepted(1, decided.size)
-                self._broker.publish(channel, decided, info or caller.info_in(channel), done, keep=keep and keep_it)
+                self._broker.publish(channel, decided, info or caller.info_in(channel), done, keep and keep_it, once)
 
             ask_to_publish(hook, caller, channel, data, done, publish)
             return 0.0
         self._counters.publications += 1
         self._counters.publication_bytes += data.size
-        self._broker.publish(channel, data, info or caller.info_in(channel), done, keep=keep)
+        self._broker.publish(channel, data, info or caller.info_in(channel), done, keep, once)
         return 0.0
 
     def publish_many(
@@ -329,17 +331,29 @@ class Door:
         self._rates.forget(client)
 
     def presence(self, caller: Caller, channel: str, done: Done[list[Info]]) -> None:
-        """The subscribers of a channel now. NOT_AVAILABLE if the channel's presence is off."""
+        """The subscribers of a channel now, on all hubs. NOT_AVAILABLE if the channel's presence is off."""
         try:
-            if not self._check(caller, Action.PRESENCE, channel).presence:
-                raise CommandError(NOT_AVAILABLE, what="presence")
+            here = self.subscribers_here(caller, channel)
         except CommandError as error:
             done(error)
             return
-        channel_here = self.channels.get(channel)
-        found = channel_here.infos() if channel_here is not None else []
-        self._rates.charge(caller, len(found))
-        done(found)
+
+        def known(result: list[Info] | CommandError) -> None:
+            if not isinstance(result, CommandError):
+                self._rates.charge(caller, len(result))
+            done(result)
+
+        if self._broker.presence is not None:
+            self._broker.presence.get(channel, known)
+        else:
+            known(here)
+
+    def subscribers_here(self, caller: Caller, channel: str) -> list[Info]:
+        """The subscribers of a channel on this hub now. Raises CommandError as `presence` has it."""
+        if not self._check(caller, Action.PRESENCE, channel).presence:
+            raise CommandError(NOT_AVAILABLE, what="presence")
+        found = self.channels.get(channel)
+        return found.infos() if found is not None else []
 
     def history(
         self,
@@ -430,6 +444,14 @@ class Door:
                 client.queue.spend(1)
             self._broker.announce(channel, announcement)
 
+    def update(self, client: Client) -> None:
+        """Others see another name or user of a client from now on."""
+        presence = self._broker.presence
+        if presence is not None:
+            for channel, subscription in client.subscriptions.items():
+                if subscription.complete and self._namespaces.options(channel).presence:
+                    presence.add(channel, subscription.info)
+
     def announce_client(self, client: Client) -> None:
         """Tell others of this client from now on, and of its join to the channels that it is in."""
         if not client.announced:
@@ -463,6 +485,7 @@ class Door:
                 self._on_broken,
                 self._on_occupancy,
                 self._counters,
+                self._broker.presence if self._namespaces.options(name).presence else None,
             )
         return channel
 

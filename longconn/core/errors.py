@@ -60,6 +60,7 @@ NAME_TAKEN = Reason(153, "name_taken", "the name {name} is taken", temporary=Tru
 TOO_LARGE = Reason(154, "too_large", "too large: at most {limit} bytes")
 BAD_DATA = Reason(155, "bad_data", "not valid: {what}")
 SHUTTING_DOWN = Reason(156, "shutting_down", "the server is shutting down; try again", temporary=True)
+BROKER_UNAVAILABLE = Reason(157, "broker_unavailable", "the broker is away; try again", temporary=True)
 
 
 class CommandError(LongConnError):

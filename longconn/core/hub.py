@@ -13,7 +13,7 @@ from longconn.core.broker import Broker, Done
 from longconn.core.client import PROGRAM, Caller, Client, Outlet
 from longconn.core.client_names import ClientNames
 from longconn.core.counters import Counters
-from longconn.core.disconnects import EXPIRED, SERVER_ERROR, SLOW
+from longconn.core.disconnects import EXPIRED, INSUFFICIENT_STATE, SERVER_ERROR, SLOW
 from longconn.core.door import Door
 from longconn.core.errors import CommandError
 from longconn.core.expiry import Expiry
@@ -24,6 +24,7 @@ from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.log import about, log
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_resume
+from longconn.core.nodes import Nodes
 from longconn.core.observer import Observer
 from longconn.core.places import Places
 from longconn.core.proxies import TrustedProxies
@@ -42,11 +43,14 @@ class Hub:
     """Clients, names and channels: the state that all protocols of one service share.
 
     `clock` has `seconds()` and `callLater` as a Twisted reactor has. A reactor that follows the wall clock measures
-    time steadily from then on (`longconn.core.timers.keep_steady`). `broker` is the embedded one unless given. Hubs
-    share nothing else, so a process may have several. Every call must come from the reactor's thread.
+    time steadily from then on (`longconn.core.timers.keep_steady`). `broker` is the embedded one unless given. `node`
+    names this hub among those of a broker. Hubs share nothing else, so a process may have several. Every call must
+    come from the reactor's thread.
     """
 
-    def __init__(self, clock: Clock, settings: Settings | None = None, broker: Broker | None = None) -> None:
+    def __init__(
+        self, clock: Clock, settings: Settings | None = None, broker: Broker | None = None, node: str = ""
+    ) -> None:
         keep_steady(clock)
         self.clock = clock
         #: the time that people and tokens see, in seconds since 1970; it jumps when the system's clock is set
@@ -61,7 +65,8 @@ class Hub:
         self.wheel = Wheel(clock)
         self.broker: Broker = broker or MemoryBroker(clock, settings)
         self.broker.attach(self)
-        self._ready = True
+        self._draining = False
+        self._was_ready = not self.broker.problem
         #: called when `ready` has changed
         self.ready_watchers: set[Callable[[], None]] = set()
         #: called by `stop`
@@ -74,8 +79,10 @@ class Hub:
         #: what is counted, for operators
         self.counters = Counters()
         #: names this process to clients; sessions of programs by their secret
-        self.node = secrets.token_urlsafe(8)
+        self.node = node or secrets.token_urlsafe(8)
         self.sessions: dict[str, Any] = {}
+        #: the other hubs of the broker
+        self.nodes = Nodes(clock, self.broker, self.node)
         #: functions of an embedding program for `rpc`, by method, and for `send`
         self.rpc: dict[str, Callable[[Client, Any, Done[Any]], None]] = {}
         self.on_send: Callable[[Client, Any], None] | None = None
@@ -120,13 +127,24 @@ class Hub:
 
     @property
     def ready(self) -> bool:
-        """Whether new work is welcome: False while draining."""
-        return self._ready
+        """Whether new work is welcome: False while draining, and while the broker is away."""
+        return not self.not_ready
 
     @ready.setter
     def ready(self, ready: bool) -> None:
-        if ready != self._ready:
-            self._ready = ready
+        self._draining = not ready
+        self.on_broker_change()
+
+    @property
+    def not_ready(self) -> str:
+        """Why new work is not welcome; empty if it is."""
+        return "draining" if self._draining else self.broker.problem
+
+    def on_broker_change(self) -> None:
+        """The broker may have another problem now."""
+        ready = self.ready
+        if ready != self._was_ready:
+            self._was_ready = ready
             for each in tuple(self.ready_watchers):
                 each()
 
@@ -135,6 +153,7 @@ class Hub:
         self.door.stop()
         for each in tuple(self.stop_watchers):
             each()
+        self.nodes.stop()
         self.broker.stop()
         self.wheel.stop()
         self.turn.stop()
@@ -228,6 +247,8 @@ class Hub:
     def _call(self, client: Client, name: str) -> None:
         old = client.name
         client.rename(name)
+        if name != old:
+            self.door.update(client)
         if client.announced and name != old:
             for channel, subscription in client.subscriptions.items():
                 if subscription.complete:
@@ -240,6 +261,7 @@ class Hub:
             self.users.setdefault(identity.user, set()).add(client)
         client.identify(identity)
         self.names.use_identity(client)
+        self.door.update(client)
         if self.observer is not None and not client.observed and client.live:
             client.observed = True
             self.observer.client_connected(client)
@@ -313,17 +335,15 @@ class Hub:
 
     # For the program that embeds the hub, which may do everything.
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
-        """Publish as `info`; `done` gets the position, or a CommandError. For `keep` see `Broker.publish`."""
-        self.door.publish(PROGRAM, channel, data, done, info, keep)
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
+        """Publish as `info`; `done` gets the position, or a CommandError. See `Broker.publish`."""
+        self.door.publish(PROGRAM, channel, data, done, info, keep, once)
 
     def presence(self, channel: str) -> list[Info]:
-        """The subscribers of a channel on this hub now. Raises CommandError."""
-        found: list[list[Info] | CommandError] = []
-        self.door.presence(PROGRAM, channel, found.append)
-        if isinstance(found[0], CommandError):
-            raise found[0]
-        return found[0]
+        """The subscribers of a channel on this hub now; `Door.presence` has those on all hubs. Raises CommandError."""
+        return self.door.subscribers_here(PROGRAM, channel)
 
     def history(
         self, channel: str, done: Done[History], since: Position | None = None, limit: int = -1, reverse: bool = False
@@ -350,6 +370,14 @@ class Hub:
         target = self.channels.get(channel)
         if target is not None:
             target.on_announcement(announcement)
+
+    def on_lost(self, channel: str) -> None:
+        """Publications in a channel are lost: its subscribers are closed, and learn that when they come back."""
+        target = self.channels.get(channel)
+        if target is not None:
+            log.warning("%r lost publications", channel, extra=about("publications_lost", channel=channel))
+            for client in target.on_lost():
+                self.slices.do(client.host, LEAVING, partial(client.close, INSUFFICIENT_STATE))
 
     # The bytes that wait to be sent, of all clients.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from longconn.core.disconnects import INVALID_TOKEN, PERMISSION_DENIED, SERVER_ERROR, Disconnect
-from longconn.core.errors import INTERNAL, UNAUTHORIZED, CommandError, Reason
+from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, UNAUTHORIZED, CommandError, Reason
 from longconn.core.namespaces import Action
 
 
@@ -26,7 +26,7 @@ def disconnect_of(error: CommandError) -> Disconnect:
     """The reason for closing a client that is not let in because of `error`."""
     if isinstance(error, AdmissionError):
         return error.disconnect
-    return SERVER_ERROR if error.reason is INTERNAL else PERMISSION_DENIED
+    return SERVER_ERROR if error.reason in (INTERNAL, BROKER_UNAVAILABLE) else PERMISSION_DENIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from longconn.core.broker import Done, Receiver
 from longconn.core.errors import LIMIT_EXCEEDED, CommandError
+from longconn.core.idempotency import IdempotencyCache
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
 from longconn.core.settings import Settings
 from longconn.core.timers import Call, Clock, wall_time
@@ -50,6 +51,12 @@ class MemoryBroker:
     command is refused.
     """
 
+    #: its hub is the only one
+    presence = None
+    counters = None
+    #: it always takes publications
+    problem = ""
+
     def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock = clock
         self._wall_time = wall_time(clock)
@@ -69,6 +76,8 @@ class MemoryBroker:
         self._size = 0
         self._sweep: Call | None = None
         self._receiver: Receiver
+        self._topics: dict[str, Callable[[bytes], None]] = {}
+        self._once = IdempotencyCache(clock)
 
     @property
     def kept_bytes(self) -> int:
@@ -102,7 +111,12 @@ class MemoryBroker:
             stream.subscribed = False
             self._rest(channel, stream)
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
+        if once:
+            self._once.publish(channel, once, lambda one: self.publish(channel, data, info, one, keep), done)
+            return
         try:
             stream = self._stream(channel)
         except CommandError as error:
@@ -185,6 +199,15 @@ class MemoryBroker:
             # A heap may still have an entry for it. `_drop_oldest` removes that entry.
             self._rest(channel, stream)
         done(None)
+
+    def listen(self, topic: str, on_message: Callable[[bytes], None]) -> None:
+        self._topics[topic] = on_message
+
+    def tell(self, topic: str, message: bytes, done: Callable[[int | None], None]) -> None:
+        listener = self._topics.get(topic)
+        if listener is not None:
+            listener(message)
+        done(int(listener is not None))
 
     # History and idle channels.
 

@@ -36,6 +36,14 @@ class Settings:
         choices=("auto", "address", "guest"),
     )
 
+    # Beyond this process.
+    broker: tuple[str, ...] = option(
+        (),
+        "a Redis server that keeps the channels, as redis://HOST:PORT: several processes share them; with a further "
+        "one each has a part of the channels; without one they are in this process",
+        form="secret",
+    )
+
     # Which pages and hosts may connect.
     allowed_origin: tuple[str, ...] = option(
         (),

@@ -18,7 +18,7 @@ from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Access, Route
 from longconn.server_api.keys import APIKeys
 from longconn.server_api.messages import error_json, reason_of, response
-from longconn.server_api.methods import METHODS, read
+from longconn.server_api.methods import METHODS, answer_node, read
 from longconn.server_api.operations import ServerAPI
 
 #: All methods, in the order in which they are described.
@@ -35,6 +35,7 @@ class APIRoutes:
         self._api = api
         self._keys = APIKeys(api.hub.settings)
         self._warned = False
+        api.hub.nodes.handlers["api"] = partial(answer_node, api)
 
     def routes(self) -> dict[str, Route]:
         """The routes for a resource, by path."""

@@ -23,6 +23,8 @@ from longconn.server_api.operations import NodeInfo
 from longconn.server_api.overview import ChannelInfo, ClientInfo
 from longconn.wire.centrifugo import fields
 
+#: Clients or channels in an answer where a request does not say how many.
+DEFAULT_LIMIT = 100
 _HIGHEST = 2**63 - 1
 _Unsigned = Annotated[int, Meta(ge=0, le=_HIGHEST)]
 

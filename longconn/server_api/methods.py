@@ -16,12 +16,14 @@ from msgspec.json import Decoder
 from longconn.core import json_text
 from longconn.core.broker import Done
 from longconn.core.disconnects import FORCE_DISCONNECT, Disconnect
-from longconn.core.errors import BAD_REQUEST, METHOD_NOT_FOUND, NOT_AVAILABLE, CommandError
+from longconn.core.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, NOT_AVAILABLE, CommandError
 from longconn.core.log import about, log
 from longconn.core.publication import Data, Position
 from longconn.core.revocations import DEFAULT_AGE, Revocation
 from longconn.core.tokens import SubscriptionToken
+from longconn.server_api import spread
 from longconn.server_api.messages import (
+    DEFAULT_LIMIT,
     APIBatch,
     APIBroadcast,
     APIChannel,
@@ -48,6 +50,7 @@ from longconn.server_api.messages import (
     stats_result,
 )
 from longconn.server_api.operations import ServerAPI, Target
+from longconn.server_api.spread import Merge, merged
 from longconn.wire.centrifugo import history_result, presence_result
 
 #: A request that was read. Calling it executes the request, and passes its result as JSON to `done`; it may raise
@@ -57,8 +60,6 @@ APICall = Callable[[ServerAPI, Done[bytes]], None]
 #: Bytes of a reason in a close frame (RFC 6455, section 5.5.1).
 _MOST_REASON = 123
 _NOTHING = b"{}"
-#: Clients or channels in an answer where a request does not say how many.
-_DEFAULT_LIMIT = 100
 
 
 def read(method: str, body: bytes) -> APICall:
@@ -67,8 +68,43 @@ def read(method: str, body: bytes) -> APICall:
         batch = json_text.read(_BATCH, body)
         commands = [_read_command(bytes(each)) for each in batch.commands or ()]
         return partial(_run_batch, commands, batch.parallel is True)
+    return _call_of(method, json_text.read(METHODS[method].decoder, body), body)
+
+
+def answer_node(api: ServerAPI, body: bytes, done: Done[bytes]) -> None:
+    """Execute a request that another node passes on, for this node alone. Raises CommandError."""
+    method, _, request = body.partition(b"\n")
+    known = METHODS[method.decode()]
+    known.call(json_text.read(known.decoder, request), api, done)
+
+
+def _call_of(method: str, request: Any, body: bytes) -> APICall:
+    """The function of a request, whose text is `body`: for all nodes where the method concerns them."""
     known = METHODS[method]
-    return partial(known.call, json_text.read(known.decoder, body))
+    if known.merge is None:
+        return partial(known.call, request)
+    return partial(_call_all, known.merge, known, method, body, request)
+
+
+def _call_all(
+    merge: Merge, known: Method, method: str, body: bytes, request: Any, api: ServerAPI, done: Done[bytes]
+) -> None:
+    """Execute a request here and at the other nodes. A node that does not answer makes it INTERNAL, worth a retry."""
+
+    def executed(result: bytes | CommandError) -> None:
+        if isinstance(result, CommandError):
+            done(result)  # the others would refuse it too
+        else:
+            api.hub.nodes.ask_others("api", method.encode() + b"\n" + body, partial(gathered, result))
+
+    def gathered(own: bytes, answers: list[bytes | CommandError]) -> None:
+        results = [each for each in answers if not isinstance(each, CommandError)]
+        if len(results) < len(answers):
+            done(CommandError(INTERNAL))
+        else:
+            done(merged(merge, request, [own, *results]) if results else own)
+
+    known.call(request, api, executed)
 
 
 def _written(done: Done[bytes], write: Callable[[Any], bytes]) -> Done[Any]:
@@ -211,12 +247,12 @@ def _channels(request: APIChannels, api: ServerAPI, done: Done[bytes]) -> None:
     if request.order is None and request.limit is None:
         api.channels(request.pattern or "", _written(done, channels_result))
     else:
-        order, limit = request.order or "clients", _DEFAULT_LIMIT if request.limit is None else request.limit
+        order, limit = request.order or "clients", DEFAULT_LIMIT if request.limit is None else request.limit
         api.busiest_channels(request.pattern or "", order, limit, _written(done, busiest_result))
 
 
 def _clients(request: APIClients, api: ServerAPI, done: Done[bytes]) -> None:
-    limit = _DEFAULT_LIMIT if request.limit is None else request.limit
+    limit = DEFAULT_LIMIT if request.limit is None else request.limit
     api.clients(request.match or "", request.order or "queued", limit, _written(done, clients_result))
 
 
@@ -234,23 +270,25 @@ class Method:
 
     decoder: Decoder[Any]
     call: Callable[[Any, ServerAPI, Done[bytes]], None]
+    #: makes one result of those of all nodes; None for a method that the broker has the same result for at each node
+    merge: Merge | None = None
 
 
 METHODS = {
     "publish": Method(Decoder(APIPublish), _publish),
     "broadcast": Method(Decoder(APIBroadcast), _broadcast),
-    "subscribe": Method(Decoder(APISubscribe), _subscribe),
-    "unsubscribe": Method(Decoder(APIUnsubscribe), _unsubscribe),
-    "disconnect": Method(Decoder(APIDisconnect), _disconnect),
+    "subscribe": Method(Decoder(APISubscribe), _subscribe, spread.nothing),
+    "unsubscribe": Method(Decoder(APIUnsubscribe), _unsubscribe, spread.nothing),
+    "disconnect": Method(Decoder(APIDisconnect), _disconnect, spread.nothing),
     "history": Method(Decoder(APIHistory), _history),
     "history_remove": Method(Decoder(APIChannel), _history_remove),
     "presence": Method(Decoder(APIChannel), _presence),
     "presence_stats": Method(Decoder(APIChannel), _presence_stats),
-    "info": Method(Decoder(APIInfo), _info),
-    "refresh": Method(Decoder(APIRefresh), _refresh),
-    "revoke": Method(Decoder(APIRevoke), _revoke),
-    "channels": Method(Decoder(APIChannels), _channels),
-    "clients": Method(Decoder(APIClients), _clients),
+    "info": Method(Decoder(APIInfo), _info, spread.all_nodes),
+    "refresh": Method(Decoder(APIRefresh), _refresh, spread.nothing),
+    "revoke": Method(Decoder(APIRevoke), _revoke, spread.sum_of_clients),
+    "channels": Method(Decoder(APIChannels), _channels, spread.channels),
+    "clients": Method(Decoder(APIClients), _clients, spread.clients),
     "recent": Method(Decoder(APIRecent), _recent),
 }
 _BATCH = Decoder(APIBatch)
@@ -260,6 +298,7 @@ _BATCH = Decoder(APIBatch)
 
 # One command of a batch: an object with one member, named by a method.
 _members: list[tuple[str, Any, None]] = [(name, each.decoder.type | None, None) for name, each in METHODS.items()]
+_MEMBERS = Decoder(dict[str, Raw])
 _COMMAND: Decoder[Any] = Decoder(defstruct("APICommand", _members) | None)
 
 
@@ -268,10 +307,11 @@ def _read_command(text: bytes) -> tuple[int, str, APICall]:
     members = json_text.read(_COMMAND, text)
     if members is None:
         return len(text), "", _refuse_null
-    for name, method in METHODS.items():
+    for name in METHODS:
         request = getattr(members, name)
         if request is not None:
-            return len(text), name, partial(method.call, request)
+            body = bytes(json_text.read(_MEMBERS, text)[name])
+            return len(text), name, _call_of(name, request, body)
     return len(text), "", _refuse_unknown
 
 

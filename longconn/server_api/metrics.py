@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 import twisted
 from longconn import __version__
 from longconn.core import disconnects
-from longconn.core.counters import Histogram
+from longconn.core.counters import BrokerCounters, Histogram
 from longconn.core.hub import Hub
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Access, Route
@@ -80,9 +80,18 @@ class HubCollector:
         for event, histogram in counters.hooks.items():
             hooks.add_metric([event], _buckets(histogram), histogram.sum)
         yield hooks
+        if hub.broker.counters is not None:
+            yield from _broker(hub.broker.counters, hub.broker.problem)
         build = GaugeMetricFamily("longconn_build_info", "What runs.", labels=["version", "twisted", "python"])
         build.add_metric([__version__, twisted.__version__, platform.python_version()], 1)
         yield build
+
+
+def _broker(counters: BrokerCounters, problem: str) -> Iterator[Metric]:
+    yield GaugeMetricFamily("longconn_broker_up", "1 if the broker takes publications.", not problem)
+    yield _histogram("longconn_broker_seconds", "Seconds until the broker answered.", counters.seconds)
+    yield _counter("longconn_broker_failures", "Publications that were not taken.", "reason", counters.failures)
+    yield CounterMetricFamily("longconn_channels_lost", "Times that a channel lost publications.", counters.lost)
 
 
 def registry_of(hub: Hub, of_process: bool = False) -> CollectorRegistry:

@@ -27,7 +27,6 @@ from longconn.core.paced_batch import PacedBatch
 from longconn.core.publication import Data, History, Info, Position
 from longconn.core.revocations import Revocation
 from longconn.core.tokens import SubscriptionToken
-from longconn.server_api.idempotency import IdempotencyCache
 from longconn.server_api.overview import (
     CHANNEL_ORDERS,
     CLIENT_ORDERS,
@@ -91,13 +90,12 @@ class ServerAPI:
 
     The caller is trusted: neither the rights of namespaces nor rates apply. A bad name and an undefined namespace
     are refused. Operations raise CommandError, or pass it to their `done`. Every call must come from the reactor's
-    thread. Each object has its own memory of idempotency keys. `recent` has the numbers of the last minutes.
+    thread. `recent` has the numbers of the last minutes.
     """
 
     def __init__(self, hub: Hub, recent: Recent | None = None) -> None:
         self.hub = hub
         self._recent = recent
-        self._once = IdempotencyCache(hub.clock)
         self._since = hub.clock.seconds()
         self._running: set[PacedBatch[Any]] = set()
         hub.stop_watchers.add(self.stop)
@@ -137,14 +135,7 @@ class ServerAPI:
 
         With `skip_history` only clients that are subscribed now get the publication: it has no offset and is not kept.
         """
-
-        def publish(done: Done[Position]) -> None:
-            self.hub.door.publish(BACK_END, channel, data, done, keep=not skip_history)
-
-        if idempotency_key:
-            self._once.publish(channel, idempotency_key, publish, done)
-        else:
-            publish(done)
+        self.hub.door.publish(BACK_END, channel, data, done, keep=not skip_history, once=idempotency_key)
 
     def broadcast(
         self,

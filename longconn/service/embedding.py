@@ -108,6 +108,7 @@ class LiveResource(HTTPResource):
         api: ServerAPI | None = None,
     ) -> None:
         calls = APIRoutes(api or ServerAPI(hub))
+        centrifugo.serve_nodes(hub)
         metrics = MetricsRoutes(registry or registry_of(hub), APIKeys(hub.settings))
         upgrades = upgrade_routes(upgrade if upgrade is not None else WebSocketFactory(hub).take_over)
         routes = {**upgrades, **centrifugo.ROUTES, **calls.routes()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,8 @@ from longconn.core.log import about, log
 from longconn.core.settings import Settings
 from longconn.protocols.grpc.call import Handler
 from longconn.protocols.grpc.factory import GrpcFactory
+from longconn.redis.broker import RedisBroker
+from longconn.redis.server import redis_broker
 from longconn.server_api.metrics import HubCollector, registry_of
 from longconn.server_api.operations import ServerAPI
 from longconn.server_api.overview import Recent
@@ -72,7 +75,8 @@ class LongConnService(Service):
         self._reactor = reactor
         self._ports = Ports(reactor, {"port": port, "tcp": tcp, "http": http, "grpc": grpc, "admin": admin})
         #: the channels and clients; an embedding program may publish through it
-        self.hub = hub if hub is not None else Hub(reactor, _within_open_files(settings or Settings()))
+        self.hub = hub if hub is not None else _make_hub(reactor, _within_open_files(settings or Settings()))
+        self._redis = self.hub.broker if isinstance(self.hub.broker, RedisBroker) else None
         gate = self.hub.gate
         if gate.verifier is None:
             verifier = JWTVerifier(self.hub.settings, self._make_jwks)
@@ -136,6 +140,8 @@ class LongConnService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._on_reactor_stop)
         self.hub.door.accepting = self.hub.ready = True
+        if self._redis is not None:
+            self._redis.start()
         if isinstance(self.hub.gate.verifier, JWTVerifier):
             self.hub.gate.verifier.load()
         if self._tls is not None:
@@ -249,6 +255,8 @@ class LongConnService(Service):
         if self._tls is not None:
             self._tls.stop()
         self.hub.stop()
+        if self._redis is not None:
+            yield self._redis.closed()
 
     def _close_idle(self) -> None:
         """Close connections without a request or call, and send GOAWAY on the others that speak gRPC."""
@@ -294,6 +302,11 @@ class LongConnService(Service):
             self._attached = False
             logs.detach()
         return result
+
+
+def _make_hub(reactor: Any, settings: Settings) -> Hub:
+    node = secrets.token_urlsafe(8)
+    return Hub(reactor, settings, redis_broker(reactor, settings, node) if settings.broker else None, node)
 
 
 def _within_open_files(settings: Settings) -> Settings:

@@ -138,6 +138,7 @@ ZH = Texts(
         "too_large": "太长:最多{limit}字节",
         "bad_data": "无效:{what}",
         "shutting_down": "服务器正在关闭,请重试",
+        "broker_unavailable": "消息服务暂时不可用,请重试",
     },
     disconnects={
         "closed": "连接关闭",

@@ -77,6 +77,7 @@ REASONS: dict[Reason, StatusCode] = {
     errors.TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
     errors.BAD_DATA: StatusCode.INVALID_ARGUMENT,
     errors.SHUTTING_DOWN: StatusCode.UNAVAILABLE,
+    errors.BROKER_UNAVAILABLE: StatusCode.UNAVAILABLE,
 }
 
 #: The status of a client that is disconnected. UNAVAILABLE tells the client to reconnect, as numbers below 3500 do.

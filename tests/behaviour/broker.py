@@ -21,6 +21,10 @@ class LateBroker:
     refuses; which ones follows from `seed`.
     """
 
+    problem = ""
+    presence = None
+    counters = None
+
     def __init__(
         self, clock: FakeClock, settings: Settings, seed: int = 1, failures: float = 0.2, lag: int = 0
     ) -> None:
@@ -49,8 +53,10 @@ class LateBroker:
     def unsubscribe(self, channel: str) -> None:
         self._later(lambda: self.inner.unsubscribe(channel))
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
-        self._ask(lambda answer: self.inner.publish(channel, data, info, answer, keep), done)
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
+        self._ask(lambda answer: self.inner.publish(channel, data, info, answer, keep, once), done)
 
     def on_publications(self, channel: str, publications: Sequence[Publication]) -> None:
         self._after(self._lag, lambda: self._receiver.on_publications(channel, publications))
@@ -60,6 +66,12 @@ class LateBroker:
 
     def announce(self, channel: str, announcement: Announcement) -> None:
         self._later(lambda: self.inner.announce(channel, announcement))
+
+    def listen(self, topic: str, on_message: Callable[[bytes], None]) -> None:
+        self.inner.listen(topic, on_message)
+
+    def tell(self, topic: str, message: bytes, done: Callable[[int | None], None]) -> None:
+        self.inner.tell(topic, message, done)
 
     def history(self, channel: str, since: Position | None, limit: int, reverse: bool, done: Done[History]) -> None:
         self._ask(lambda answer: self.inner.history(channel, since, limit, reverse, answer), done)

@@ -229,10 +229,12 @@ class Broker(MemoryBroker):
         if not self._refused(done):
             super().subscribe(channel, done)
 
-    def publish(self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True) -> None:
+    def publish(
+        self, channel: str, data: Data, info: Info, done: Done[Position], keep: bool = True, once: str = ""
+    ) -> None:
         if not self._refused(done):
             self.published.append((channel, data.json))
-            super().publish(channel, data, info, done, keep)
+            super().publish(channel, data, info, done, keep, once)
 
     def publish_many(self, channel: str, data: Sequence[Data], info: Info, done: Done[Position]) -> None:
         if not self._refused(done):
@@ -320,7 +322,8 @@ HUB = {
     "connect": OF_CLIENT, "request": OF_CLIENT, "label": OF_CLIENT, "hooks": OF_SERVER,
     "claim": OF_CLIENT, "queued": OF_SERVER, "rename": OF_CLIENT, "identify": OF_CLIENT, "on_queued": OF_CLIENT,
     "on_publication": NotHere("the broker calls it"), "on_publications": NotHere("the broker calls it"),
-    "on_announcement": NotHere("the broker calls it"),
+    "on_announcement": NotHere("the broker calls it"), "on_lost": NotHere("the broker calls it"),
+    "on_broker_change": NotHere("the broker calls it"), "not_ready": OF_SERVER,
 }  # fmt: skip
 MEMBER = {"leave": LEAVES, "disconnect": OF_CLIENT, "close": OF_CLIENT, "closed": OF_CLIENT}
 #: the public names that a program serves or calls, with the edges that use them
@@ -340,6 +343,8 @@ DOOR: dict[str, Any] = {
     "history": ("HTTP", "GET history"), "wait_for_news": ("HTTP", "GET long poll"),
     "remove_history": ("server API", "history_remove"), "check": ("HTTP", "HEAD events"),
     "may": NotHere("it asks for a right, and does nothing"),
+    "update": NotHere("the hub calls it when a client's name or user is another"),
+    "subscribers_here": NotHere("`presence` asks it"),
     "unsubscribe": LEAVES, "leave_all": LEAVES,
     "ask_to_renew": NotHere("it asks about a subscription that there is"),
     "announce": NotHere("the hub tells what it did"), "announce_client": NotHere("the hub tells what it did"),

@@ -41,7 +41,7 @@ class OptionsTests(TestCase):
         for name, option in OPTIONS.items():
             value = option.metadata["choices"][:1] or ("true" if kind_of(option) == "bool" else "7000",)
             # Options that are checked against others have their own tests.
-            if name.startswith(("allowed_origin", "user_personal_channel", "admin_user", "tls_", "trusted")):
+            if name.startswith(("broker", "allowed_origin", "user_personal_channel", "admin_user", "tls_", "trusted")):
                 continue
             if not name.endswith(("_key", "_namespace")):
                 config = self.parsed(f"{flag(name)}={value[0]}").config
@@ -50,6 +50,7 @@ class OptionsTests(TestCase):
     def test_repeated(self) -> None:
         repeated = [*PORTS, "allowed_host"]
         others = [
+            "broker",
             "allowed_origin",
             "allowed_host",
             "trusted_proxy",

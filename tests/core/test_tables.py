@@ -27,7 +27,9 @@ class ErrorTests(Case):
 
     def test_reasons_that_may_pass_are_temporary(self) -> None:
         temporary = {each.key for each in REASONS if each.temporary}
-        self.assertEqual(temporary, {"internal", "too_many_requests", "name_taken", "shutting_down"})
+        self.assertEqual(
+            temporary, {"internal", "too_many_requests", "name_taken", "shutting_down", "broker_unavailable"}
+        )
 
     def test_texts_are_filled(self) -> None:
         error = CommandError(errors.TOO_LARGE, limit=5)

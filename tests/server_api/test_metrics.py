@@ -17,6 +17,7 @@ from longconn.core.counters import Counters
 from longconn.core.disconnects import FORCE_DISCONNECT, SLOW
 from longconn.core.hub import Hub
 from longconn.core.settings import Settings
+from longconn.redis.server import redis_broker
 from longconn.server_api.metrics import HubCollector, registry_of
 from longconn.service.embedding import AdminResource, LiveSite, WebSocketFactory
 from longconn.service.lag import ReactorLag
@@ -149,10 +150,16 @@ class AccessTests(Case):
         self.assertNotIn("127.0.0.1", text)
 
 
+def _hub() -> Hub:
+    """A hub whose broker has metrics of its own."""
+    settings = Settings(broker=("redis://",))
+    return Hub(FakeClock(), settings, redis_broker(FakeClock(), settings, "node"))
+
+
 class RegistryTests(SynchronousTestCase):
     def names(self) -> set[str]:
         """The names of all families and samples."""
-        hub = Hub(FakeClock(), Settings())
+        hub = _hub()
         hub.counters.hook("publish", 1, failed=True)
         hub.counters.refusals["bad_channel"] += 1
         hub.counters.disconnects[0] += 1
@@ -179,6 +186,6 @@ class RegistryTests(SynchronousTestCase):
 
     def test_the_page_has_every_metric(self) -> None:
         page = (ROOT / "docs/reference/metrics.md").read_text()
-        for family in HubCollector(Hub(FakeClock(), Settings())).collect():
+        for family in HubCollector(_hub()).collect():
             name = family.name + ("_total" if family.type == "counter" else "")
             self.assertIn(f"`{name}`", page)

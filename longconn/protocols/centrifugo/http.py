@@ -8,14 +8,18 @@ POST /emulation                {"session", "node", "data"}          up, for eith
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from google.protobuf.message import DecodeError
 
 from longconn.core import json_text
+from longconn.core.broker import Done
 from longconn.core.codec import Codec
 from longconn.core.commands import Command, Connect, DisconnectPush, RefusedCommand, Subscribe
 from longconn.core.disconnects import Disconnect
 from longconn.core.errors import NOT_AVAILABLE, CommandError
+from longconn.core.hub import Hub
 from longconn.core.json_text import JSONError
 from longconn.core.publication import Data
 from longconn.core.session import Session
@@ -143,14 +147,57 @@ def emulation(exchange: HTTPExchange) -> None:
     """Commands of a session that reads elsewhere. Raises HTTPError."""
     read = _read_protobuf if _is_protobuf(exchange) else _read_json
     name, node, commands = read(exchange.body())
-    session: Session | None = exchange.hub.sessions.get(name) if node in ("", exchange.hub.node) else None
+    if node in ("", exchange.hub.node):
+        _receive(exchange.hub, name, commands)
+        _received(exchange)
+    else:
+        exchange.watch()
+        body = name.encode("utf-8", "replace") + b"\n" + commands
+        exchange.hub.nodes.ask(node, "emulation", body, partial(_forwarded, exchange))
+
+
+def _received(exchange: HTTPExchange) -> None:
+    exchange.request.setResponseCode(204)
+    exchange.request.finish()
+
+
+def _forwarded(exchange: HTTPExchange, result: bytes | CommandError) -> None:
+    """Another node was asked to take the commands. Its answer is empty, or the error."""
+    if exchange.lost:
+        return
+    if isinstance(result, CommandError):
+        missing = HTTPError(404, "there is no such session")
+        exchange.fail(missing if result.reason is NOT_AVAILABLE else result)
+    elif result:
+        status, _, text = result.decode().partition(" ")
+        exchange.fail(HTTPError(int(status), text))
+    else:
+        _received(exchange)
+
+
+def serve_nodes(hub: Hub) -> None:
+    """Take commands for sessions of this node that reach other nodes."""
+
+    def receive(body: bytes, done: Done[bytes]) -> None:
+        name, _, commands = body.partition(b"\n")
+        try:
+            _receive(hub, name.decode(), commands)
+        except HTTPError as error:
+            done(f"{error.status} {error}".encode())
+        else:
+            done(b"")
+
+    hub.nodes.handlers["emulation"] = receive
+
+
+def _receive(hub: Hub, name: str, commands: bytes) -> None:
+    """Pass commands to a session of this node. Raises HTTPError."""
+    session: Session | None = hub.sessions.get(name)
     if session is None:
         raise HTTPError(404, "there is no such session")
     if session.waiting_bytes + len(commands) > _MOST_WAITING:
         raise HTTPError(429, "too many commands")
     session.receive(session.codec.split(commands))
-    exchange.request.setResponseCode(204)
-    exchange.request.finish()
 
 
 class EmulationRequest(msgspec.Struct):

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from heapq import nsmallest
+from typing import TypeVar
 
 from longconn.core.broker import Done
 from longconn.core.channel import BATCH_BYTES, Channel
 from longconn.core.client import Client
 from longconn.core.command_queue import LOOKED_AT, UNTIL_TOLD, CommandQueue, Reader
 from longconn.core.disconnects import CLOSED, IDLE
-from longconn.core.errors import INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
+from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, NOT_SUBSCRIBED, TOO_LARGE, CommandError
 from longconn.core.hub import Hub
 from longconn.core.identity import Admission, Credentials, Identity, disconnect_of
 from longconn.core.log import about, log
@@ -20,6 +21,8 @@ from longconn.core.namespaces import Action
 from longconn.core.publication import Data, History, Info, Position, Publication
 from longconn.protocols.connection.socket_outlet import SocketOutlet
 from longconn.wire.chat import COMMANDS, ChatFormat, parse, safe
+
+_T = TypeVar("_T")
 
 _HISTORY_DEFAULT = 20
 _HISTORY_MOST = 100
@@ -136,6 +139,8 @@ class ChatSession:
             nonlocal refusal
             if entering and error.reason is not INTERNAL:
                 refusal = error
+            elif error.reason is BROKER_UNAVAILABLE:
+                self._turn_away(error)  # a client that only listens would wait for ever
             else:
                 self._refuse(error)
 
@@ -372,15 +377,13 @@ class ChatSession:
         self.hub.counters.refusals[error.reason.key] += 1
         self._complain(self.format.texts.error(error))
 
-    def _when(
-        self, answered: Callable[[History], None], refused: Callable[[CommandError], None] | None = None
-    ) -> Done[History]:
+    def _when(self, answered: Callable[[_T], None], refused: Callable[[CommandError], None] | None = None) -> Done[_T]:
         """A `done` for the door: it calls `answered`, or `refused`, which by default answers the client.
 
         Lines wait until it is called, and until `answered`, or a call that it began, calls `_done`.
         """
 
-        def done(result: History | CommandError) -> None:
+        def done(result: _T | CommandError) -> None:
             if isinstance(result, CommandError):
                 (refused or self._refuse)(result)
                 self._done()
@@ -410,16 +413,14 @@ class ChatSession:
         texts = self.format.texts
         channel = self.channel or self.hub.settings.default_channel
 
-        def found(infos: list[Info] | CommandError) -> None:
-            if isinstance(infos, CommandError):
-                self._refuse(infos)
-                return
+        def found(infos: list[Info]) -> None:
             names = ", ".join(safe(each.name) for each in infos[:_LISTED])
             if len(infos) > _LISTED:
                 names += texts.who_more.format(n=len(infos) - _LISTED)
             self._answer(texts.who.format(n=len(infos), channel=safe(channel), names=names))
+            self._done()
 
-        self.hub.door.presence(self.client, channel, found)
+        self.hub.door.presence(self.client, channel, self._when(found))
 
     def _channels(self) -> None:
         texts = self.format.texts
@@ -451,7 +452,7 @@ class ChatSession:
                 return
             count = min(int(argument[:4]), _HISTORY_MOST)
         channel = self.channel or self.hub.settings.default_channel
-        done = self._when(lambda history: self._show_history(channel, history.publications[::-1]))
+        done: Done[History] = self._when(lambda history: self._show_history(channel, history.publications[::-1]))
         self.hub.door.history(self.client, channel, done, limit=count, reverse=True)
 
     def _show_history(self, channel: str, publications: list[Publication]) -> None:

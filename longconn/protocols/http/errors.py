@@ -32,6 +32,7 @@ STATUSES: dict[Reason, int] = {
     errors.TOO_LARGE: 413,
     errors.BAD_DATA: 400,
     errors.SHUTTING_DOWN: 503,
+    errors.BROKER_UNAVAILABLE: 503,
 }
 
 

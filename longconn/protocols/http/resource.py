@@ -247,7 +247,7 @@ class HTTPResource(Resource):
 
     def _ready(self, exchange: HTTPExchange) -> None:
         if not self.hub.ready:
-            raise HTTPError(503, "not ready")
+            raise HTTPError(503, f"not ready: {self.hub.not_ready}")
         exchange.text(200, "ready\n")
 
 

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from longconn.core.command_queue import InputMeter
 from longconn.core.disconnects import CONNECTION_LIMIT, NO_PONG, Disconnect
-from longconn.core.errors import INTERNAL, CommandError
+from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, CommandError
 from longconn.core.hooks import APPLICATION
 from longconn.core.hub import Hub
 from longconn.core.identity import AdmissionError, Identity, disconnect_of
@@ -343,8 +343,9 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
 
 def _disconnect_of(error: CommandError) -> Disconnect:
     """Why a connection is closed on which nothing could begin."""
-    by_gate = isinstance(error, AdmissionError) or error.reason is INTERNAL or error.reason.key == APPLICATION
-    return disconnect_of(error) if by_gate else CONNECTION_LIMIT
+    if isinstance(error, AdmissionError) or error.reason in (INTERNAL, BROKER_UNAVAILABLE):
+        return disconnect_of(error)
+    return disconnect_of(error) if error.reason.key == APPLICATION else CONNECTION_LIMIT
 
 
 @implementer(IProtocolNegotiationFactory)
