@@ -14,7 +14,7 @@ from longconn.core.json_text import write
 _MAX_CHANNEL_BYTES = 255
 _MAX_NAME = 32
 #: Characters of a name that the application gives to a user.
-_MAX_GIVEN_NAME = 64
+_MAX_GIVEN_NAME = 255
 _RESUME = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)

@@ -191,6 +191,7 @@ class LongConnService(Service):
             if warning is not None:
                 log.warning("%s", warning, extra=about("open_to_all"))
         log.info("%s", greeting.access(self.hub), extra=about("rights"))
+        log.info("%s", greeting.history(self.hub), extra=about("history"))
         for line in greeting.lines(ports, self.hub.settings.default_channel):
             log.info("%s", line, extra=about("listening"))
         if isinstance(self.hub.gate.verifier, JWTVerifier):
