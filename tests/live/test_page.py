@@ -145,7 +145,7 @@ class PageTests(PageCase):
         page.until(PEOPLE, ["mia.2", "you", "Ann"])
         self.say(page, "me again")
         page.until(f"{SAID}.at(-1)", "mia.2: me again")
-        # A reload keeps the tab's secret. By it the page gets its name at once from a connection that is dead: this one.
+        # A reload keeps the tab's secret. By it the page gets a name at once from a connection that is dead: this one.
         secret = "import('/page/address.js').then(found => found.tabSecret)"
         resume = page.evaluate(secret)
         ghost = self.nc(greeted=False)
