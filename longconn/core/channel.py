@@ -245,13 +245,17 @@ class Channel:
             self._summary = None
 
     def on_lost(self) -> list[Client]:
-        """Publications are lost. The clients whose subscriptions have a gap now."""
+        """Publications are lost. The clients whose subscriptions have a gap now: they are sent nothing after it."""
         for meanwhile in self._pending.values():
             meanwhile.clear()
         self._furthest = None
+        self.flush(everything=True)
         for watcher in tuple(self._watchers):
             watcher.on_news()
-        return [each.client for group in self._groups.values() for each in group]
+        lost = [each for group in self._groups.values() for each in group]
+        for each in lost:
+            self.remove(each)
+        return [each.client for each in lost]
 
     # Events that come back from the broker.
 

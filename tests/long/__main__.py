@@ -8,7 +8,7 @@ import random
 import sys
 from importlib import import_module
 
-NAMES = ("chaos", "clients", "disturb", "fuzz", "recovery", "rounds", "sdk-python")
+NAMES = ("chaos", "clients", "disturb", "fuzz", "nodes", "recovery", "rounds", "sdk-python")
 
 
 def main() -> None:
@@ -18,10 +18,10 @@ def main() -> None:
         "--seed", type=int, default=random.randrange(1_000_000), help="the first seed (default: random)"
     )
     parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
-    parser.add_argument("--only", nargs="+", metavar="ROW", help="these attacks alone (disturb)")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="these attacks (disturb) or modes (nodes) alone")
     options = parser.parse_args()
-    if options.only and options.name != "disturb":
-        parser.error("--only is for disturb")
+    if options.only and options.name not in ("disturb", "nodes"):
+        parser.error("--only is for disturb and nodes")
     print(f"{options.name}: seed {options.seed}, {options.seconds:g} s", flush=True)
     chosen = {"only": options.only} if options.only else {}
     import_module(f"tests.long.{options.name.replace('-', '_')}").main(options.seed, options.seconds, print, **chosen)
