@@ -181,7 +181,7 @@ class ChatReader(Protocol):
             if not text.startswith(b"["):
                 continue
             publisher, said = json.loads(text)
-            if said <= self._last.get(publisher, 0):
+            if said <= self._last.get(publisher, -1):
                 self.soak.fail(Wrong(f"chat read {said} of {publisher} after {self._last[publisher]}"))
             self._last[publisher] = said
             self.soak.counts["read as chat"] += 1
