@@ -47,7 +47,7 @@ copybutton_prompt_is_regexp = True
 # Types of other projects, and our own that programs do not make: they are named in signatures, and described elsewhere.
 _OF_OTHERS = r"(collections|pathlib|twisted|prometheus_client|google|OpenSSL|h2)\..*"
 _OF_OURS = (
-    "broker.Broker|client.Format|client.Outlet|identity.Capability|long_poll.LongPoll|namespaces.Action"
+    "broker.Broker|client.Format|client.Outlet|identity.Capability|long_poll.LongPoll|names.NameRequest|namespaces.Action"
     "|namespaces.ChannelOptions|namespaces.Namespaces|revocations.Revocation|timers.Clock"
 )
 nitpick_ignore_regex = [
