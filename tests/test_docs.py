@@ -174,6 +174,21 @@ class PageTests(SynchronousTestCase):
             for page in (DOCS / folder).glob("*.md"):
                 self.assertIn(f"docs/{folder}/{page.name}", readme)
 
+    def test_search_finds_the_words_of_readers(self) -> None:
+        """A word that a reader types is in the title of the page that answers it: titles come first in the search."""
+        for word, page in (
+            ("authentication", "how-to/logins"),
+            ("authentication", "how-to/tokens"),
+            ("authorization", "reference/namespaces"),
+            ("rate limits", "how-to/limits"),
+            ("docker", "how-to/containers"),
+            ("metrics", "how-to/operate"),
+            ("redis", "how-to/scale"),
+            ("https", "how-to/tls"),
+            ("backpressure", "topics/slow-clients"),
+        ):
+            self.assertIn(word, (DOCS / f"{page}.md").read_text().partition("\n")[0].lower(), page)
+
     def test_flags_exist(self) -> None:
         known = {flag(name) for name in NAMES} | {"--config", "--help", "--help-auth", "--version"}
         for command in COMMANDS_OF_CLIENTS:

@@ -75,7 +75,7 @@ class CompletionTests(SynchronousTestCase):
         for words, completed in (
             (("longconn", "pr"), ["probe"]),
             (("longconn", "sub", "--la"), ["--last"]),
-            (("longconn", "serve", "--names", ""), ["address", "guest"]),
+            (("longconn", "serve", "--names", ""), ["auto", "address", "guest"]),
         ):
             script = f"source {SHELLS['bash']}; COMP_WORDS=({shlex.join(words)})"
             script += f"; COMP_CWORD={len(words) - 1}; _shtab_longconn; echo ${{COMPREPLY[@]}}"
