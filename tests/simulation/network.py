@@ -27,10 +27,13 @@ class Pipe:
         # When it was sent, when it arrives, what it is.
         self._chunks: deque[list[Any]] = deque()
         self._call: SimulatedCall | None = None
+        self._broken = False
         #: nothing arrives before
         self.held_until = 0.0
 
     def send(self, data: bytes) -> None:
+        if self._broken:
+            return
         now = self._clock.now
         chunks = self._chunks
         if chunks and chunks[-1][0] == now:
@@ -50,7 +53,8 @@ class Pipe:
         self._wait()
 
     def truncate(self, whole: bool = False) -> None:
-        """Lose what is under way from some byte on (`whole`: all of it)."""
+        """Lose what is under way from some byte on (`whole`: all of it), and all that comes after it."""
+        self._broken = True
         if self._chunks and self._call is not None:
             chunks = list(self._chunks)
             kept = 0 if whole else self._random.randrange(len(chunks))

@@ -227,7 +227,7 @@ class World:
             raise WrongError(f"{node.name} follows {set(shard._followed)} for {set(node.hub.channels)}")
         if members._stale or members._changes or set(members._here) - set(node.hub.channels):
             raise WrongError(f"{node.name} has members to write: {members._stale} {members._changes}")
-        topics = {topic.decode() for wire in self.server.wires if wire.machine is node.machine for topic in wire.topics}
+        topics = {topic.decode() for wire in node.machine.wires for topic in wire.topics}
         messages = {each for each in topics if ":messages:" in each}
         if messages != {shard._keys.messages(each) for each in shard._followed}:
             raise WrongError(f"{node.name} is subscribed to {messages}, and follows {set(shard._followed)}")
