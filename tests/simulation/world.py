@@ -157,7 +157,8 @@ class World:
             self.server.forget_scripts()
 
     def _seen_beats(self) -> int:
-        return max((each.link._beats for each in self.nodes), default=0)
+        """The beats that each node has seen that may say that the server has what it had."""
+        return min((each.link._beats for each in self.nodes if each.link._generation), default=0)
 
     def _make_room(self) -> None:
         self.server.full = False
@@ -170,12 +171,14 @@ class World:
         for each in self.members:
             if each.node is node:
                 each.leave(each.outlet)
-        if self.random.random() < 0.3:
-            self._quiet = MEMBERS_TTL + 2
 
     def _heal(self) -> None:
         self.say("-- quiet")
         self._make_room()
+        if self.killed and self.random.random() < 0.3:
+            self._quiet = MEMBERS_TTL + 16
+        apart = max(each.machine.apart_until for each in self.nodes) - self.clock.now
+        self._quiet = max(self._quiet, apart + 12)
         for each in self.members:
             if each.outlet is not None:
                 each.outlet.resume()
@@ -203,7 +206,8 @@ class World:
                 at = member.at.get(channel)
                 if at is None or (at.epoch, at.offset) != top:
                     raise WrongError(f"{member.name} is at {at} in {channel}, which is at {top}")
-        if self._quiet > _QUIET or not self.killed:
+        # A node that died, and a file that is older, leave members until their time is over.
+        if self._quiet > MEMBERS_TTL or not (self.killed or self.checker.lost_something):
             for channel in CHANNELS:
                 self._check_presence(channel)
 
