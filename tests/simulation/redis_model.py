@@ -27,7 +27,7 @@ _BY_DIGEST = {each.digest.encode(): each for each in SCRIPTS}
 
 
 class ModelError(Exception):
-    """An answer that is an error."""
+    """A reply that is an error."""
 
 
 class Opened:
@@ -144,6 +144,8 @@ class ModelRedis:
             request, epoch, offset = answer.split(b" ")
             if request == args[4]:
                 return [epoch, int(offset)]
+            if _count(request) > _count(args[4]):
+                return ModelError("LATE a later request was answered before")
         most, most_bytes, records = int(args[6]), int(args[7]), args[9:]
         first = opened.offset + 1
         for index, record in enumerate(records):
@@ -249,6 +251,11 @@ class ModelRedis:
         nodes = self.value(keys[0], {})
         here = [each for each in _by_score(nodes) if nodes[each] >= self._now]
         return [record for node in here for record in self.value(args[0] + node, {}).values()]
+
+
+def _count(request: bytes) -> int:
+    """The number in the name of a request; the mark of a publication with a key has none."""
+    return int(request.rpartition(b"-")[2]) if b"-" in request else 0
 
 
 def _by_score(scores: dict[bytes, int]) -> list[bytes]:

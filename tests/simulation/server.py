@@ -10,7 +10,7 @@ from longconn.redis.scripts import BEAT, ENTER, MEMBERS, PUBLISH, PUBLISH_UNKEPT
 from tests.simulation.checker import Checker
 from tests.simulation.clock import SimulatedClock
 from tests.simulation.network import Machine, Wire
-from tests.simulation.redis_model import ModelRedis
+from tests.simulation.redis_model import ModelError, ModelRedis
 
 #: Scripts that a full server refuses.
 _GROW = frozenset(each.digest.encode() for each in (PUBLISH, PUBLISH_UNKEPT, BEAT, MEMBERS, ENTER))
@@ -25,6 +25,8 @@ def written(value: Any) -> bytes:
         return b":%d\r\n" % value
     if value is None:
         return b"_\r\n"
+    if isinstance(value, ModelError):
+        return b"-%b\r\n" % str(value).encode()
     return b"*%d\r\n%b" % (len(value), b"".join(map(written, value)))
 
 

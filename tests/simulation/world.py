@@ -25,7 +25,7 @@ from tests.simulation.server import SimulatedServer
 
 CHANNELS = ("one", "two")
 #: Seconds with faults, and then without.
-_ACTIVE, _QUIET = 14.0, 16.0
+_ACTIVE, _QUIET = 9.0, 12.0
 _FAULTS = (
     "cut", "cut", "cut", "part", "part", "slow", "restart", "restart", "old file", "promoted", "full", "kill",
     "forget scripts",
@@ -82,7 +82,7 @@ class World:
         random = self.random
         for each in self.members:
             self.clock.callLater(random.uniform(0, 2), each.come)
-        for _ in range(random.choice((10, 30, 60))):
+        for _ in range(random.choice((6, 20, 40))):
             self.clock.callLater(random.uniform(0.5, _ACTIVE), self._publish)
         for _ in range(random.choice((1, 2, 4, 8))):
             self.clock.callLater(random.uniform(1, _ACTIVE), self._fault, random.choice(_FAULTS))
@@ -175,7 +175,7 @@ class World:
     def _heal(self) -> None:
         self.say("-- quiet")
         self._make_room()
-        if self.killed and self.random.random() < 0.3:
+        if self.killed and self.random.random() < 0.2:
             self._quiet = MEMBERS_TTL + 16
         apart = max(each.machine.apart_until for each in self.nodes) - self.clock.now
         self._quiet = max(self._quiet, apart + 12)
