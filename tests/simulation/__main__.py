@@ -65,6 +65,8 @@ def main() -> int:
             waiting[pool.submit(failures, part)] = part
         for each in as_completed(waiting):
             done += len(waiting[each])
+            if done % 1000 == 0:
+                print(f"{done} seeds, {time.monotonic() - began:.0f} s", flush=True)
             for found in each.result():
                 wrong += 1
                 if wrong <= 5:

@@ -76,7 +76,15 @@ class Pipe:
 
     def _arrive(self) -> None:
         self._call = None
-        data = self._chunks.popleft()[2]
+        chunk = self._chunks[0]
+        data = chunk[2]
+        if len(data) > 1 and self._random.random() < 0.05:
+            # A part of it comes now, the rest later.
+            size = self._random.randrange(1, len(data))
+            chunk[1], chunk[2] = self._clock.now + 0.01, data[size:]
+            data = data[:size]
+        else:
+            self._chunks.popleft()
         self._wait()
         if data:
             self._deliver(data)
@@ -135,6 +143,12 @@ class Wire:
         delay = self.down.end - self._clock.now + self._random.choice((0.0, 0.001, 0.3))
         self._clock.callLater(delay, self.leave, ConnectionLost())
         self._end_there(self._random.choice((0.0, 0.001, 2.0)))
+
+    def vanish(self) -> None:
+        """Nothing arrives any more, and neither side is told."""
+        self.up.truncate(whole=True)
+        self.down.truncate(whole=True)
+        self._end_there(15.0)
 
     def server_ended(self) -> None:
         """The process of the server has ended."""

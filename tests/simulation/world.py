@@ -28,7 +28,7 @@ CHANNELS = ("one", "two")
 _ACTIVE, _QUIET = 9.0, 12.0
 _FAULTS = (
     "cut", "cut", "cut", "part", "part", "slow", "restart", "restart", "old file", "promoted", "full", "kill",
-    "forget scripts",
+    "forget scripts", "vanish",
 )  # fmt: skip
 
 
@@ -140,6 +140,9 @@ class World:
         if fault == "cut":
             for wire in tuple(node.machine.wires):
                 wire.cut()
+        elif fault == "vanish":
+            for wire in node.machine.wires:
+                wire.vanish()
         elif fault == "part":
             node.machine.part(now + random.choice((0.5, 3.0, 9.0, 12.0)))
         elif fault == "slow":
