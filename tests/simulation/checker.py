@@ -36,7 +36,6 @@ class Checker:
         self._made: dict[str, tuple[str, int]] = {}
         self._acknowledged: list[tuple[str, str, Position]] = []
         self.lost_something = False
-        self.requests: list[Request] = []
         #: the channels whose history was removed
         self.removed: set[str] = set()
 
@@ -73,12 +72,6 @@ class Checker:
             raise WrongError(f"{request.text} is acknowledged at {position}, where {found} is")
         self._acknowledged.append((request.channel, request.text, position))
 
-    def check_answered(self, now: float, most: float) -> None:
-        """Each caller whose node lives was answered in time."""
-        for each in self.requests:
-            if not each.answered and now - each.asked_at > most:
-                raise WrongError(f"{each.text} is not answered for {now - each.asked_at:.1f} s")
-
     def check_kept(self, data: ModelRedis, keys: dict[str, tuple[bytes, bytes]], most: int) -> None:
         """What was acknowledged is in the stream of its epoch; all of it, if the server never lost anything."""
         for channel, text, position in self._acknowledged:
@@ -97,8 +90,9 @@ class Checker:
         if (epoch, offset) != (at.epoch, at.offset + 1):
             raise WrongError(f"in {channel} a client at {at} is sent {epoch} {offset}, untold")
         position = Position(epoch, offset)
-        if self.text_at(channel, position) != text:
-            raise WrongError(f"in {channel} a client is sent {text} at {position}, not {self.text_at(channel, position)}")
+        truth = self.text_at(channel, position)
+        if truth != text:
+            raise WrongError(f"in {channel} a client is sent {text} at {position}, not {truth}")
         return position
 
 

@@ -12,6 +12,7 @@ from longconn.core.errors import CommandError
 from longconn.core.hub import Hub
 from longconn.core.publication import Data, Event, History, Info, Position, Publication
 from longconn.core.session import Session
+from longconn.redis.publishing import TIMEOUT
 from tests.simulation.checker import Request, WrongError
 
 if TYPE_CHECKING:
@@ -329,6 +330,8 @@ class Publisher:
         def done(result: Position | CommandError) -> None:
             if request.answered:
                 raise WrongError(f"{text} is answered twice")
+            if world.clock.now - request.asked_at > TIMEOUT + 0.1:
+                raise WrongError(f"{text} is answered after {world.clock.now - request.asked_at:.1f} s")
             request.answered = True
             world.say(text, "is answered:", result)
             if isinstance(result, CommandError):

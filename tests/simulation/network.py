@@ -193,9 +193,7 @@ class Wire:
 class Machine:
     """The reactor of one node. `accept` makes a connection to the server, or returns None if there is none."""
 
-    def __init__(
-        self, clock: SimulatedClock, random: Random, accept: Callable[[Machine, Any], Wire | None]
-    ) -> None:
+    def __init__(self, clock: SimulatedClock, random: Random, accept: Callable[[Machine, Any], Wire | None]) -> None:
         self.clock = clock
         self.random = random
         self._accept = accept

@@ -22,7 +22,7 @@ from longconn.redis.scripts import (
 )
 
 Words = Sequence[bytes]
-_GENERATION = b":generation"
+_GENERATION = b"longconn:{longconn}:generation"
 _BY_DIGEST = {each.digest.encode(): each for each in SCRIPTS}
 
 
@@ -110,7 +110,8 @@ class ModelRedis:
     @property
     def beats(self) -> int:
         """The beats of all nodes."""
-        return max((int(each.get(b"beats", 0)) for key, each in self._values.items() if key.endswith(_GENERATION)), default=0)
+        found = self._values.get(_GENERATION, {})
+        return int(found.get(b"beats", 0))
 
     # Keys.
 
@@ -206,9 +207,7 @@ class ModelRedis:
         found = self.open(keys[0], {})
         generation = found.get(b"generation")
         if found.get(b"run") != args[0]:
-            whole = (
-                generation is not None and found[b"durable"] == b"1" and args[2] == b"0" and generation == args[3]
-            )
+            whole = generation is not None and found[b"durable"] == b"1" and args[2] == b"0" and generation == args[3]
             if not (whole and int(found.get(b"beats", 0)) >= int(args[4])):
                 generation = args[5]
         found.update({b"generation": generation, b"run": args[0], b"durable": args[1]})

@@ -135,7 +135,8 @@ class SimulatedServer:
         log = self.data.log
         kept = len(log)
         if how == "again" and self.persistence == "everysec":
-            kept = bisect.bisect_left(log, (self._clock.now - self._random.uniform(0, 2)) * 1000, key=lambda one: one[0])
+            until = (self._clock.now - self._random.uniform(0, 2)) * 1000
+            kept = bisect.bisect_left(log, until, key=lambda call: call[0])
         elif how == "again" and self.persistence == "none":
             kept = 0
         elif how == "old file":
@@ -162,5 +163,3 @@ class SimulatedServer:
 
     def _start(self) -> None:
         self.up = True
-
-

@@ -12,6 +12,7 @@ from tests.simulation.redis_model import ModelRedis
 
 #: A time to live after which nothing is left, and one in which all is.
 _SHORT, _LONG = 1, 600_000
+_OFTEN = (*[PUBLISH, READ] * 4, REMOVE, ENTER, BEAT, MEMBERS, MEMBERS, PRESENCE, PUBLISH_UNKEPT)
 
 
 class Asker:
@@ -46,7 +47,9 @@ def arguments(random: Random) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
     ttl = random.choice((_LONG,) * 9 + (_SHORT,))
     head = (generation, epoch, 3600, ttl)
     node = random.choice(("n1", "n2"))
-    script = random.choice((PUBLISH,) * 4 + (READ,) * 4 + (REMOVE, ENTER, BEAT, MEMBERS, MEMBERS, PRESENCE, PUBLISH_UNKEPT))
+    script = random.choice(
+        (PUBLISH,) * 4 + (READ,) * 4 + (REMOVE, ENTER, BEAT, MEMBERS, MEMBERS, PRESENCE, PUBLISH_UNKEPT)
+    )
     if script is PUBLISH:
         records = ["x" * random.choice((1, 10, 300)) for _ in range(random.choice((1, 1, 2, 7)))]
         request = f"{node}-{random.randrange(1_000)}" if random.random() < 0.5 else f"{node}-1"
@@ -68,7 +71,11 @@ def arguments(random: Random) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
     if script is MEMBERS:
         gone = [f"c{random.randrange(5)}" for _ in range(random.choice((0, 0, 1, 2)))]
         come = [word for number in range(random.randrange(3)) for word in (f"c{number}", f"record {random.random()}")]
-        return script, (f"{base}nodes", f"{base}on:{node}"), (node, _LONG, random.choice((0, 0, 1)), len(gone), *gone, *come)
+        return (
+            script,
+            (f"{base}nodes", f"{base}on:{node}"),
+            (node, _LONG, random.choice((0, 0, 1)), len(gone), *gone, *come),
+        )
     return script, (f"{base}nodes",), (f"{base}on:",)
 
 

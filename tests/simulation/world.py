@@ -15,7 +15,6 @@ from longconn.redis.address import parse_address
 from longconn.redis.broker import RedisBroker
 from longconn.redis.keys import RedisKeys
 from longconn.redis.members import MEMBERS_TTL
-from longconn.redis.publishing import TIMEOUT
 from longconn.redis.server import RedisLink
 from tests.simulation.checker import Checker, Request, WrongError
 from tests.simulation.clock import SimulatedClock
@@ -115,13 +114,13 @@ class World:
                 self._publisher.publish(channel, text, text if kind < 0.4 else "", keep=kind < 0.95)
 
     def _move(self) -> None:
-        """A client goes, stands still, leaves a channel."""
+        """A client goes, stands still, leaves a channel; a history is removed."""
         random = self.random
         member = random.choice(self.members)
         outlet = member.outlet
-        if outlet is None:
+        if outlet is None or member.node is None:
             return
-        kind = random.choice(("drop", "drop", "pause", "unsubscribe", "presence"))
+        kind = random.choice(("drop", "drop", "pause", "unsubscribe", "remove history"))
         self.say(member.name, kind)
         if kind == "drop":
             member.leave(outlet)
@@ -132,6 +131,10 @@ class World:
             channel = random.choice(CHANNELS)
             member.unsubscribe(channel)
             member.subscribe(channel)
+        elif kind == "remove history":
+            channel = random.choice(CHANNELS)
+            self.checker.removed.add(channel)
+            member.node.broker.remove_history(channel, _ignore)
 
     def _fault(self, fault: str) -> None:
         random, now = self.random, self.clock.now
@@ -250,6 +253,10 @@ class World:
         self.clock.advance(20)
         if self.server.wires or self.clock.waiting:
             raise WrongError(f"left behind: {self.server.wires} {[each.function for each in self.clock.waiting]}")
+
+
+def _ignore(result: object) -> None:
+    """It may have failed."""
 
 
 def simulate(seed: int, trace: list[str] | None = None) -> None:
