@@ -15,6 +15,8 @@ from tests.simulation.clock import SimulatedCall, SimulatedClock
 
 #: Bytes that one call of `deliver` gets are those that were sent at one time.
 Deliver = Callable[[bytes], None]
+#: How often what was sent at one time comes in parts.
+_IN_PARTS = 0.15
 
 
 class Pipe:
@@ -78,7 +80,7 @@ class Pipe:
         self._call = None
         chunk = self._chunks[0]
         data = chunk[2]
-        if len(data) > 1 and self._random.random() < 0.05:
+        if len(data) > 1 and self._random.random() < _IN_PARTS:
             # A part of it comes now, the rest later.
             size = self._random.randrange(1, len(data))
             chunk[1], chunk[2] = self._clock.now + 0.01, data[size:]
