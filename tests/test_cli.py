@@ -215,7 +215,7 @@ class ConsoleScriptTests(Case):
         self.assertEqual(list(tomllib.loads(out)), ["port", "tcp", "http", "grpc", "admin", *valued])
 
     def test_config_refuses_in_one_line(self) -> None:
-        line = "longconn: flag --names: 'x' is not valid; allowed: address or guest"
+        line = "longconn: flag --names: 'x' is not valid; allowed: auto or address or guest"
         self.assert_one_line(line, *LONGCONN, "config", "--names=x")
 
     def test_version_and_help(self) -> None:

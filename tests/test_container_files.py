@@ -185,7 +185,7 @@ class HAProxyTests(SynchronousTestCase):
     def test_chat_through_tls_and_the_proxy(self) -> None:
         """The server knows the client's own address, and not the proxy's."""
         haproxy = program("haproxy")
-        server = Server('trusted_proxy = ["127.0.0.1"]')
+        server = Server('trusted_proxy = ["127.0.0.1"]\nnames = "address"')
         self.addCleanup(server.clean_up)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]

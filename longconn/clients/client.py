@@ -262,6 +262,7 @@ def connect(
     on_state: Callable[[State], None] | None = None,
     timeout: float = 10.0,
     random: Callable[[], float] = random_numbers.random,
+    label: str | None = None,
 ) -> Client:
     """A client of the server at `url`. It starts to connect at once; `Client.connected` fires when it has connected.
 
@@ -269,10 +270,12 @@ def connect(
     `https://`. The last two use HTTP streaming, and server-sent events if HTTP streaming does not get through. A path
     that ends in `/connection/http_stream` or `/connection/sse` selects one of them.
 
-    `name`: be a chat client with that name, which others see. `token`: a token, or a callable that returns a Deferred
-    of one. It is called before each connection, and before the token expires. If it fails with a ClientError other
-    than ConnectionFailed, the client ends with that error. `login`: a name and a password, for a server that checks
-    these.
+    `name`: be a chat client with that name, which others see; after a cut the client gets it back at once. `label`, in
+    its place: publish under that name, which other clients may do at the same time.
+
+    `token`: a token, or a callable that returns a Deferred of one. It is called before each connection, and before the
+    token expires. If it fails with a ClientError other than ConnectionFailed, the client ends with that error. `login`:
+    a name and a password, for a server that checks these.
 
     `reconnect`: try again after 0.5 to 20 s, until `close`, or until the server says not to. Until the first
     connection, a server that does not speak the protocol, and a certificate that does not fit, end the client, too.
@@ -286,5 +289,5 @@ def connect(
     Raises AddressError for a URL that cannot be used.
     """
     transport_configuration = TransportConfiguration(reactor, trust_root, timeout, login, certificate)
-    connection = ConnectionConfiguration(token, name, reconnect, random, login)
+    connection = ConnectionConfiguration(token, name, reconnect, random, login, label)
     return Client(url, transport_configuration, connection, on_state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -37,13 +38,18 @@ _TOO_BIG = 1009
 
 @dataclass(slots=True)
 class ConnectionConfiguration:
-    """The program's options for its connection. `name` changes with the client's name."""
+    """The program's options for its connection. `name` changes with the client's name.
+
+    By `resume`, a secret, the server gives the name back to a new connection while it takes the old one for open.
+    """
 
     token: Token
     name: str | None
     reconnect: bool
     random: Callable[[], float]
     login: tuple[str, str] | None = field(default=None, repr=False)
+    label: str | None = None
+    resume: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
 
 
 class ReconnectingConnection:
@@ -180,7 +186,9 @@ class ReconnectingConnection:
         body: JSONObject = {"token": token} if token else {}
         data: JSONObject = {}
         if self.configuration.name is not None:
-            data["chat"] = {"name": self.configuration.name}
+            data["chat"] = {"name": self.configuration.name, "resume": self.configuration.resume}
+        elif self.configuration.label is not None:
+            data["chat"] = {"label": self.configuration.label}
         if self.configuration.login is not None:
             user, password = self.configuration.login
             data["login"] = {"user": user, "password": password}

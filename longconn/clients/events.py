@@ -70,8 +70,9 @@ class Position:
 class Member:
     """A subscriber: its client's id, its user ("" for none), its name.
 
-    `named` is false for a client without a name of its own. Then `name` is its client's id, or over gRPC the name
-    that the server made for it (HOST:PORT or guest-N).
+    `name` is what others read over every protocol. `named` is false for a client that is not in the chat: people are
+    not told when it comes and goes. Over gRPC it is false for every client whose name the server made (HOST:PORT or
+    guest-N).
     """
 
     client: str

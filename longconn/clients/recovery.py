@@ -141,7 +141,7 @@ def read_member(info: JSONObject) -> Member:
     """A ClientInfo. The name is that of its `conn_info`, else its user, else its client's id."""
     client, user = member(info, "client", str, ""), member(info, "user", str, "")
     name = _given_name(info.get("conn_info", _ABSENT)) or user
-    return Member(client, user, name or client, bool(name) and member(info, "named", bool, True))
+    return Member(client, user, name or client, bool(name) and member(info, "chat", bool, True))
 
 
 def _given_name(conn_info: msgspec.Raw) -> str:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import getpass
-import re
-import secrets
 from argparse import Namespace
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
 
-from longconn.clients import Client, ClientError, Refused, State
+from longconn.clients import Client, State
 from longconn.commands.chat_lines import Line, Screen, parse_input
 from longconn.commands.chat_room import Room
-from longconn.commands.connecting import open_client, say_state
+from longconn.commands.connecting import say_state
+from longconn.commands.naming import open_named
 from longconn.commands.parser import Parser
 from longconn.commands.running import Console
-from longconn.core.errors import NAME_TAKEN, CommandError
-from longconn.core.names import check_name
 
 #: The default channel of servers for chat clients.
 _CHANNEL = "lobby"
-#: How many names made from the login name are tried.
-_MOST_NAMES = 20
 #: Values of TERM for terminals that cannot move their cursor, which a line editor has to.
 _DUMB = (None, "", "dumb", "unknown")
 
@@ -96,21 +89,6 @@ class PlainWindow:
         return self._console.out.write("")
 
 
-def names(given: str | None, user: str | None = None) -> Iterator[str]:
-    """The names to try in turn: only `given`, or else that of `user` or the login name, and others like it."""
-    if given is not None:
-        yield given
-        return
-    try:
-        login = re.sub(r"[^\w.-]", "", user or getpass.getuser())[:24]
-        check_name(login)
-    except (CommandError, OSError, KeyError):
-        login = "somebody"
-    yield login
-    yield from (f"{login}-{number}" for number in range(2, _MOST_NAMES))
-    yield f"{login}-{secrets.token_hex(3)}"
-
-
 async def main(console: Console, arguments: Namespace) -> int:
     """Chat until the input or the connection ends."""
     interactive = console.input.is_terminal and console.out.is_terminal
@@ -157,19 +135,7 @@ class _Chat:
         return 0
 
     async def _connected(self) -> tuple[str, Client]:
-        taken: ClientError | None = None
-        for name in names(self._arguments.name, self._arguments.user):
-            try:
-                client = await open_client(
-                    self._console, self._arguments, reconnect=self._reconnect, name=name, on_state=self._on_state
-                )
-                return name, client
-            except Refused as error:
-                if error.code != NAME_TAKEN.code:
-                    raise
-                taken = error
-        assert taken is not None  # `names` yields at least one
-        raise taken
+        return await open_named(self._console, self._arguments, self._on_state, reconnect=self._reconnect)
 
     def _on_state(self, state: State) -> None:
         self._window.on_state(state, self._room)

@@ -31,6 +31,7 @@ async def open_client(
     *,
     reconnect: bool,
     name: str | None = None,
+    label: str | None = None,
     on_state: Callable[[State], None] | None = None,
 ) -> Client:
     """A connected client of the server that the command line names. Raises ClientError if the first attempt fails.
@@ -54,6 +55,7 @@ async def open_client(
         url,
         reactor=console.reactor,
         name=name,
+        label=label,
         token=arguments.token or console.environ.get(TOKEN_VARIABLE, ""),
         login=read_login(console, arguments.user),
         reconnect=reconnect,

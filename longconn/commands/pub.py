@@ -8,8 +8,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from longconn.clients import Client, ClientError, Refused
-from longconn.commands.connecting import open_client
 from longconn.commands.messages import BadDataError, parse_json
+from longconn.commands.naming import open_labelled
 from longconn.commands.parser import Parser
 from longconn.commands.running import Console
 from longconn.commands.standard_streams import LineTooLong, ReadError
@@ -38,7 +38,9 @@ def parser() -> Parser:
     found.add_server()
     found.add_token()
     found.add_argument("--json", action="store_true", help="DATA, or each line, is a JSON value")
-    found.add_argument("--name", metavar="NAME", help="publish as NAME, who is in the chat meanwhile")
+    found.add_argument(
+        "--name", metavar="NAME", help="publish as NAME; else as the user of --token or --user, or the login name"
+    )
     found.add_timeout(10.0, "seconds to wait for a connection, and for an answer")
     return found
 
@@ -46,7 +48,7 @@ def parser() -> Parser:
 async def main(console: Console, arguments: Namespace) -> int:
     """Publish DATA, or all lines."""
     one = None if arguments.data == "-" else _value(arguments.data.encode("utf-8", "surrogateescape"), arguments.json)
-    client = await open_client(console, arguments, reconnect=False, name=arguments.name)
+    client = await open_labelled(console, arguments)
     try:
         if arguments.data != "-":
             await client.publish(arguments.channel, one)

@@ -13,6 +13,7 @@ from longconn.core.command_queue import CommandQueue
 from longconn.core.disconnects import Disconnect
 from longconn.core.hooks import Decisions
 from longconn.core.identity import ANONYMOUS, Granted, Identity
+from longconn.core.names import with_name
 from longconn.core.namespaces import Action
 from longconn.core.publication import Event, History, Info, Position
 from longconn.core.timers import Bucket
@@ -115,7 +116,8 @@ class Caller:
     def info_in(self, channel: str) -> Info:
         """How others see it in `channel`."""
         granted = self.grants.get(channel)
-        return Info(self.name, "", self.user, self.conn_info, granted.info if granted is not None else b"")
+        info = with_name(self.conn_info, self.name)
+        return Info(self.name, "", self.user, info, granted.info if granted is not None else b"")
 
 
 class TrustedCaller(Caller):
@@ -144,8 +146,8 @@ class Client(Caller):
     """
 
     __slots__ = (
-        "_info", "_on_gone", "announced", "chat", "closed_for", "connected_at", "id", "live", "observed", "outlet",
-        "protocol", "queue", "session", "subscriptions",
+        "_info", "_on_gone", "announced", "chat", "closed_for", "connected_at", "has_chosen_name", "id", "live",
+        "observed", "outlet", "protocol", "queue", "resume", "session", "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -158,8 +160,11 @@ class Client(Caller):
         self.id = secrets.token_urlsafe(15)
         #: whether its joins and leaves are announced to others
         self.announced = False
-        #: whether it is a chat client: everyone may read its name (see `Info`)
+        #: whether it is a chat client: people are told when it comes and goes (see `Info`)
         self.chat = True
+        #: whether it asked for its name, and the secret by which it gets the name back after a cut
+        self.has_chosen_name = False
+        self.resume = ""
         self.live = True
         #: when it came, by the hub's clock, in seconds
         self.connected_at = 0.0
@@ -183,7 +188,8 @@ class Client(Caller):
     def info(self) -> Info:
         """How others see it."""
         if self._info is None:
-            self._info = Info(self.name, self.id, self.user, self.conn_info, chat=self.chat)
+            info = with_name(self.conn_info, self.name)
+            self._info = Info(self.name, self.id, self.user, info, chat=self.chat)
         return self._info
 
     def info_in(self, channel: str) -> Info:

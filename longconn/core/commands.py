@@ -41,8 +41,9 @@ class Subscribe:
 
 @dataclass(slots=True)
 class Connect:
-    """The first command. `name` makes it a chat client.
+    """The first command. `name` makes it a chat client; `label` is a name to speak under, and no more.
 
+    By the secret `resume` it gets the name back from a connection that was cut.
     `subs` are the positions of subscriptions that the server makes; None if the codec has no form for such
     subscriptions. `heartbeat` is the number of seconds between two pings that need no pong (0: none); None for the
     server's pings.
@@ -57,6 +58,8 @@ class Connect:
     data: bytes = b""
     #: a name and a password, in place of a token
     login: tuple[str, str] | None = field(default=None, repr=False)
+    resume: str = field(default="", repr=False)
+    label: str | None = None
 
 
 @dataclass(slots=True)

@@ -11,10 +11,11 @@ from typing import Any
 
 from longconn.core.broker import Broker, Done
 from longconn.core.client import PROGRAM, Caller, Client, Outlet
+from longconn.core.client_names import ClientNames
 from longconn.core.counters import Counters
 from longconn.core.disconnects import EXPIRED, INSUFFICIENT_STATE, SERVER_ERROR, SLOW
 from longconn.core.door import Door
-from longconn.core.errors import NAME_TAKEN, CommandError
+from longconn.core.errors import CommandError
 from longconn.core.expiry import Expiry
 from longconn.core.gate import Gate
 from longconn.core.guesses import Guesses
@@ -22,7 +23,7 @@ from longconn.core.hooks import Hooks
 from longconn.core.identity import ANONYMOUS, Identity
 from longconn.core.log import about, log
 from longconn.core.memory_broker import MemoryBroker
-from longconn.core.names import check_name, fold
+from longconn.core.names import check_resume
 from longconn.core.nodes import Nodes
 from longconn.core.observer import Observer
 from longconn.core.places import Places
@@ -87,8 +88,8 @@ class Hub:
         self.on_send: Callable[[Client, Any], None] | None = None
         #: how many clients and other connections there may be
         self.places = Places(settings, self.clients, self.clock.seconds)
-        self._names: dict[str, Client] = {}
-        self._assigned_names = 0
+        #: the names of clients
+        self.names = ClientNames(settings, self._call)
         #: for peers without an address of their own: unix:N
         self.numbers = count(1)
         #: the publications and replies that are written when this turn of the reactor ends
@@ -168,18 +169,21 @@ class Hub:
         name: str | None = None,
         kind: type[Client] = Client,
         user: str = "",
+        resume: str = "",
     ) -> Client:
         """A new client, called `name` (HOST:PORT or guest-N without one). `kind` is its class, `user` will be its user.
 
-        Raises CommandError: LIMIT_EXCEEDED where there are too many, BAD_NAME, NAME_TAKEN.
+        With the secret `resume` it gets the name of a client that had the same secret. Raises CommandError:
+        LIMIT_EXCEEDED where there are too many, BAD_NAME, NAME_TAKEN, BAD_REQUEST for the secret.
         """
         self.places.check(host)
         client = kind(outlet, protocol, host, address, self._on_gone)
+        client.resume = check_resume(resume)
         if name is not None:
-            self.claim(name, client, user)
+            self.names.claim(name, client, user)
             client.name = name
         else:
-            client.name = self.assigned_name(address)
+            client.name = self.names.assign(host, address)
         client.connected_at = self.clock.seconds()
         self.clients[client.id] = client
         self.counters.clients[protocol] += 1
@@ -193,54 +197,50 @@ class Hub:
         return client
 
     def request(
-        self, host: str, address: str, name: str | None = None, waits: bool = False, identity: Identity = ANONYMOUS
+        self,
+        host: str,
+        address: str,
+        name: str | None = None,
+        waits: bool = False,
+        identity: Identity = ANONYMOUS,
+        resume: str = "",
     ) -> Caller:
-        """A caller without a connection, that speaks as `name` (HOST:PORT or guest-N without one).
+        """A caller without a connection. It speaks as `name`; without one as its user, or HOST:PORT or guest-N.
 
-        `waits` says that it waits over its rate, and is not refused. Raises CommandError(BAD_NAME) or (NAME_TAKEN).
+        Several may have one name at the same time, but not that of a client. `waits` says that it waits over its rate,
+        and is not refused. Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
         if name is not None:
-            self.claim(name, user=identity.user)
-        caller = Caller(host, address, name if name is not None else self.assigned_name(address), waits)
+            self.claim(name, identity.user, resume)
+        else:
+            name = self.names.of_identity(identity) or self.names.assign(host, address)
+        caller = Caller(host, address, name, waits)
         caller.identify(identity)
         return caller
 
-    def assigned_name(self, address: str) -> str:
-        """The name of a caller at `address` that has none of its own: HOST:PORT, or guest-N."""
-        if self.settings.names != "guest":
-            return address
-        self._assigned_names += 1
-        return f"guest-{self._assigned_names}"
+    def claim(self, name: str, user: str = "", resume: str = "") -> None:
+        """Check that a client of `user`, or with the secret `resume`, may be called `name`.
 
-    def claim(self, name: str, client: Client | None = None, user: str = "") -> None:
-        """Give `name` to `client`, in place of its old one; without a client only check that `user` may have it.
-
-        A client of the same user loses it: after a change of network that is most often a connection that is dead, and
-        not noticed yet. Raises CommandError(BAD_NAME) or (NAME_TAKEN).
+        Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
-        key = fold(check_name(name))
-        owner = self._names.get(key)
-        if owner is not None and owner is not client and owner.live:
-            if not owner.user or owner.user != (user or (client.user if client is not None else "")):
-                raise CommandError(NAME_TAKEN, name=name)
-            if client is not None:
-                self._call(owner, self.assigned_name(owner.address))
-        if client is not None:
-            old = fold(client.name)
-            if self._names.get(old) is client:
-                del self._names[old]
-            self._names[key] = client
+        self.names.check(name, user, resume)
 
-    def has_taken_name(self, client: Client) -> bool:
-        """Whether the client has a name of its own, and not an assigned one."""
-        return self._names.get(fold(client.name)) is client
+    def label(self, client: Client, name: str) -> None:
+        """Let a client speak as `name`, which others may do at the same time; but it is not that of another client.
+
+        Raises CommandError(BAD_NAME) or (NAME_TAKEN).
+        """
+        self.names.check(name, client.user, client.resume)
+        self.names.let_go(client)
+        client.has_chosen_name = True
+        self._call(client, name)
 
     def rename(self, client: Client, name: str) -> None:
         """Give a client another name, and tell its channels. It is a chat client from then on.
 
         Raises CommandError(BAD_NAME) or (NAME_TAKEN).
         """
-        self.claim(name, client)
+        self.names.claim(name, client, client.user)
         client.chat = True
         self._call(client, name)
 
@@ -260,6 +260,7 @@ class Hub:
         if identity.user and client.live:
             self.users.setdefault(identity.user, set()).add(client)
         client.identify(identity)
+        self.names.use_identity(client)
         self.door.update(client)
         if self.observer is not None and not client.observed and client.live:
             client.observed = True
@@ -303,9 +304,7 @@ class Hub:
         if self.clients.pop(client.id, None) is None:
             return
         self._forget_user(client)
-        key = fold(client.name)
-        if self._names.get(key) is client:
-            del self._names[key]
+        self.names.let_go(client)
         self.places.remove_client(client.host)
         if self.observer is not None and client.observed:
             self.observer.client_disconnected(client)

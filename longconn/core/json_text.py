@@ -77,6 +77,7 @@ def read(decoder: msgspec.json.Decoder[_T], text: bytes) -> _T:
             return read(decoder, text[len(BOM) :])
         repaired = _without_lone_surrogates(text)
         if repaired != text:
+            read(decoder, repaired)  # if there is more that is wrong, that is what is told
             raise LoneSurrogateError(repaired) from None
         raise MalformedJSONError("not JSON") from None
 

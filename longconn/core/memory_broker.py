@@ -46,8 +46,9 @@ class _Stream:
 class MemoryBroker:
     """Keeps history within the limits of `settings` and their namespaces. It is lost when the process ends.
 
-    At `max_channels`, a new channel takes the place of the one that was idle longest, whose position is forgotten. If
-    none is idle, the command is refused.
+    At `max_channels`, a new channel takes the place of the one without subscribers that was used least recently: one
+    without history if there is one, else one with history. Its position is forgotten. If all have subscribers, the
+    command is refused.
     """
 
     #: its hub is the only one
@@ -65,9 +66,13 @@ class MemoryBroker:
         self._streams: dict[str, _Stream] = {}
         # Streams with neither subscribers nor history: when each became idle, the longest idle first.
         self._idle: OrderedDict[str, float] = OrderedDict()
-        # A heap for each `history_ttl`: (time, channel) of the oldest publication of each stream, when the entry was
-        # pushed. The first entry of a heap expires first. There are few heaps: only namespaces may differ in their ttl.
-        self._oldest: dict[float, list[tuple[float, str]]] = {}
+        # Streams with history but without subscribers, the least recently used first.
+        self._unread: OrderedDict[str, None] = OrderedDict()
+        # A heap for each `history_ttl`: (time, channel, epoch) of the oldest publication of each stream, when the entry
+        # was pushed. The first entry of a heap expires first. There are few heaps: only namespaces may differ in their
+        # ttl. An entry is stale if its stream was forgotten; `_stale` counts these.
+        self._oldest: dict[float, list[tuple[float, str, str]]] = {}
+        self._stale = 0
         self._size = 0
         self._sweep: Call | None = None
         self._receiver: Receiver
@@ -97,6 +102,7 @@ class MemoryBroker:
             return
         stream.subscribed = True
         self._idle.pop(channel, None)
+        self._unread.pop(channel, None)
         done(None)
 
     def unsubscribe(self, channel: str) -> None:
@@ -211,16 +217,41 @@ class MemoryBroker:
             options = self._namespaces.options(channel)
             limit = self._settings.max_channels
             if limit and len(self._streams) >= limit:
-                if not self._idle:
-                    raise CommandError(LIMIT_EXCEEDED, what="channels")
-                del self._streams[self._idle.popitem(last=False)[0]]
+                self._forget_one()
             stream = self._streams[channel] = _Stream(options.history_size or 0, options.history_ttl or 0)
         return stream
+
+    def _forget_one(self) -> None:
+        """Forget a channel that nobody reads, with its history. Raises CommandError(LIMIT_EXCEEDED)."""
+        if not (self._idle or self._unread):
+            raise CommandError(LIMIT_EXCEEDED, what="channels")
+        stream = self._streams.pop((self._idle or self._unread).popitem(last=False)[0])
+        while stream.publications:
+            self._drop(stream)
+        if stream.queued:
+            self._stale += 1
+            if self._stale > len(self._streams):
+                self._remove_stale()
+
+    def _remove_stale(self) -> None:
+        self._stale = 0
+        for heap in self._oldest.values():
+            heap[:] = [each for each in heap if self._is_current(each)]
+            heapq.heapify(heap)
+
+    def _is_current(self, entry: tuple[float, str, str]) -> bool:
+        stream = self._streams.get(entry[1])
+        return stream is not None and stream.epoch == entry[2]
 
     def _rest(self, channel: str, stream: _Stream) -> None:
         """Note that a stream was used just now. Without subscribers and history it is idle from now on."""
         self._idle.pop(channel, None)
-        if not (stream.subscribed or stream.publications or stream.queued):
+        self._unread.pop(channel, None)
+        if stream.subscribed:
+            return
+        if stream.publications or stream.queued:
+            self._unread[channel] = None
+        else:
             self._idle[channel] = self._clock.seconds()
             self._schedule(POSITION_TTL)
 
@@ -235,7 +266,7 @@ class MemoryBroker:
             self._drop(stream)
         if stream.publications and not stream.queued:
             stream.queued = True
-            heapq.heappush(self._oldest.setdefault(stream.ttl, []), (stream.kept_since[0], channel))
+            heapq.heappush(self._oldest.setdefault(stream.ttl, []), (stream.kept_since[0], channel, stream.epoch))
         while self._size > settings.history_total:
             self._drop_oldest(min(filter(None, self._oldest.values())))
         if stream.publications:
@@ -247,17 +278,21 @@ class MemoryBroker:
         stream.size -= size
         self._size -= size
 
-    def _drop_oldest(self, heap: list[tuple[float, str]]) -> None:
+    def _drop_oldest(self, heap: list[tuple[float, str, str]]) -> None:
         """Drop the publication of a heap's first entry, and push an entry for the next one of that stream.
 
         If that publication was dropped before, only the entry is replaced.
         """
-        time, channel = heapq.heappop(heap)
+        entry = heapq.heappop(heap)
+        if not self._is_current(entry):
+            self._stale -= 1
+            return
+        time, channel, epoch = entry
         stream = self._streams[channel]
         if stream.publications and stream.kept_since[0] <= time:
             self._drop(stream)
         if stream.publications:
-            heapq.heappush(heap, (stream.kept_since[0], channel))
+            heapq.heappush(heap, (stream.kept_since[0], channel, epoch))
         else:
             stream.queued = False
             self._rest(channel, stream)

@@ -46,6 +46,10 @@ def option(
     return field(default=default, repr=form != "secret", metadata=metadata)
 
 
+#: Seconds, and what so many are called.
+_UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
     """The options of the channels of one namespace. None takes the value of the settings."""
@@ -80,6 +84,15 @@ class ChannelOptions:
     def keeps(self) -> bool:
         """Whether the channels keep any history."""
         return bool(self.history_size and self.history_ttl)
+
+    def describe_history(self) -> str:
+        """How long messages are kept, for people: the end of a sentence that begins with the channel."""
+        if not self.keeps:
+            return "keeps no messages"
+        seconds = self.history_ttl or 0
+        unit, name = next((each for each in _UNITS if seconds >= each[0] and seconds % each[0] == 0), (1, "second"))
+        number = seconds / unit
+        return f"keeps the last {self.history_size:,} messages for {number:g} {name}{'' if number == 1 else 's'}"
 
 
 #: The three options of an action: for a client, for a subscriber, for anonymous clients.

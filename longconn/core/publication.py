@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import msgspec
 
 from longconn.core.errors import BAD_DATA, BAD_REQUEST, UNRECOVERABLE, CommandError
 from longconn.core.json_text import BOM, read
+from longconn.core.names import with_name
 
 _STRING = msgspec.json.Decoder(str)
 _VALUE = msgspec.json.Decoder(msgspec.Raw)
@@ -106,7 +107,7 @@ class Info:
     """The publisher, or the client that joined or left: its name, its id, its user.
 
     `conn_info` and `chan_info` are claims of its tokens, as JSON; empty for none. `chat` says that it is a chat
-    client: chat readers get its joins and leaves, and readers over every protocol get its name.
+    client: people are told of its joins and leaves.
     """
 
     name: str
@@ -157,6 +158,11 @@ class Rename:
 
     old: str
     info: Info
+
+    @property
+    def before(self) -> Info:
+        """How others saw the client until now."""
+        return replace(self.info, name=self.old, conn_info=with_name(self.info.conn_info, self.old))
 
 
 @dataclass(frozen=True, slots=True)

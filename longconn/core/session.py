@@ -31,6 +31,7 @@ from longconn.core.hooks import HookDisconnectError, HookReply
 from longconn.core.hub import Hub
 from longconn.core.identity import Admission, AdmissionError, Credentials, Granted, Identity
 from longconn.core.log import about, log
+from longconn.core.names import check_resume
 from longconn.core.namespaces import personal_channel
 from longconn.core.program_calls import RENAME, call_program, send_to_program
 from longconn.core.publication import History, Info, Position
@@ -328,11 +329,14 @@ class Session:
                 self._go_on()
 
     def _become(self, identity: Identity, command: commands.Connect) -> None:
-        """Be this user, and subscribe to its channels. Raises CommandError(BAD_NAME) or (NAME_TAKEN)."""
+        """Be this user, and subscribe to its channels. Raises CommandError: BAD_NAME, NAME_TAKEN, BAD_REQUEST."""
         hub, client = self.hub, self.client
         hub.identify(client, identity)
+        client.resume = check_resume(command.resume)
         if command.name is not None:
             hub.rename(client, command.name)
+        elif command.label is not None:
+            hub.label(client, command.label)
         self.expires_at = identity.expires_at
         if command.heartbeat is not None:
             self._ping_interval, self._pong_timeout = command.heartbeat, 0.0

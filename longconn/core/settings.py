@@ -29,7 +29,12 @@ class Settings:
     default_channel: str = option("lobby", "the channel that a chat client is in at first", form="channel")
     locale: str = option("en", "the language of chat texts", choices=("en", "zh"))
     empty_line: str = option("leave", "what an empty chat line does", choices=("leave", "ignore"))
-    names: str = option("address", "how a client without a name of its own is called", choices=("address", "guest"))
+    names: str = option(
+        "auto",
+        "how a client without a name of its own is called: HOST:PORT, or guest-N; auto: guest-N as soon as a client "
+        "may come from another machine",
+        choices=("auto", "address", "guest"),
+    )
 
     # Beyond this process.
     broker: tuple[str, ...] = option(
@@ -162,8 +167,8 @@ class Settings:
     send_queue_total: int = option(
         256 * MIB, "what may wait for all clients; the largest is disconnected first", "bytes"
     )
-    history_size: int = option(100, "publications kept in a channel; 0 keeps none", "publications")
-    history_ttl: float = option(300, "how long a publication is kept; 0 keeps none", "seconds")
+    history_size: int = option(1_000, "publications kept in a channel; 0 keeps none", "publications")
+    history_ttl: float = option(43_200, "how long a publication is kept; 0 keeps none", "seconds")
     history_bytes: int = option(1 * MIB, "bytes kept in a channel; 0 keeps none", "bytes")
     history_total: int = option(256 * MIB, "bytes kept in all channels, the oldest evicted; 0 keeps none", "bytes")
 

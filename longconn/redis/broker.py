@@ -54,6 +54,7 @@ class RedisBroker:
 
     def attach(self, receiver: Receiver) -> None:
         self._receiver = receiver
+        self._problem = self.problem
 
     def start(self) -> None:
         """Connect. Until there is a connection, each request is refused for now."""

@@ -83,19 +83,19 @@ class RedisLink:
     # Commands.
 
     def call(self, script: Script, keys: Sequence[str], arguments: Words, done: Answered) -> None:
-        # Before the connection is up, the generation that a shard knows may be a former one.
         if self.up:
-            self._call_script(script, keys, arguments, done)
+            self._run(script, keys, arguments, done)
         else:
             done(LinkLostError(self.problem, sent=False))
 
     def command(self, *words: bytes | str | int, done: Answered | None = None) -> None:
+        # While a connection is new, the shard does not know the generation of the server's data yet.
         if self.up:
             self._send(words, done)
         elif done is not None:
             done(LinkLostError(self.problem, sent=False))
 
-    def _call_script(self, script: Script, keys: Sequence[str], arguments: Words, done: Answered) -> None:
+    def _run(self, script: Script, keys: Sequence[str], arguments: Words, done: Answered) -> None:
         words = ("EVALSHA", script.digest, len(keys), *keys, *arguments)
 
         def answered(reply: Any) -> None:
@@ -239,7 +239,7 @@ class RedisLink:
             server["run_id"], int(self._durable), int(promoted), self._generation, self._beats,
             secrets.token_urlsafe(8),
         )  # fmt: skip
-        self._call_script(ENTER, (self._key("generation"),), arguments, self._entered)
+        self._run(ENTER, (self._key("generation"),), arguments, self._entered)
 
     def _entered(self, reply: Any) -> None:
         if isinstance(reply, RedisError):

@@ -20,6 +20,7 @@ from longconn.server_api.keys import APIKeys
 from longconn.server_api.messages import error_json, reason_of, response
 from longconn.server_api.methods import METHODS, answer_node, read
 from longconn.server_api.operations import ServerAPI
+from longconn.server_api.revocations import share_revocations
 
 #: All methods, in the order in which they are described.
 NAMES = (*METHODS, "batch")
@@ -36,6 +37,7 @@ class APIRoutes:
         self._keys = APIKeys(api.hub.settings)
         self._warned = False
         api.hub.nodes.handlers["api"] = partial(answer_node, api)
+        share_revocations(api.hub)
 
     def routes(self) -> dict[str, Route]:
         """The routes for a resource, by path."""

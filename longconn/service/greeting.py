@@ -72,6 +72,12 @@ def access(hub: Hub) -> str:
     return f"anonymous: {anonymous}; users: {', '.join(ways) or 'none'}"
 
 
+def history(hub: Hub) -> str:
+    """How long the default channel keeps what is said in it."""
+    channel = hub.settings.default_channel
+    return f"history: {channel} {hub.namespaces.options(channel).describe_history()}"
+
+
 def pages_warning(hub: Hub) -> str | None:
     """The line that says that the pages of all sites can use the server, as peers without credentials."""
     settings = hub.settings

@@ -178,6 +178,10 @@ class LongConnService(Service):
             logs.detach()
             raise
         self._attached = True
+        # Behind a proxy that names its clients, they come from elsewhere, too.
+        reachable = [each for each in self._ports.open_ports if each.is_public or each.kind == "haproxy"]
+        if any(each.option != "admin" for each in reachable):
+            self.hub.names.is_public = True
 
     def _greet(self) -> None:
         ports = self._ports.open_ports
@@ -187,6 +191,7 @@ class LongConnService(Service):
             if warning is not None:
                 log.warning("%s", warning, extra=about("open_to_all"))
         log.info("%s", greeting.access(self.hub), extra=about("rights"))
+        log.info("%s", greeting.history(self.hub), extra=about("history"))
         for line in greeting.lines(ports, self.hub.settings.default_channel):
             log.info("%s", line, extra=about("listening"))
         if isinstance(self.hub.gate.verifier, JWTVerifier):

@@ -67,18 +67,20 @@ class PublishResponse(_message.Message):
     def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ...) -> None: ...
 
 class SubscribeRequest(_message.Message):
-    __slots__ = ("channel", "since", "token", "name", "join_leave")
+    __slots__ = ("channel", "since", "token", "name", "join_leave", "resume")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     JOIN_LEAVE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     channel: str
     since: Position
     token: str
     name: str
     join_leave: bool
-    def __init__(self, channel: _Optional[str] = ..., since: _Optional[_Union[Position, _Mapping]] = ..., token: _Optional[str] = ..., name: _Optional[str] = ..., join_leave: bool = ...) -> None: ...
+    resume: str
+    def __init__(self, channel: _Optional[str] = ..., since: _Optional[_Union[Position, _Mapping]] = ..., token: _Optional[str] = ..., name: _Optional[str] = ..., join_leave: bool = ..., resume: _Optional[str] = ...) -> None: ...
 
 class SubscribeResponse(_message.Message):
     __slots__ = ("subscribed", "publication")
@@ -161,14 +163,18 @@ class ConnectRequest(_message.Message):
     def __init__(self, id: _Optional[int] = ..., connect: _Optional[_Union[ConnectCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeRequest, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeRequest, _Mapping]] = ..., publish: _Optional[_Union[PublishRequest, _Mapping]] = ..., presence: _Optional[_Union[PresenceRequest, _Mapping]] = ..., history: _Optional[_Union[HistoryRequest, _Mapping]] = ..., ping: _Optional[_Union[PingRequest, _Mapping]] = ..., refresh: _Optional[_Union[RefreshRequest, _Mapping]] = ..., sub_refresh: _Optional[_Union[SubRefreshRequest, _Mapping]] = ..., rpc: _Optional[_Union[RPCRequest, _Mapping]] = ...) -> None: ...
 
 class ConnectCommand(_message.Message):
-    __slots__ = ("name", "token", "heartbeat")
+    __slots__ = ("name", "token", "heartbeat", "resume", "label")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
     name: str
     token: str
     heartbeat: int
-    def __init__(self, name: _Optional[str] = ..., token: _Optional[str] = ..., heartbeat: _Optional[int] = ...) -> None: ...
+    resume: str
+    label: str
+    def __init__(self, name: _Optional[str] = ..., token: _Optional[str] = ..., heartbeat: _Optional[int] = ..., resume: _Optional[str] = ..., label: _Optional[str] = ...) -> None: ...
 
 class UnsubscribeRequest(_message.Message):
     __slots__ = ("channel",)

@@ -44,3 +44,26 @@ export const memory = {
     }
   },
 };
+
+/**
+ * By this secret the server gives a tab its name back while it takes the tab's old connection for open. A reload keeps it;
+ * a duplicate of the tab has one of its own, because it is stored only while the page is left.
+ */
+export const tabSecret = takeSecret() ?? newSecret();
+
+function newSecret() {
+  // crypto.randomUUID exists on https alone.
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (each) => each.toString(16).padStart(2, "0")).join("");
+}
+
+function takeSecret() {
+  try {
+    const found = sessionStorage.getItem("longconn resume");
+    sessionStorage.removeItem("longconn resume");
+    addEventListener("pagehide", () => sessionStorage.setItem("longconn resume", tabSecret));
+    addEventListener("pageshow", () => sessionStorage.removeItem("longconn resume"));
+    return found;
+  } catch {
+    return null; // storage is forbidden
+  }
+}

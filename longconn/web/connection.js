@@ -1,7 +1,7 @@
 // A session with the server that outlives its connections. It reconnects by itself, over server-sent events where
 // WebSockets are blocked, and asks for the same name again.
 
-import { memory } from "./address.js";
+import { memory, tabSecret } from "./address.js";
 import { Events, Socket, TOO_LARGE, tryWebSocket } from "./transports.js";
 
 const CONNECT_TIMEOUT = 8000; // milliseconds for the reply to `connect`
@@ -107,7 +107,7 @@ export class Connection {
   open(Transport, isSecond = false) {
     const connect = { id: ++this.count, connect: { name: "page" } };
     const data = {};
-    if (this.name && !this.nameless) data.chat = { name: this.name };
+    if (this.name && !this.nameless) data.chat = { name: this.name, resume: tabSecret };
     if (this.login) data.login = this.login;
     connect.connect.data = data;
     const on = {

@@ -9,10 +9,12 @@ const MOST_NAMES = 100; // names kept in one group; the others are counted
 const RESUBSCRIBE = 2500; // from this code on, an `unsubscribe` push asks the client to subscribe again
 const RETRY_AFTER = 3000; // milliseconds until a subscribe that was refused for now is tried again
 
-const isNamed = (info) => typeof info?.conn_info?.name === "string" && info.conn_info.name !== "";
+const hasName = (info) => typeof info?.conn_info?.name === "string" && info.conn_info.name !== "";
+/** Whether people are told when a client comes and goes: it is in the chat. */
+const isNamed = (info) => hasName(info) && info.chat !== false;
 
 function nameOf(info) {
-  if (isNamed(info)) return info.conn_info.name;
+  if (hasName(info)) return info.conn_info.name;
   // No name in the chat may hold an ellipsis, so that an id cannot be taken for a name.
   return info?.client ? `${info.client.slice(0, 8)}…` : "(server)";
 }

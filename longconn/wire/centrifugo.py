@@ -11,7 +11,7 @@ definitions are `definitions/client.proto` in the public repository centrifugal/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from longconn.core import commands
@@ -103,7 +103,7 @@ def fields(**values: Any) -> bytes:
 
 
 def info_json(info: Info) -> bytes:
-    """ClientInfo. A chat client without a token has its name in it."""
+    """ClientInfo."""
     # A presence may have 20,000 of them, for which `fields` is slow.
     conn_info = conn_info_of(info)
     written = b'"user":%b,' % dump(info.user) if info.user else b""
@@ -116,9 +116,15 @@ def info_json(info: Info) -> bytes:
     return b"{%b}" % written[:-1]
 
 
+def client_json(info: Info) -> bytes:
+    """ClientInfo of a client. A member of our own says that people are not told when it comes and goes."""
+    written = info_json(info)
+    return written if info.chat or written == b"{}" else written[:-1] + b',"chat":false}'
+
+
 def conn_info_of(info: Info) -> bytes:
-    """The description of a client, as JSON: its token's claim, or the name of a chat client."""
-    return info.conn_info or (b'{"name":%b}' % dump(info.name) if info.chat and info.name else b"")
+    """What others read about a client, as JSON: what its token says, with its name; or the name alone."""
+    return info.conn_info or (b'{"name":%b}' % dump(info.name) if info.name else b"")
 
 
 def publication_json(publication: Publication) -> bytes:
@@ -193,7 +199,7 @@ def history_result(history: History) -> bytes:
 
 def presence_result(infos: Iterable[Info]) -> bytes:
     """PresenceResult."""
-    members = [b"%b:%b" % (dump(each.client), info_json(each)) for each in infos]
+    members = [b"%b:%b" % (dump(each.client), client_json(each)) for each in infos]
     return b'{"presence":{' + b",".join(members) + b"}}"
 
 
@@ -285,12 +291,11 @@ class CentrifugoFormat:
 def _presence_pushes(channel: bytes, event: Event) -> list[bytes]:
     if isinstance(event, Join | Leave):
         kind = "join" if isinstance(event, Join) else "leave"
-        return [channel_push(channel, kind, fields(info=info_json(event.info)))]
+        return [channel_push(channel, kind, fields(info=client_json(event.info)))]
     if isinstance(event, Rename):
-        old = replace(event.info, name=event.old)
         return [
-            channel_push(channel, "leave", fields(info=info_json(old))),
-            channel_push(channel, "join", fields(info=info_json(event.info))),
+            channel_push(channel, "leave", fields(info=client_json(event.before))),
+            channel_push(channel, "join", fields(info=client_json(event.info))),
         ]
     if isinstance(event, Counts):
         return []  # the protocol has no form for it: presence_stats tells

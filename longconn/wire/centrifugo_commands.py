@@ -60,6 +60,8 @@ class _ConnectMembers(msgspec.Struct):
 
 class _ChatMember(msgspec.Struct):
     name: _Text = None
+    resume: _Text = None
+    label: _Text = None
 
 
 class _LoginMembers(msgspec.Struct):
@@ -204,7 +206,11 @@ def _read_connect(id: int, body: bytes) -> Command:
 def connect_command(id: int, token: str, data: bytes, subs: Mapping[str, commands.Subscribe]) -> commands.Connect:
     """A connect with `data`. A login in it is for this server, and no hook sees the password."""
     login = _login(data)
-    return commands.Connect(id, token, chat_name(data), subs, data=b"" if login else data, login=login)
+    chat = _chat(data)
+    return commands.Connect(
+        id, token, chat.name, subs,
+        data=b"" if login else data, login=login, resume=chat.resume or "", label=chat.label,
+    )  # fmt: skip
 
 
 def _login(data: bytes) -> tuple[str, str] | None:
@@ -221,17 +227,17 @@ def _login(data: bytes) -> tuple[str, str] | None:
     return (found.user, found.password) if found is not None and found.user and found.password is not None else None
 
 
-def chat_name(data: bytes) -> str | None:
-    """The name in a connect's `data`, `{"chat": {"name"}}`; the rest of `data` is the application's, and not read."""
+def _chat(data: bytes) -> _ChatMember:
+    """What a connect's `data`, `{"chat": {"name", "resume", "label"}}`, asks for; the rest is the application's."""
     if b'"chat"' not in data or not data.startswith(b"{"):
-        return None
+        return _ChatMember()
     try:
         chat = bytes(read(_CONNECT_DATA, data).chat)
-        return read(_CHAT, chat).name if chat.startswith(b"{") else None
+        return read(_CHAT, chat) if chat.startswith(b"{") else _ChatMember()
     except WrongTypeError as error:
         raise CommandError(BAD_REQUEST, what=str(error)) from None
     except JSONError:
-        return None
+        return _ChatMember()
 
 
 def _read_subscribe(id: int, body: bytes) -> Command:

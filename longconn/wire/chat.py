@@ -95,7 +95,8 @@ class ChatFormat:
                     template = texts.joined if isinstance(event, Join) else texts.left
                     lines.append(template.format(name=safe(event.info.name)))
             elif isinstance(event, Rename):
-                lines.append(texts.renamed.format(old=safe(event.old), name=safe(event.info.name)))
+                if event.info.chat:
+                    lines.append(texts.renamed.format(old=safe(event.old), name=safe(event.info.name)))
             else:
                 lines.append(self._counts(event))
         return self.frame(lines) if lines else b""

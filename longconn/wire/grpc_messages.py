@@ -8,7 +8,7 @@ compare each message with the library's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar
 
@@ -154,8 +154,7 @@ class PushFormat(MessageFormat):
         if not self.join_leave or isinstance(event, Counts):
             return b""  # the messages have no form for counts; Presence has the clients
         if isinstance(event, Rename):
-            old = replace(event.info, name=event.old)
-            return _change(_LEAVE, channel, old) + _change(_JOIN, channel, event.info)
+            return _change(_LEAVE, channel, event.before) + _change(_JOIN, channel, event.info)
         return _change(_JOIN if isinstance(event, Join) else _LEAVE, channel, event.info)
 
 

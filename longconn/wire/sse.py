@@ -77,10 +77,10 @@ class StreamFormat:
         name = quoted(channel)
         return self.frame(b"".join([self.write(each, name) for each in events]))
 
-    def opening(self, channel: str, start: Position, recovered: bool, retry: int) -> bytes:
+    def opening(self, channel: str, start: Position, recovered: bool, retry: int, name: str = "") -> bytes:
         """The first bytes of a body: from which position it goes on, and whether something before that is missing.
 
-        `retry` is the number of milliseconds after which a client should reconnect.
+        `retry` is the number of milliseconds after which a client should reconnect, `name` the reader's name.
         """
         return b"" if recovered else b'{"channel":%b,"recovered":false,%b}\n' % (quoted(channel), _members(start))
 
@@ -115,14 +115,17 @@ class EventFormat(StreamFormat):
             kind = b"join" if isinstance(event, Join) else b"leave"
             return _named(kind, channel, event.info.name) if event.info.chat else b""
         if isinstance(event, Rename):
+            if not event.info.chat:
+                return b""
             return _named(b"leave", channel, event.old) + _named(b"join", channel, event.info.name)
         return _counted(event, channel)
 
-    def opening(self, channel: str, start: Position, recovered: bool, retry: int) -> bytes:
+    def opening(self, channel: str, start: Position, recovered: bool, retry: int, name: str = "") -> bytes:
         # The event has data: npm's `eventsource` takes no id from one without. A browser would.
         data = b'{"channel":%b,%b}' % (quoted(channel), _members(start))
+        named = data[:-1] + b',"name":%b}' % write(name) if name else data
         written = b":ok\nretry: %d\nid: %b\nevent: position\ndata: %b\n\n" % (
-            retry, write_position(start).encode(), data,
+            retry, write_position(start).encode(), named,
         )  # fmt: skip
         return written if recovered else written + b"event: unrecovered\ndata: %b\n\n" % data
 

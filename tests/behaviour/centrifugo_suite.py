@@ -161,7 +161,8 @@ class StructuredBehaviour(RatedBehaviour, ResumingBehaviour):
     def test_presence_is_who_is_there(self) -> None:
         witness, member, other = self.witness(), self.join(), self.join("den")
         found = other.result("presence", channel="lobby")["presence"]
-        self.assertEqual(found.pop(member.id), {"client": member.id})
+        name = self.server.hub.clients[member.id].name
+        self.assertEqual(found.pop(member.id)["conn_info"], {"name": name})
         self.assertEqual([each["conn_info"]["name"] for each in found.values()], [witness.name])
         self.assertEqual(other.result("presence_stats", channel="lobby"), {"num_clients": 2, "num_users": 1})
         self.lost_for(member)
@@ -203,8 +204,9 @@ class StructuredBehaviour(RatedBehaviour, ResumingBehaviour):
         self.lost_for(witness)
         heard = [each for each in member.hear() if each[0] in ("joined", "left")]
         name = witness.name
-        told = [("joined", other.id), ("joined", name), ("left", name), ("joined", "ada")]
-        self.assertEqual(heard, [*told, ("left", other.id), ("left", "ada")])
+        others = self.server.hub.clients[other.id].name
+        told = [("joined", others), ("joined", name), ("left", name), ("joined", "ada")]
+        self.assertEqual(heard, [*told, ("left", others), ("left", "ada")])
         self.assertEqual([each for each in deaf.hear() if each[0] != "said"], [])
 
     def test_readers_of_chat_are_told_of_people_only(self) -> None:

@@ -10,7 +10,7 @@ Data are a JSON text in a `bin`. A frame is one message; frames follow their len
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -141,7 +141,7 @@ class MessagePackFormat:
                 pushes.append(message(0, "pub", each))
             elif self.join_leave and not isinstance(each, Counts):
                 if isinstance(each, Rename):
-                    pushes.append(message(0, "leave", {"channel": channel, "info": replace(each.info, name=each.old)}))
+                    pushes.append(message(0, "leave", {"channel": channel, "info": each.before}))
                 kind = "join" if isinstance(each, Rename) else type(each).__name__.lower()
                 pushes.append(message(0, kind, {"channel": channel, "info": each.info}))
         return frames(pushes)

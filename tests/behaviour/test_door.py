@@ -319,8 +319,7 @@ ROUTES: dict[str, Any] = {
 GRPC = {"Connect": CARRIER}
 HUB = {
     "stop": OF_SERVER, "ready": OF_SERVER,
-    "connect": OF_CLIENT, "request": OF_CLIENT, "assigned_name": OF_CLIENT,
-    "has_taken_name": OF_CLIENT, "hooks": OF_SERVER,
+    "connect": OF_CLIENT, "request": OF_CLIENT, "label": OF_CLIENT, "hooks": OF_SERVER,
     "claim": OF_CLIENT, "queued": OF_SERVER, "rename": OF_CLIENT, "identify": OF_CLIENT, "on_queued": OF_CLIENT,
     "on_publication": NotHere("the broker calls it"), "on_publications": NotHere("the broker calls it"),
     "on_announcement": NotHere("the broker calls it"), "on_lost": NotHere("the broker calls it"),

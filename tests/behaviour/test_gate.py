@@ -100,7 +100,7 @@ class Server:
             {name: len(each) for name, each in self.hub.channels.items() if len(each)},
             set(self.hub.users),
             [[each.data.json for each in found.publications] for found in results],
-            dict(self.hub._names),
+            dict(self.hub.names.owners),
         )
 
 

@@ -147,7 +147,7 @@ def _same(value: Object) -> Object:
 
 
 def _info(info: Object) -> Object:
-    conn_info = info["conn_info"] or (msgspec.json.encode({"name": info["name"]}) if info["chat"] else b"")
+    conn_info = info["conn_info"] or msgspec.json.encode({"name": info["name"]})
     return _filled(user=info["user"], client=info["client"], conn_info=conn_info, chan_info=info["chan_info"])
 
 

@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import Client, ConnectionState, State
-from longconn.commands.chat import names
 from longconn.commands.chat_lines import colour_of, parse_input
 from longconn.commands.chat_terminal import TerminalWindow, status_line
+from longconn.commands.naming import names
 from longconn.commands.running import Console
 from longconn.testing import LineClient
 from tests.commands.kit import Case, Command, Typed, Written
@@ -214,7 +214,8 @@ class EndTests(ChatCase):
 
     async def test_wrong_command_lines_and_servers(self) -> None:
         await self.other()
-        await self.assert_one_line("longconn: the name ann is taken", "chat", *self.at, "--name", "ann", lines=[])
+        offer = "longconn: the name ann is taken (153); another one, as --name=ann-2, may be free"
+        await self.assert_one_line(offer, "chat", *self.at, "--name", "ann", lines=[])
         await self.assert_one_line("longconn: a name is ", "chat", *self.at, "--name", "a b", lines=[])
         await self.assert_one_line("longconn: a channel is ", "chat", *self.at, "--name", "mia", "a b", lines=[])
         at = ("-s", f"127.0.0.1:{self.port}")
@@ -224,8 +225,8 @@ class EndTests(ChatCase):
     async def test_login_names(self) -> None:
         self.patch(getpass, "getuser", lambda: "ann")
         await self.other()
-        status, out, _ = await self.run_command("chat", *self.at, lines=[b"hi"])
-        self.assertEqual((status, out), (0, "ann-2: hi\n"))
+        status, out, err = await self.run_command("chat", *self.at, lines=[b"hi"])
+        self.assertEqual((status, out, err), (0, "ann-2: hi\n", "longconn: the name ann is taken: you are ann-2\n"))
 
     def test_names_made_from_the_login_name(self) -> None:
         self.assertEqual(list(names("mia")), ["mia"])

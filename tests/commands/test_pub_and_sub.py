@@ -1,5 +1,6 @@
 """`longconn pub` and `longconn sub`, against the server."""
 
+import getpass
 import json
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.commands.kit import Case, Command, until
 
 class PubTests(Case):
     def setUp(self) -> None:
-        self.serve()
+        self.serve(history_size=100)
 
     async def kept(self, channel: str = "news", *more: Any) -> list[object]:
         """The data in the history of the channel."""
@@ -27,6 +28,26 @@ class PubTests(Case):
         status, out, err = await self.run_command("pub", *self.at, "lobby", "good morning", "--name", "cron")
         self.assertEqual((status, out, err), (0, "", ""))
         await chatter.connection.until(lambda: "cron: good morning" in chatter.lines)
+
+    async def test_it_speaks_as_the_login_name_as_often_as_it_runs(self) -> None:
+        self.patch(getpass, "getuser", lambda: "mia")
+        chatter = await self.line_client()
+        for text in ("one", "two"):
+            status, out, err = await self.run_command("pub", *self.at, "lobby", text)
+            self.assertEqual((status, out, err), (0, "", ""))
+        await chatter.connection.until(lambda: "mia: two" in chatter.lines)
+        self.assertEqual(chatter.lines[-2:], ["mia: one", "mia: two"])  # nobody came or left
+
+    async def test_a_name_of_the_chat_is_not_taken_for_a_label(self) -> None:
+        self.patch(getpass, "getuser", lambda: "mia")
+        chatter = await self.line_client()
+        chatter.say("/nick mia")
+        await chatter.connection.until(lambda: self.hub.names.owners)
+        status, out, err = await self.run_command("pub", *self.at, "lobby", "one")
+        self.assertEqual((status, out, err), (0, "", "longconn: the name mia is taken: you are mia-2\n"))
+        await chatter.connection.until(lambda: "mia-2: one" in chatter.lines)
+        offer = "longconn: the name mia is taken (153); another one, as --name=mia-2, may be free"
+        await self.assert_one_line(offer, "pub", *self.at, "lobby", "x", "--name", "mia")
 
     async def test_with_a_token(self) -> None:
         await self.service.stopService()

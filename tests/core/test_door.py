@@ -79,10 +79,10 @@ class RightTests(Case):
         person.read()
         self.assertEqual(say("1"), [denied])
         self.hub.identify(client, Identity("ada"))
-        self.assertEqual(say("2"), [f"{person.address}: 2"])
-        self.assertEqual(say("3"), [f"{person.address}: 3"])
+        self.assertEqual(say("2"), [f"* {person.address} is now ada", "ada: 2"])
+        self.assertEqual(say("3"), ["ada: 3"])
         self.hub.identify(client, ANONYMOUS)
-        self.assertEqual(say("4"), [denied])
+        self.assertEqual(say("4"), [f"* ada is now {person.address}", denied])
 
     def test_a_new_name_changes_no_right(self) -> None:
         person = self.server.line_client()

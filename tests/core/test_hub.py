@@ -16,7 +16,7 @@ class ClientTests(Case):
         clients = [self.connect() for _ in range(100)]
         self.assertEqual(len({each.id for each in clients}), 100)
         self.assertTrue(all(len(each.id) >= 20 for each in clients))
-        self.assertEqual(clients[0].name, "192.0.2.1:1000")
+        self.assertEqual(clients[0].name, "guest-1")
 
     def test_guests_are_numbered(self) -> None:
         self.make(names="guest")

@@ -66,3 +66,10 @@ class ReadTests(SynchronousTestCase):
             self.assertEqual(error.repaired, repaired)
             read(ANY, repaired)
         self.assertEqual(read(BODY, rb'{"channel":"\ud83d\ude00 \\ud800"}').channel, "😀 \\ud800")
+
+    def test_what_else_is_wrong_beside_half_of_a_pair_goes_first(self) -> None:
+        """Else the repaired text would raise where nothing is expected any more."""
+        for text in (rb'{"a":"\ud800"', rb'"\ud800" x'):
+            error = self.assertRaises(MalformedJSONError, read, ANY, text)
+            self.assertNotIsInstance(error, LoneSurrogateError)
+        self.assertRaises(WrongTypeError, read, msgspec.json.Decoder(list[int]), rb'["\ud800"]')

@@ -292,10 +292,33 @@ class PositionTests(BrokerCase):
         self.assertEqual(self.history(channel="c").position.epoch, positions["c"].epoch)
         self.assertNotEqual(self.history(channel="b").position.epoch, positions["b"].epoch)
 
+    def test_at_the_limit_history_that_nobody_reads_makes_room(self) -> None:
+        self.make(max_channels=3, history_ttl=1000)
+        self.ask("subscribe", "read")
+        kept = {channel: self.say("x", channel) for channel in ("read", "old", "new")}
+        self.history(channel="old")  # looked at, and so used later than `new`
+        for number in range(50):
+            self.say("x", f"c{number}")
+            self.assertEqual(len(self.broker._streams), 3)
+        self.assertEqual(self.history(channel="read").position, kept["read"])
+        self.assertEqual(self.texts(channel="read"), ["x"])
+        self.assertLessEqual(sum(map(len, self.broker._oldest.values())), 8)
+        size = self.broker.kept_bytes
+        self.clock.advance(1100)
+        self.assertEqual((self.broker.kept_bytes, size > 0), (0, True))
+        self.assertEqual(sum(map(len, self.broker._oldest.values())), 0)
+
+    def test_at_the_limit_a_channel_without_history_goes_first(self) -> None:
+        self.make(max_channels=2)
+        kept = self.say("x", "kept")
+        self.ask("history", "empty", None, -1, False)
+        self.say("x", "more")
+        self.assertEqual(self.history(channel="kept").position, kept)
+
     def test_at_the_limit_with_all_in_use_a_new_channel_is_refused(self) -> None:
         self.make(max_channels=2)
         self.ask("subscribe", "a")
-        self.say("kept", "b")
+        self.ask("subscribe", "b")
         for method, *arguments in (
             ("subscribe", "c"),
             ("publish", "c", Data.of_text("x"), ADA),

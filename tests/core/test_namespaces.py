@@ -267,14 +267,14 @@ class HistoryTests(Case):
             self.assertEqual("".join(self.kept(channel)), kept, channel)
 
     def test_times(self) -> None:
-        self.use()
+        self.use(history_ttl=300)
         self.say("long:x", "short:x", "x")
         for seconds, left in ((4, ["long:x", "short:x", "x"]), (1, ["long:x", "x"]), (295, ["long:x"]), (6_900, [])):
             self.clock.advance(seconds)
             self.assertEqual([each for each in ("long:x", "short:x", "x") if self.kept(each)], left)
 
     def test_expired_publications_of_all_namespaces_are_dropped_without_a_request(self) -> None:
-        self.use()
+        self.use(history_ttl=300)
         self.say("long:x", "short:x", "x")
         for _ in range(200):
             self.clock.advance(61)

@@ -12,8 +12,8 @@ SECRET = "a-secret-of-thirty-two-bytes-or-more"
 _KEYED = f'token_hmac_secret_key = "{SECRET}"\n'
 
 
-class SDKBehaviour(SynchronousTestCase):
-    """Against a server in a process of its own, through a cable that can be cut; clients are processes, too."""
+class SDKCase(SynchronousTestCase):
+    """A server in a process of its own, behind a cable that can be cut; clients are processes, too."""
 
     #: for a client in Python: the function that a forked process calls
     main = ""
@@ -54,6 +54,10 @@ class SDKBehaviour(SynchronousTestCase):
         if lasts is not None:
             claims["exp"] = int(time.time() + lasts)
         return jwt.encode({"sub": user, **claims}, SECRET, algorithm="HS256")
+
+
+class SDKBehaviour(SDKCase):
+    """Against one server."""
 
     # Together.
 

@@ -24,7 +24,7 @@ def installed() -> Path:
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         raise SkipTest("needs node and npm")
-    files = {name: (FOLDER / name).read_bytes() for name in ("package.json", "client.js")}
+    files = {name: (FOLDER / name).read_bytes() for name in ("package.json", "client.js", "events.js")}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longconn-tests"
     folder = cache / hashlib.sha256(b"\0".join(files.values())).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)

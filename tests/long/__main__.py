@@ -8,7 +8,7 @@ import random
 import sys
 from importlib import import_module
 
-NAMES = ("chaos", "clients", "disturb", "fuzz", "nodes", "recovery", "rounds", "sdk-python")
+NAMES = ("chaos", "clients", "disturb", "fuzz", "inputs", "nodes", "recovery", "rounds", "sdk-python")
 
 
 def main() -> None:
@@ -18,12 +18,15 @@ def main() -> None:
         "--seed", type=int, default=random.randrange(1_000_000), help="the first seed (default: random)"
     )
     parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
-    parser.add_argument("--only", nargs="+", metavar="ROW", help="these attacks (disturb) or modes (nodes) alone")
+    parser.add_argument(
+        "--only", nargs="+", metavar="ROW", help="these attacks (disturb), protocols (inputs) or modes (nodes) alone"
+    )
+    parser.add_argument("--count", type=int, help="so many inputs for each protocol, whatever the time (inputs)")
     options = parser.parse_args()
-    if options.only and options.name not in ("disturb", "nodes"):
-        parser.error("--only is for disturb and nodes")
+    if options.only and options.name not in ("disturb", "inputs", "nodes"):
+        parser.error("--only is for disturb, inputs and nodes")
     print(f"{options.name}: seed {options.seed}, {options.seconds:g} s", flush=True)
-    chosen = {"only": options.only} if options.only else {}
+    chosen = {name: value for name in ("only", "count") if (value := getattr(options, name))}
     import_module(f"tests.long.{options.name.replace('-', '_')}").main(options.seed, options.seconds, print, **chosen)
 
 

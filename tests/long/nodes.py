@@ -125,6 +125,8 @@ class EventReader(Protocol):
         self._buffer += data
         *events, self._buffer = self._buffer.split(b"\n\n")
         for each in events:
+            if b"data: " not in each:
+                continue
             fields = dict(line.partition(b": ")[::2] for line in each.split(b"\n") if b": " in line)
             kind = fields.get(b"event", b"message")
             try:
@@ -179,7 +181,7 @@ class ChatReader(Protocol):
             if not text.startswith(b"["):
                 continue
             publisher, said = json.loads(text)
-            if said <= self._last.get(publisher, 0):
+            if said <= self._last.get(publisher, -1):
                 self.soak.fail(Wrong(f"chat read {said} of {publisher} after {self._last[publisher]}"))
             self._last[publisher] = said
             self.soak.counts["read as chat"] += 1

@@ -61,7 +61,12 @@ class BlockingLink:
         self.command("HELLO", 3, done=_check)
         for each in SCRIPTS:
             self.command("SCRIPT", "LOAD", each.source, done=_check)
-        self._clock.callLater(0, self._listener.on_up, generation)
+        self._clock.callLater(0, self._on_up, generation)
+
+    def _on_up(self, generation: str) -> None:
+        self.problem = ""
+        self._listener.on_up(generation)
+        self._listener.on_beat(())
 
     def cut(self) -> None:
         """The connection is lost: what was sent may be done, and is not answered."""

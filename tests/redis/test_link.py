@@ -158,6 +158,24 @@ class LinkTests(Case):
         yield self.until(lambda: reader.lost == ["lobby"])
 
     @inlineCallbacks
+    def test_nothing_is_asked_before_the_generation_is_known(self) -> Generator[Any, Any, None]:
+        """A request with the former generation would give the channel another epoch."""
+        server = self.redis()
+        broker, _ = yield self.ready(server.url)
+        link = broker._links[0]
+        known, answers = link._known, []
+
+        def early(*arguments: Any) -> None:
+            broker.history("lobby", None, 0, False, answers.append)
+            known(*arguments)
+
+        self.patch(link, "_known", early)
+        server.end(signal.SIGKILL)
+        server.start()
+        yield self.until(lambda: bool(answers) and not broker.problem)
+        self.assertIsInstance(answers[0], CommandError)
+
+    @inlineCallbacks
     def test_full(self) -> Generator[Any, Any, None]:
         server = self.redis()
         broker, _ = yield self.ready(server.url)

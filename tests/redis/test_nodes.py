@@ -27,15 +27,20 @@ class Case(SynchronousTestCase):
         self.clock = FakeClock()
         prefix = new_prefix()
         made = Settings(**{"api_key": KEY, "anonymous": "yes", "ping_interval": 0, **settings})
-        self.servers = []
-        for number in range(nodes):
-            broker = redis_broker(self.clock, made, prefix, f"node{number}")
-            server = MemoryServer(hub=Hub(self.clock, made, broker, broker.node))
-            server.hub.gate.verifier = Users()
-            server._factory("http")  # it takes commands of other nodes
-            broker.start()
-            self.servers.append(server)
+        self.servers: list[MemoryServer] = []
+        self._made, self._prefix = made, prefix
+        for _ in range(nodes):
+            self.add_node()
         self.addCleanup(self.stop, self.servers)
+
+    def add_node(self) -> None:
+        broker = redis_broker(self.clock, self._made, self._prefix, f"node{len(self.servers)}")
+        broker._links[0].problem = "the broker is not reached yet"  # type: ignore[misc]
+        server = MemoryServer(hub=Hub(self.clock, self._made, broker, broker.node))
+        server.hub.gate.verifier = Users()
+        server._factory("http")  # it takes commands of other nodes
+        broker.start()
+        self.servers.append(server)
         self.clock.settle()
 
     def stop(self, servers: list[MemoryServer]) -> None:
@@ -319,6 +324,13 @@ class APITests(Case):
     def test_revoke(self) -> None:
         self.assertEqual(self.call(1, "revoke", user="mia"), {"result": {"num_clients": 2}})
         self.assertEqual([each.close[0] for each in self.programs], [3500, 3500])
+
+    def test_a_node_that_comes_later_knows_the_revocations(self) -> None:
+        self.call(0, "revoke", user="mia")
+        self.add_node()
+        late = Program(self.servers[2], "ann")
+        self.assertEqual(late.close[0], None)
+        self.assertIn("revocations", self.call(2, "info")["result"]["nodes"][0])
 
     def test_info_has_all_nodes(self) -> None:
         nodes = self.call(1, "info")["result"]["nodes"]

@@ -159,7 +159,7 @@ class RefreshTests(Case):
         self.assertEqual((told["refresh"]["expires"], round(told["refresh"]["ttl"], -1)), (True, 2000))
         ann.ask("subscribe", {"channel": "c"})
         presence = self.call("presence", channel="c")["result"]["presence"]
-        self.assertEqual(presence[ann.id]["conn_info"], {"role": "y"})
+        self.assertEqual(presence[ann.id]["conn_info"], {"name": "mortal", "role": "y"})
         self.server.advance(1500)
         self.assertEqual(ann.close[0], None)
         self.server.advance(600)

@@ -28,7 +28,7 @@ class OverviewTests(Case):
             found,
             {
                 "client": ann.id,
-                "name": address,
+                "name": "ann",
                 "user": "ann",
                 "protocol": "websocket",
                 "age": 7,

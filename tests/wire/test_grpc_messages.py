@@ -91,7 +91,9 @@ class ChangeTests(SynchronousTestCase):
 
     def test_joins_and_leaves(self) -> None:
         info = pb.ClientInfo(name="ada", client="id-1", user="user-1", conn_info='{"a":1}', chan_info='{"b":2}')
-        old = pb.ClientInfo(name="eve", client="id-1", user="user-1", conn_info='{"a":1}', chan_info='{"b":2}')
+        old = pb.ClientInfo(
+            name="eve", client="id-1", user="user-1", conn_info='{"name":"eve","a":1}', chan_info='{"b":2}'
+        )
         join = pb.ConnectResponse(join=pb.Join(channel="lobby", info=info))
         leave = pb.ConnectResponse(leave=pb.Leave(channel="lobby", info=info))
         renamed = pb.ConnectResponse(leave=pb.Leave(channel="lobby", info=old))

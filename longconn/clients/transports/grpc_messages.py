@@ -59,9 +59,9 @@ class Translation:
     def _request(self, id: int, value: JSONObject) -> pb.ConnectRequest | None:
         if "connect" in value:
             body = value["connect"]
-            name = member(member(body, "data", dict, {}), "chat", dict, {}).get("name", "")
+            chat = member(member(body, "data", dict, {}), "chat", dict, {})
             token = body.get("token", "")
-            return pb.ConnectRequest(id=id, connect=pb.ConnectCommand(name=name, token=token, heartbeat=HEARTBEAT))
+            return pb.ConnectRequest(id=id, connect=pb.ConnectCommand(token=token, heartbeat=HEARTBEAT, **chat))
         if "subscribe" in value:
             return pb.ConnectRequest(id=id, subscribe=_subscribe(value["subscribe"]))
         if "unsubscribe" in value:
@@ -211,8 +211,8 @@ def _publication(value: pb.Publication) -> JSONObject:
 
 
 def _member(value: pb.ClientInfo) -> JSONObject:
-    """A ClientInfo with `named`: over gRPC each client has a name, and the server made those of `_ASSIGNED`."""
-    return _info(value) | {"named": _ASSIGNED.search(value.name) is None}
+    """A ClientInfo with `chat`: over gRPC the form of its name tells whether the client is in the chat."""
+    return _info(value) | {"chat": _ASSIGNED.search(value.name) is None}
 
 
 def _info(value: pb.Publication | pb.ClientInfo) -> JSONObject:

@@ -30,7 +30,7 @@ _QUOTED = 40
 class _InfoObject(TypedDict, total=False):
     client: Any
     user: Any
-    named: Any
+    chat: Any
     conn_info: msgspec.Raw
 
 

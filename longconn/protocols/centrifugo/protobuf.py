@@ -7,7 +7,7 @@ are JSON values, whatever reads them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from google.protobuf.message import DecodeError
@@ -165,8 +165,7 @@ class ProtobufFormat:
             elif self.join_leave and isinstance(event, Leave):
                 pushes.append(_reply(push=pb.Push(channel=channel, leave=pb.Leave(info=_info(event.info)))))
             elif self.join_leave and isinstance(event, Rename):
-                old = replace(event.info, name=event.old)
-                pushes.append(_reply(push=pb.Push(channel=channel, leave=pb.Leave(info=_info(old)))))
+                pushes.append(_reply(push=pb.Push(channel=channel, leave=pb.Leave(info=_info(event.before)))))
                 pushes.append(_reply(push=pb.Push(channel=channel, join=pb.Join(info=_info(event.info)))))
         return self.frame(pushes) if pushes else b""
 

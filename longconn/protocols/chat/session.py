@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from heapq import nsmallest
 from typing import TypeVar
@@ -85,7 +84,7 @@ class ChatSession:
         gate = self.hub.gate
         self.client.announced = announce
         if identity is not None:
-            self._become(identity)
+            self.hub.identify(self.client, identity)
             self._enter(channel)
         elif gate.wants_login or not (at_once or gate.is_open):
             self._entrance = channel
@@ -105,7 +104,7 @@ class ChatSession:
             try:
                 if isinstance(result, CommandError):
                     raise result
-                self._become(result)
+                self.hub.identify(self.client, result)
                 self._enter(channel)
             except CommandError as error:
                 if asking:
@@ -345,7 +344,7 @@ class ChatSession:
         try:
             if isinstance(result, CommandError):
                 raise result
-            self._become(result)
+            self.hub.identify(self.client, result)
             log.info(
                 "%s client %s from %s logged in as %s",
                 client.protocol,
@@ -363,16 +362,6 @@ class ChatSession:
         except CommandError as error:
             self._refuse(error)
         self.queue.go_on()
-
-    def _become(self, identity: Identity) -> None:
-        """Be this user, and have the user's name unless the client has taken another one."""
-        hub, client = self.hub, self.client
-        has_own_name = hub.has_taken_name(client) and client.name != client.user
-        hub.identify(client, identity)
-        if identity.user and not has_own_name:
-            with suppress(CommandError):  # it is no name, or another client of the user has it
-                hub.claim(identity.user)
-                hub.rename(client, identity.user)
 
     # Answers.
 

@@ -23,7 +23,8 @@ class ChatWebSocket:
         self._socket = socket
         self._said_nothing = True
         user = socket.identity.user if socket.identity is not None else ""
-        client = hub.connect(outlet, "websocket", socket.host, socket.address, socket.name, user=user)
+        name, resume = socket.name or (None, "")
+        client = hub.connect(outlet, "websocket", socket.host, socket.address, name, user=user, resume=resume)
         client.headers = socket.headers
         self._session = ChatSession(hub, client, outlet, format, socket)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable
 from http import HTTPStatus
@@ -11,18 +12,20 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from twisted.python.failure import Failure
 
 from longconn.core.client import Caller
+from longconn.core.disconnects import Disconnect
 from longconn.core.errors import BAD_REQUEST, CommandError
 from longconn.core.hub import Hub
 from longconn.core.identity import Identity
 from longconn.core.json_text import write
 from longconn.core.log import about, log
+from longconn.core.names import NameRequest, check_resume
 from longconn.core.namespaces import Action
 from longconn.core.publication import Position
 from longconn.protocols.http.errors import Headers, HTTPError, as_http_error, body_of, headers_of, refusal_of_client
 from longconn.protocols.http.large_answer import SMALL_ANSWER, LargeAnswers
 from longconn.protocols.http.request import body_limit
 from longconn.wire.origin import RequestOrigin
-from longconn.wire.sse import read_position
+from longconn.wire.sse import EventFormat, read_position
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PARAMETERS = 50
@@ -58,6 +61,8 @@ class HTTPExchange:
         self.caller = Caller(host, address, address)
         #: who the request comes from; None until it is known
         self.identity: Identity | None = None
+        #: whether an EventSource reads the answer
+        self.has_event_source = False
         #: the connection ended before the answer did
         self.lost = False
         self._query: dict[str, str] | None = None
@@ -117,7 +122,15 @@ class HTTPExchange:
             raise CommandError(BAD_REQUEST, what="a position is EPOCH:OFFSET")
         return position
 
-    def check_client(self, channel: str | None, name: str | None, fits: Callable[[], None]) -> None:
+    def name_request(self) -> NameRequest | None:
+        """The name of `?name=`, with the secret of `?resume=`; None without one.
+
+        Raises CommandError(BAD_REQUEST) for a secret that is none.
+        """
+        name, resume = self.parameter("name"), check_resume(self.parameter("resume") or "")
+        return None if name is None else NameRequest(name, resume)
+
+    def check_client(self, channel: str | None, name: NameRequest | None, fits: Callable[[], None]) -> None:
         """Call `fits` if a client called `name` could connect and subscribe to `channel` (each may be None).
 
         Otherwise answer with the refusal.
@@ -129,7 +142,7 @@ class HTTPExchange:
                 if isinstance(result, CommandError):
                     raise result
                 if name is not None:
-                    hub.claim(name, user=self.caller.user)
+                    hub.claim(name.name, self.caller.user, name.resume)
                 hub.places.check(self.host)
             except CommandError as error:
                 self.fail(refusal_of_client(error))
@@ -241,9 +254,28 @@ class HTTPExchange:
             error.reason.key if isinstance(error, CommandError) else f"http_{answer.status}"
         ] += 1
         headers = headers_of(answer)
+        if self.has_event_source and answer.status in (429, 503):
+            self._refuse_event_source(answer, headers)
+            return
         if answer.status == 401 and isinstance(error, CommandError):
             headers += _challenges(self.hub)
         self.answer(answer.status, body_of(answer), "application/json", headers)
+
+    def _refuse_event_source(self, error: HTTPError, headers: Headers) -> None:
+        """Tell an EventSource of a refusal that passes by an event in a stream that ends: it asks again then.
+
+        Every status but 200 is final to it (WHATWG HTML, section 9.2.2). `docs/decisions/0041-refusals-of-events.md`
+        has what browsers and npm's `eventsource` do.
+        """
+        pause = next((int(value) for name, value in headers if name == "Retry-After" and value.isdigit()), 1)
+        disconnect = Disconnect(error.code, "", str(error))
+        farewell = _EVENTS.farewell(disconnect, 1000 * pause + random.randrange(_RETRY_SPREAD))
+        self.answer(200, farewell, _EVENTS.content_type)
+
+
+_EVENTS = EventFormat(chunked=False)
+#: Milliseconds of the largest random addition to the time after which an EventSource asks again.
+_RETRY_SPREAD = 4000
 
 
 def _challenges(hub: Hub) -> list[tuple[str, str]]:

@@ -42,6 +42,8 @@ def page(exchange: HTTPExchange) -> None:
     channel = exchange.hub.settings.default_channel
     body = _PAGE.replace(b"{channel}", escape(channel).encode())
     body = body.replace(b"{login}", b"password" if exchange.hub.gate.passwords is not None else b"")
+    history = f"#{channel} {exchange.hub.namespaces.options(channel).describe_history()}."
+    body = body.replace(b"{history}", escape(history).encode())
     body = body.replace(b"{segment}", escape(quote(channel, safe="")).encode())
     _answer(exchange, body, "text/html; charset=utf-8")
 

@@ -41,9 +41,9 @@ def publish(exchange: HTTPExchange, channel: str, batches: set[PacedBatch[Any]])
     hub = exchange.hub
     kind = exchange.header("content-type")
     bulk = media_type(kind) == "application/x-ndjson"
-    caller = hub.request(
-        exchange.host, exchange.address, exchange.parameter("name"), waits=bulk, identity=exchange.caller.identity
-    )
+    label, resume = exchange.name_request() or (None, "")
+    identity = exchange.caller.identity
+    caller = hub.request(exchange.host, exchange.address, label, waits=bulk, identity=identity, resume=resume)
     caller.headers = exchange.caller.headers
     if exchange.header("content-encoding").lower() not in ("", "identity"):
         raise HTTPError(415, "only bodies without Content-Encoding are read", [("Accept-Encoding", "identity")])

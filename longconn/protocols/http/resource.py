@@ -108,7 +108,7 @@ class HTTPResource(Resource):
                 lambda exchange, name: publish(exchange, check_channel(name), batches),
             ),
             "/channels/{channel}/events": Route(
-                lambda exchange, name: open_stream("sse", exchange, check_channel(name))
+                lambda exchange, name: open_stream("sse", exchange, check_channel(name)), is_for_events=True
             ),
             "/channels/{channel}/stream": Route(
                 lambda exchange, name: open_stream("stream", exchange, check_channel(name))
@@ -168,6 +168,12 @@ class HTTPResource(Resource):
             request.setHeader("Access-Control-Expose-Headers", "Retry-After, X-Connection")
             if self._rules.names(exchange.header("origin")):
                 request.setHeader("Access-Control-Allow-Credentials", "true")
+        exchange.has_event_source = (
+            route is not None
+            and route.is_for_events
+            and request.method == b"GET"
+            and "text/event-stream" in exchange.header("accept")
+        )
         if route is None or not route.free:
             self.hub.rates.count_request(exchange.caller)
         if refusal is not None:

@@ -27,7 +27,8 @@ class Route:
     """The functions of a path, by method.
 
     Links to `harmless` paths are followed from pages of any site. Requests of `free` paths do not count against the
-    rate of their address: they look at nothing, or their caller is checked by a key.
+    rate of their address: they look at nothing, or their caller is checked by a key. The answer to an `is_for_events`
+    path may be read by an EventSource.
     """
 
     get: Responder | None
@@ -35,6 +36,7 @@ class Route:
     harmless: bool = False
     free: bool = False
     access: Access = Access.USERS
+    is_for_events: bool = False
 
     @property
     def allow(self) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from longconn.core.client import Client
 from longconn.core.disconnects import Disconnect
-from longconn.core.errors import CommandError
+from longconn.core.errors import NAME_TAKEN, CommandError
+from longconn.core.names import NameRequest, check_name
 from longconn.core.publication import History, Position, Publication
-from longconn.protocols.http.errors import refusal_of_client
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.response import NO_BUFFERING, StreamingResponse
 from longconn.wire.sse import EventFormat, StreamFormat, quoted
@@ -30,7 +30,17 @@ _FORMATS: dict[tuple[str, bool], StreamFormat] = {
 class ChannelStream:
     """One client of the hub on one response."""
 
-    __slots__ = ("_channel", "_client", "_exchange", "_format", "_outlet", "_response", "_since", "due")
+    __slots__ = (
+        "_channel",
+        "_client",
+        "_exchange",
+        "_format",
+        "_has_asked_for_name",
+        "_outlet",
+        "_response",
+        "_since",
+        "due",
+    )
 
     def __init__(self, exchange: HTTPExchange, format: StreamFormat, channel: str) -> None:
         self.due = 0
@@ -39,20 +49,26 @@ class ChannelStream:
         self._channel = channel
         self._client: Client | None = None
         self._since: Position | None = None
+        self._has_asked_for_name = False
         self._response = StreamingResponse(exchange, self._on_close, self._on_lost)
         self._outlet = self._response.outlet
 
-    def open(self, kind: str, name: str | None, since: Position | None) -> None:
+    def open(self, kind: str, name: NameRequest | None, since: Position | None) -> None:
         """Connect as `name`, subscribe, and answer when the broker has answered.
 
-        Raises CommandError; then nothing is left behind.
+        A reader does not speak, so one whose name is taken is let in by another one. Raises CommandError; then nothing
+        is left behind.
         """
         exchange = self._exchange
         self._since = since
+        self._has_asked_for_name = name is not None
         try:
-            client = exchange.hub.connect(
-                self._outlet, kind, exchange.host, exchange.address, name, user=exchange.caller.user
-            )
+            try:
+                client = self._connect(kind, name)
+            except CommandError as error:
+                if error.reason is not NAME_TAKEN:
+                    raise
+                client = self._connect(kind, None)
             self._client = self._outlet.client = client
             client.headers = exchange.caller.headers
             exchange.hub.identify(client, exchange.caller.identity)
@@ -62,10 +78,16 @@ class ChannelStream:
             raise
         exchange.hub.door.subscribe(client, self._channel, self._format, self._on_subscribed, since)
 
+    def _connect(self, kind: str, name: NameRequest | None) -> Client:
+        exchange, (wanted, resume) = self._exchange, name or (None, "")
+        return exchange.hub.connect(
+            self._outlet, kind, exchange.host, exchange.address, wanted, user=exchange.caller.user, resume=resume
+        )
+
     def _on_subscribed(self, result: History | CommandError) -> None:
         if isinstance(result, CommandError):
             self._response.give_up()
-            refuse(self._exchange, self._format, result)
+            self._exchange.fail(result)
             return
         self._response.start((("Content-Type", self._format.content_type),))
         kept = result.publications
@@ -74,7 +96,8 @@ class ChannelStream:
         else:
             start = Position(kept[0].epoch, kept[0].offset - 1) if kept else result.position
         # The head reaches the client together with the first bytes of the body.
-        opening = self._format.opening(self._channel, start, result.recovered, _RETRY)
+        name = self._client.name if self._client is not None and self._has_asked_for_name else ""
+        opening = self._format.opening(self._channel, start, result.recovered, _RETRY, name)
         if opening:
             self._outlet.write(self._format.frame(opening))
         if kept:
@@ -124,26 +147,12 @@ class ChannelStream:
             self._client.gone()
 
 
-def refuse(exchange: HTTPExchange, format: StreamFormat, error: CommandError) -> None:
-    """Answer a request for a stream with a refusal.
-
-    To an EventSource every status but 200 is final (WHATWG HTML, section 9.2.2). So a refusal that passes, as of a name
-    whose last connection is still taken for open, is an event in a stream that ends: the browser asks again.
-    """
-    is_event_source = isinstance(format, EventFormat) and "text/event-stream" in exchange.header("accept")
-    refusal = refusal_of_client(error)
-    if not is_event_source or refusal.status not in (429, 503):
-        exchange.fail(refusal)
-        return
-    disconnect = Disconnect(error.reason.code, error.reason.key, str(error))
-    retry = _RETRY + random.randrange(_RETRY_SPREAD)
-    exchange.answer(200, format.farewell(disconnect, retry), format.content_type)
-
-
 def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
     """Answer with a stream; `kind` is `sse` or `stream`. Raises CommandError or HTTPError."""
     since = exchange.since(last_event_id=kind == "sse")
-    name = exchange.parameter("name")
+    name = exchange.name_request()
+    if name is not None:
+        check_name(name.name)
     request = exchange.request
     format = _FORMATS[kind, request.clientproto == b"HTTP/1.1"]  # HTTP/1.0 has no chunks
     if request.method == b"HEAD":
@@ -153,9 +162,6 @@ def open_stream(kind: str, exchange: HTTPExchange, channel: str) -> None:
                 request.setHeader(*header)
             request.finish()
 
-        exchange.check_client(channel, name, answer)
+        exchange.check_client(channel, None, answer)
     else:
-        try:
-            ChannelStream(exchange, format, channel).open(kind, name, since)
-        except CommandError as error:
-            refuse(exchange, format, error)
+        ChannelStream(exchange, format, channel).open(kind, name, since)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from longconn.core.identity import Identity
-from longconn.core.names import check_channel
+from longconn.core.names import NameRequest, check_channel
 from longconn.protocols.http.errors import HTTPError
 from longconn.protocols.http.exchange import HTTPExchange
 from longconn.protocols.http.routes import Access, Route
@@ -16,7 +16,7 @@ from longconn.wire.websocket import is_key
 
 #: Takes the connection of a request over: the request, a mode of `_MODES`, a channel, a name, who it comes from if
 #: that is known.
-TakeOver = Callable[[Any, str, str | None, str | None, Identity | None], None]
+TakeOver = Callable[[Any, str, str | None, NameRequest | None, Identity | None], None]
 
 #: Paths that are upgraded, and the mode of each.
 _MODES = {"/ws": "chat", "/echo": "echo", "/websocket": "echo", "/connection/websocket": "centrifugo"}
@@ -44,7 +44,7 @@ def _upgrade(take_over: TakeOver, mode: str, exchange: HTTPExchange) -> None:
         raise HTTPError(400, "Sec-WebSocket-Key is Base64 of 16 bytes (RFC 6455, section 4.1)")
     if exchange.body():
         raise HTTPError(400, "an upgrade has no body")
-    channel, name = exchange.parameter("channel"), exchange.parameter("name")
+    channel, name = exchange.parameter("channel"), exchange.name_request()
     if channel is not None:
         check_channel(channel)
     if mode == "centrifugo" and asks_for_protobuf(exchange):

@@ -23,7 +23,7 @@ from longconn.core.errors import (
 from longconn.core.hooks import APPLICATION
 from longconn.core.hub import Hub
 from longconn.core.identity import NO_CREDENTIALS, Admission, Credentials, Identity
-from longconn.core.names import check_channel
+from longconn.core.names import NameRequest, check_channel, check_resume
 from longconn.core.namespaces import Action
 from longconn.protocols.connection.peer import certificate_user, is_local, peer_of
 from longconn.wire.authorization import read_credentials
@@ -41,7 +41,7 @@ class Applicant(Protocol):
     transport: Any
     mode: str
     channel: str | None
-    name: str | None
+    name: NameRequest | None
     identity: Identity | None
     headers: Mapping[str, str]
 
@@ -55,12 +55,12 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
         raise ConnectionDeny(refusal.status, refusal.message)
     applicant.mode = "echo" if request.path.rpartition("/")[2] in ("echo", "websocket") else "chat"
     applicant.channel = request.params.get("channel", [None])[0]
-    applicant.name = request.params.get("name", [None])[0]
     applicant.headers = hub.hooks.select(lambda name: headers.get(name, ""))
     host, address = peer_of(applicant.transport, hub.numbers)
     asking = Caller(host, address, address)
     try:
         hub.rates.count_request(asking)
+        applicant.name = _name_request(request)
         if applicant.channel is not None:
             check_channel(applicant.channel)
         credentials = _credentials(hub, rules, origin, headers, applicant.transport)
@@ -81,7 +81,7 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
             if isinstance(result, CommandError):
                 raise result
             if applicant.name is not None:
-                hub.claim(applicant.name, user=asking.user)
+                hub.claim(applicant.name.name, asking.user, applicant.name.resume)
         except CommandError as error:
             admitted.errback(_denied(error))
         else:
@@ -92,6 +92,12 @@ def admit(hub: Hub, rules: OriginRules, applicant: Applicant, request: Connectio
     else:
         hub.gate.admit(Admission("websocket", host, address, credentials, headers=applicant.headers), known)
     return admitted
+
+
+def _name_request(request: ConnectionRequest) -> NameRequest | None:
+    name, resume = (request.params.get(each, [None])[0] for each in ("name", "resume"))
+    check_resume(resume or "")
+    return None if name is None else NameRequest(name, resume or "")
 
 
 def _origin(transport: Any, headers: dict[str, str]) -> RequestOrigin:

@@ -27,6 +27,7 @@ from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, CommandError
 from longconn.core.hooks import APPLICATION
 from longconn.core.hub import Hub
 from longconn.core.identity import AdmissionError, Identity, disconnect_of
+from longconn.core.names import NameRequest
 from longconn.core.slices import FRAME_STEP, LEAVING
 from longconn.protocols.connection.handover import HTTP1_ALPN, hand_over
 from longconn.protocols.connection.peer import counted_host, forwarded_peer, own_names
@@ -96,7 +97,7 @@ class WebSocketConnection(PausableReading, WebSocketServerProtocol):  # type: ig
     #: what the client asked for in the handshake
     mode = "chat"
     channel: str | None = None
-    name: str | None = None
+    name: NameRequest | None = None
     #: who it is, if its handshake has proved that
     identity: Identity | None = None
     #: the host and the address that a proxy names
@@ -408,7 +409,12 @@ class WebSocketServer(WebSocketServerFactory):
         return admit(self.hub, self._rules, protocol, request)
 
     def take_over(
-        self, request: Any, mode: str, channel: str | None, name: str | None, identity: Identity | None = None
+        self,
+        request: Any,
+        mode: str,
+        channel: str | None,
+        name: NameRequest | None,
+        identity: Identity | None = None,
     ) -> None:
         """Go on with the connection of a twisted.web request that was checked and asks for WebSocket."""
         http: Any = request.channel

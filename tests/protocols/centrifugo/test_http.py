@@ -99,7 +99,7 @@ class NameTests(Case):
         self.assertEqual(person.read(), ["* mia joined", "mia: hi", f"{address}: who?"])
         (said, asked) = nobody.take("pub")
         self.assertEqual(said["info"], {"client": mia.id, "conn_info": {"name": "mia"}})
-        self.assertEqual(asked["info"], {"client": nobody.id})
+        self.assertEqual(asked["info"], {"client": nobody.id, "conn_info": {"name": address}})
         mia.socket.connection.reset()
         self.server.settle()
         self.assertEqual(person.read(), ["* mia left"])
@@ -168,14 +168,16 @@ class SubscriptionTokenTests(Case):
         ann.ask("publish", channel="c", data=1)
         ann.ask("publish", channel="d", data=2)
         witness.ask("subscribe", channel="d")
-        everywhere = {"user": "ann", "client": ann.id, "conn_info": {"n": "Ann"}}
+        everywhere = {"user": "ann", "client": ann.id, "conn_info": {"name": "ann", "n": "Ann"}}
         here = everywhere | {"chan_info": {"role": "host"}}
-        self.assertEqual(witness.ask("presence", channel="c")["presence"]["presence"][ann.id], here)
+        there = here | {"chat": False}
+        self.assertEqual(witness.ask("presence", channel="c")["presence"]["presence"][ann.id], there)
         ann.ask("unsubscribe", channel="c")
         witness.read()
         told = [(kind, each[kind]["info"]) for each in witness.pushes for kind in each if kind != "channel"]
-        own = {"client": witness.id}
-        self.assertEqual(told, [("join", own), ("join", here), ("pub", here), ("leave", here)])
+        name = self.server.hub.clients[witness.id].name
+        own = {"client": witness.id, "conn_info": {"name": name}, "chat": False}
+        self.assertEqual(told, [("join", own), ("join", there), ("pub", here), ("leave", there)])
         kept = witness.ask("history", channel="d", limit=1)["history"]["publications"]
         self.assertEqual(kept[0]["info"], everywhere)
 

@@ -70,7 +70,7 @@ class CommandTests(Case):
     def test_connect(self) -> None:
         program = Program(self)
         (client,) = self.hub.clients.values()
-        connected = pb.Connected(client=client.id, name="192.0.2.1:40000")
+        connected = pb.Connected(client=client.id, name="guest-1")
         self.assertEqual(program.connected, pb.ConnectResponse(id=1, connected=connected))
         self.assertEqual(client.protocol, "grpc")
 
@@ -200,8 +200,8 @@ class ChannelTests(Case):
         program.call.cancel()
         ann.say("/nick eve", "")
         ann.read()
-        ann_came = [("join", ann.address), ("leave", ann.address), ("join", "ann")]
-        other = [("join", "192.0.2.1:40000"), ("leave", "192.0.2.1:40000")]
+        ann_came = [("join", "guest-3"), ("leave", "guest-3"), ("join", "ann")]
+        other = [("join", "guest-4"), ("leave", "guest-4")]
         ann_left = [("leave", "ann"), ("join", "eve"), ("leave", "eve")]
         self.assertEqual(told.events(), ann_came + other + ann_left)
         self.assertEqual(untold.read(), [])

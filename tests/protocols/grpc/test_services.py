@@ -45,7 +45,7 @@ class PublishTests(Case):
         )
         (found,) = self.answer("History", pb.HistoryRequest(channel="c"), pb.HistoryResponse).publications
         self.assertEqual(found.data, '{"b":1.50,"a":"\\u00fc","a":0}')
-        self.assertEqual((found.name, found.client, found.user), ("192.0.2.1:40000", "", ""))
+        self.assertEqual((found.name, found.client, found.user), ("guest-1", "", ""))
 
     def test_publishes_that_are_refused(self) -> None:
         invalid = StatusCode.INVALID_ARGUMENT

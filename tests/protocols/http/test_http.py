@@ -292,7 +292,7 @@ class UpgradeTests(HTTPTestCase):
             self.assertEqual(self.upgrade(path), 0)
         self.assertEqual(
             self.taken,
-            [("chat", None, None), ("chat", "a/b", "ann"), ("echo", None, None), ("echo", None, None)],
+            [("chat", None, None), ("chat", "a/b", ("ann", "")), ("echo", None, None), ("echo", None, None)],
         )
 
     def test_refused(self) -> None:

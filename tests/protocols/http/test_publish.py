@@ -34,7 +34,7 @@ class PublishTests(PublishCase):
         self.assertEqual(f"{answer.json['epoch']}:{answer.json['offset']}", self.position())
         self.assertEqual(answer.json["offset"], 4)
         self.assertEqual(answer.headers["content-type"], "application/json")
-        self.assertEqual(self.kept()[0].info.name, "192.0.2.1:50000")
+        self.assertEqual(self.kept()[0].info.name, "guest-1")
         self.assertEqual(self.kept()[0].info.client, "")
 
     def test_json(self) -> None:

@@ -45,7 +45,8 @@ class EventTests(StreamCase):
         self.assertFalse(answer.ended)
         (opening,) = events(answer.body)
         epoch = self.position().partition(":")[0]
-        self.assertEqual(json.loads(opening.pop("data")), {"channel": "lobby", "epoch": epoch, "offset": 0})
+        told = {"channel": "lobby", "epoch": epoch, "offset": 0}
+        self.assertEqual(json.loads(opening.pop("data")), told)
         expected = {"comment": "ok", "retry": "1000", "id": self.position(), "event": "position"}
         self.assertEqual(opening, expected)
         self.assertEqual([each.protocol for each in self.hub.clients.values()], ["sse"])
@@ -111,29 +112,42 @@ class EventTests(StreamCase):
     def test_a_refusal_that_passes_is_an_event_to_an_event_source(self) -> None:
         """Every other status than 200 would be final to it."""
         accept = "Accept: text/event-stream"
-        holder, _ = self.open("events?name=ann", accept)
+        self.start(max_connections=1)
+        holder, _ = self.open("events", accept)
         for headers, status in (((accept,), 200), ((), 503), (("Accept: */*",), 503)):
-            _, answer = self.open("events?name=ann", *headers)
+            _, answer = self.open("events", *headers)
             self.assertEqual(answer.status, status)
-        _, answer = self.open("events?name=ann", accept)
+        _, answer = self.open("events", accept)
         self.assertEqual(answer.headers["content-type"], "text/event-stream; charset=utf-8")
         self.assertIn("content-length", answer.headers)  # it ends, and the browser asks again
         (event,) = events(answer.body)
         self.assertEqual(event["event"], "disconnect")
         self.assertTrue(1000 <= int(event["retry"]) < 6000)
-        expected = {"code": 153, "reason": "the name ann is taken", "reconnect": True}
+        expected = {"code": 106, "reason": "limit exceeded: connections", "reconnect": True}
         self.assertEqual(json.loads(event["data"]), expected)
-        holder.lose()
-        _, answer = self.open("events?name=ann", accept)
-        self.assertEqual(events(answer.body)[0]["event"], "position")
-        for path, status in (("events?name=1.2.3.4", 400), ("stream?name=ann", 503)):
+        for path, status in (("events?name=1.2.3.4", 400), ("stream", 503)):
             self.assertEqual(self.open(path, accept)[1].status, status)
+        holder.lose()
+        _, answer = self.open("events", accept)
+        self.assertEqual(events(answer.body)[0]["event"], "position")
 
-    def test_a_full_server_is_asked_again_by_an_event_source(self) -> None:
-        self.start(max_connections=1)
-        self.open("events")
-        for headers, status in ((["Accept: text/event-stream"], 200), ([], 503)):
-            self.assertEqual(self.open("events", *headers)[1].status, status)
+    def test_an_event_source_over_its_rate_is_asked_to_wait(self) -> None:
+        self.start(publish_rate=0.01, publish_burst=1)  # ten requests at once, then one in ten seconds
+        for _ in range(10):
+            self.request("GET /channels/lobby")
+        for headers, status in ((["Accept: text/event-stream"], 200), ([], 429)):
+            _, answer = self.open("events", *headers)
+            self.assertEqual(answer.status, status)
+            if status == 200:
+                (event,) = events(answer.body)
+                self.assertEqual((event["event"], json.loads(event["data"])["code"]), ("disconnect", 111))
+                self.assertTrue(10_000 <= int(event["retry"]) < 14_000, event)
+
+    def test_a_reader_whose_name_is_taken_is_let_in_and_told(self) -> None:
+        self.open("events?name=ann")
+        for query, name in (("name=ann", "guest-1"), ("name=bo", "bo")):
+            _, answer = self.open(f"events?{query}")
+            self.assertEqual(json.loads(events(answer.body)[0]["data"])["name"], name)
 
     def test_a_lost_position(self) -> None:
         self.publish("one")
@@ -262,7 +276,7 @@ class EventTests(StreamCase):
         self.start(max_connections=2)
         self.open("events?name=ann")
         connection = self.connect()
-        for query, status in (("?name=Ann", 503), ("?name=1.2.3.4", 400), ("?name=bob", 200)):
+        for query, status in (("?name=1.2.3.4", 400), ("?name=Ann", 200)):
             connection.ask(f"GET /channels/lobby/events{query}")
             answer = connection.answer()
             self.assertEqual(answer.status, status, "the connection is kept for more after a refusal")

@@ -55,7 +55,7 @@ class ProxyHeaderTests(SynchronousTestCase):
         self.server.advance(5)
         self.assertEqual((self.server.hub.clients, self.server.hub.places.guests), ({}, 1))
         connection.send(TCP4[20:])
-        self.assertEqual([each.name for each in self.server.hub.clients.values()], ["203.0.113.7:4711"])
+        self.assertEqual([each.address for each in self.server.hub.clients.values()], ["203.0.113.7:4711"])
         self.assertEqual(self.server.hub.places.guests, 0)
 
     def test_what_is_no_header_is_closed_and_logged(self) -> None:

@@ -231,7 +231,9 @@ class ConnectCodec:
 
 def _read_connect(id: int, request: pb.ConnectRequest) -> Command:
     body = request.connect
-    return commands.Connect(id, body.token, body.name or None, None, float(body.heartbeat))
+    return commands.Connect(
+        id, body.token, body.name or None, None, float(body.heartbeat), resume=body.resume, label=body.label or None
+    )
 
 
 def _read_subscribe(id: int, request: pb.ConnectRequest) -> Command:

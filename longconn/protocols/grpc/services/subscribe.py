@@ -30,7 +30,7 @@ async def _subscribe(call: GrpcCall) -> None:
     request = parse(pb.SubscribeRequest, await call.read_one())
     identity = await identify(call)
     try:
-        subscriber = _Subscriber(call, identity, request.name)
+        subscriber = _Subscriber(call, identity, request.name, request.resume)
     except CommandError as error:
         raise status_of_opening(error) from None
     await subscriber.subscribe(request)
@@ -48,12 +48,12 @@ class _Subscriber:
     #: the hub sees to the end of its token, and the door to that of its subscription
     keeps_time = False
 
-    def __init__(self, call: GrpcCall, identity: Identity, name: str) -> None:
-        """Raises CommandError: LIMIT_EXCEEDED where there are too many clients, BAD_NAME, NAME_TAKEN."""
+    def __init__(self, call: GrpcCall, identity: Identity, name: str, resume: str) -> None:
+        """Raises CommandError: LIMIT_EXCEEDED where there are too many clients, BAD_NAME, NAME_TAKEN, BAD_REQUEST."""
         self._call = call
         self._hub = hub = call.hub
         self._client = client = hub.connect(
-            call.outlet, "grpc", call.host, call.address, name or None, user=identity.user
+            call.outlet, "grpc", call.host, call.address, name or None, user=identity.user, resume=resume
         )
         call.outlet.client = client
         client.headers = named_metadata(call)
