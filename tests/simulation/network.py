@@ -235,7 +235,7 @@ class Machine:
 
     def part(self, until: float) -> None:
         """Cut it off: nothing arrives for a while."""
-        self.apart_until = until
+        self.apart_until = max(self.apart_until, until)
         for each in self.wires:
             each.hold(until)
 
