@@ -83,7 +83,7 @@ class Pipe:
         if len(data) > 1 and self._random.random() < _IN_PARTS:
             # A part of it comes now, the rest later.
             size = self._random.randrange(1, len(data))
-            chunk[1], chunk[2] = self._clock.now + 0.01, data[size:]
+            chunk[1], chunk[2] = self._clock.now + self._random.choice((0.01, 0.2, 1.0)), data[size:]
             data = data[:size]
         else:
             self._chunks.popleft()

@@ -44,7 +44,8 @@ class SimulatedServer:
         self.full = False
         self.promoted = False
         self._runs = 1
-        self._slow_until = 0.0
+        #: it answers nothing before
+        self.slow_until = 0.0
         # Whether messages of a script come before its answer, to the connection that called it.
         self._messages_first = random.random() < 0.5
         self._calling: Wire | None = None
@@ -57,7 +58,7 @@ class SimulatedServer:
         if not self.up:
             return None
         wire = Wire(machine, protocol, self._on_command, self._on_end)
-        wire.up.hold(self._slow_until)
+        wire.up.hold(self.slow_until)
         self.wires.append(wire)
         return wire
 
@@ -120,7 +121,7 @@ class SimulatedServer:
 
     def slow(self, until: float) -> None:
         """It answers nothing until then."""
-        self._slow_until = until
+        self.slow_until = until
         for each in self.wires:
             each.up.hold(until)
 
@@ -154,7 +155,7 @@ class SimulatedServer:
         self._checker.on_replayed(self.data)
         self._runs += 1
         self._loaded = False
-        self._slow_until = 0.0
+        self.slow_until = 0.0
         wires, self.wires = self.wires, []
         for each in wires:
             each.server_ended()

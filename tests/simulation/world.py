@@ -146,6 +146,7 @@ class World:
         elif fault == "vanish":
             for wire in node.machine.wires:
                 wire.vanish()
+            self._quiet = _QUIET + 6
         elif fault == "part":
             node.machine.part(now + random.choice((0.5, 3.0, 9.0, 12.0)))
         elif fault == "slow":
@@ -184,7 +185,8 @@ class World:
         if self.killed and self.random.random() < 0.2:
             self._quiet = MEMBERS_TTL + 16
         apart = max(each.machine.apart_until for each in self.nodes) - self.clock.now
-        self._quiet = max(self._quiet, apart + 12)
+        slow = self.server.slow_until - self.clock.now
+        self._quiet = max(self._quiet, apart + 14, slow + 14)
         for each in self.members:
             if each.outlet is not None:
                 each.outlet.resume()
