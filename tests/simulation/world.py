@@ -224,7 +224,7 @@ class World:
         for node in self.nodes:
             found: list[Any] = []
             node.broker.presence.get(channel, found.append)
-            self.clock.advance(0.3)
+            self.clock.advance(3.0)
             infos = found[0]
             if isinstance(infos, Exception) or sorted(each.client for each in infos) != wanted:
                 raise WrongError(f"{node.name} has {infos} in {channel}, and not {wanted}")
