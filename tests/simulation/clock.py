@@ -1,6 +1,7 @@
 """The clock of a simulation. It runs a call at a time, by a heap: thousands of seeds have to take a minute."""
 
 import heapq
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ class SimulatedClock:
 
     def __init__(self) -> None:
         self.now = START
+        #: from then on the network does nothing unusual
+        self.quiet_from = math.inf
         self._calls: list[tuple[float, int, SimulatedCall]] = []
         self._number = 0
 

@@ -78,12 +78,12 @@ class Pipe:
 
     def _arrive(self) -> None:
         self._call = None
-        chunk = self._chunks[0]
+        chunk, now = self._chunks[0], self._clock.now
         data = chunk[2]
-        if len(data) > 1 and self._random.random() < _IN_PARTS:
+        if now < self._clock.quiet_from and len(data) > 1 and self._random.random() < _IN_PARTS:
             # A part of it comes now, the rest later.
             size = self._random.randrange(1, len(data))
-            chunk[1], chunk[2] = self._clock.now + self._random.choice((0.01, 0.2, 1.0)), data[size:]
+            chunk[1], chunk[2] = now + self._random.choice((0.01, 0.2, 1.0)), data[size:]
             data = data[:size]
         else:
             self._chunks.popleft()

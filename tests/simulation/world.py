@@ -181,6 +181,7 @@ class World:
 
     def _heal(self) -> None:
         self.say("-- quiet")
+        self.clock.quiet_from = self.clock.now
         self._make_room()
         if self.killed and self.random.random() < 0.2:
             self._quiet = MEMBERS_TTL + 16
@@ -224,7 +225,9 @@ class World:
         for node in self.nodes:
             found: list[Any] = []
             node.broker.presence.get(channel, found.append)
-            self.clock.advance(3.0)
+            for _ in range(10):
+                if not found:
+                    self.clock.advance(1.0)
             infos = found[0]
             if isinstance(infos, Exception) or sorted(each.client for each in infos) != wanted:
                 raise WrongError(f"{node.name} has {infos} in {channel}, and not {wanted}")
