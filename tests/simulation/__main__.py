@@ -10,6 +10,7 @@ import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
+from tests.simulation.checker import WrongError
 from tests.simulation.world import simulate
 
 #: Seeds that a process takes at once.
@@ -22,11 +23,11 @@ def failure(seed: int, lines: int | None = _SHORT) -> str:
     """What went wrong with a seed; empty if nothing did."""
     try:
         simulate(seed)
-    except Exception:
+    except (Exception, WrongError):
         trace: list[str] = []
         try:
             simulate(seed, trace)
-        except Exception as error:
+        except (Exception, WrongError) as error:
             shown = trace if lines is None else trace[-lines:]
             found = traceback.format_exc(limit=-4)
             return "\n".join([*shown, found, f"seed {seed}: {type(error).__name__}: {error}"])
