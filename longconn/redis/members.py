@@ -10,7 +10,7 @@ from longconn.core.broker import Done
 from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, CommandError
 from longconn.core.publication import Info
 from longconn.core.timers import Call, Clock
-from longconn.redis.errors import BadRecordError, LinkLostError, RedisError
+from longconn.redis.errors import BadRecordError, RedisError
 from longconn.redis.keys import RedisKeys
 from longconn.redis.link import Link
 from longconn.redis.records import read_member, write_member
@@ -78,8 +78,10 @@ class Members:
 
     def on_up(self) -> None:
         """There is a connection again: the server may have lost any of the members."""
+        # Also channels that all members left in the meantime.
+        for channel in (*self._here, *self._changes):
+            self._stale[channel] = None
         self._changes.clear()
-        self._stale = dict.fromkeys(self._here)
         self._flush_later()
 
     def on_second(self) -> None:
@@ -138,8 +140,7 @@ class Members:
 
             def answered(reply: Any, expected: int | None = expected) -> None:
                 if isinstance(reply, RedisError):
-                    if not isinstance(reply, LinkLostError):
-                        self._stale[channel] = None
+                    self._stale[channel] = None
                 elif expected is not None and reply != expected and channel not in self._changes and not anew:
                     self._stale[channel] = None
                     self._flush_later()

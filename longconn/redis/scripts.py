@@ -75,6 +75,9 @@ end
 #: Publishes. KEYS: meta, stream, the key of the answer. ARGV: as above, then what tells this request from others, how
 #: long its answer is remembered in seconds, publications kept at most, bytes kept at most, the channel of Pub/Sub, the
 #: records. The answer: the epoch, and the offset of the last record.
+#:
+#: The requests of a process are counted. One whose connection was lost may arrive after its repetition on the next
+#: connection, and after later requests: it makes nothing.
 PUBLISH = Script(
     _OPEN
     + """
@@ -82,6 +85,8 @@ local answer = redis.call('GET', KEYS[3])
 if answer then
   local request, then_epoch, then_offset = string.match(answer, '^(%S*) (%S*) (%S*)$')
   if request == ARGV[5] then return {then_epoch, tonumber(then_offset)} end
+  local function count(text) return tonumber(string.match(text, '%d+$') or 0) end
+  if count(request) > count(ARGV[5]) then return redis.error_reply('LATE a later request was answered before') end
 end
 local most, most_bytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 local message = {'P', epoch, ':', number(offset + 1), ':', number(now), ':'}
