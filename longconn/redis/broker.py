@@ -30,16 +30,12 @@ class RedisBroker:
         self.node = node
         self._links = [link for link, _ in links]
         self.counters = BrokerCounters()
-        self._shards: list[Shard] = []
-        for link, prefix in links:
-            on_nodes = _ignore if self._shards else self._on_nodes
-            keys = RedisKeys(prefix)
-            shard = Shard(clock, link, keys, settings, node, self.counters, self._on_change, on_nodes)
-            self._shards.append(shard)
+        self._shards = [
+            Shard(clock, link, RedisKeys(prefix), settings, node, self.counters, self._on_change)
+            for link, prefix in links
+        ]
         self._problem = ""
         self._receiver: Receiver
-        #: the processes that are alive, as the first server knows
-        self.nodes: Sequence[str] = (node,)
         self.presence = _ShardedPresence(self._shard)
 
     @property
@@ -109,13 +105,6 @@ class RedisBroker:
         if problem != self._problem:
             self._problem = problem
             self._receiver.on_broker_change()
-
-    def _on_nodes(self, nodes: Sequence[str]) -> None:
-        self.nodes = nodes
-
-
-def _ignore(nodes: Sequence[str]) -> None:
-    """The first server tells who is alive."""
 
 
 class _ShardedPresence:

@@ -31,8 +31,8 @@ class Listener(Protocol):
     def on_message(self, channel: bytes, message: bytes) -> None:
         """A message of Pub/Sub came."""
 
-    def on_beat(self, nodes: Sequence[str]) -> None:
-        """The server took a write. These are the processes that were alive a moment ago."""
+    def on_beat(self) -> None:
+        """The server took a write."""
 
 
 class Link(Protocol):

@@ -152,34 +152,34 @@ return {epoch, offset, first, redis.call(unpack(ask))}
 REMOVE = Script("redis.call('DEL', KEYS[2])")
 
 #: A process comes to a server. KEYS: the hash of the generation. ARGV: the server's run id, 1 if it has each write on
-#: its disk before it answers, 1 if it was promoted, the generation that the process knew, how many beats it had seen,
-#: a new generation. The answer: the generation.
+#: its disk before it answers, 1 if it was promoted, the generation that the process knew, how many beats it had seen, a
+#: new generation, the run that the process knew. The answer: the generation.
 #:
 #: The generation stays as long as the run of the server lasts. It outlives a restart only if nothing can be lost: the
 #: server had each write on its disk, it was no replica before, and a process that saw the former run vouches that the
-#: beats that it saw are there: the server did not come back with an older file.
+#: beats that it saw are there: the server did not come back with an older file. A process that comes later knows better
+#: if it saw more beats of the former run than the server had at its start (`base`).
 ENTER = Script("""
-local known = redis.call('HMGET', KEYS[1], 'generation', 'run', 'durable', 'beats')
-local generation = known[1]
+local known = redis.call('HMGET', KEYS[1], 'generation', 'run', 'durable', 'beats', 'base')
+local generation, beats, base = known[1], tonumber(known[4] or 0), tonumber(known[5] or 0)
+local seen = tonumber(ARGV[5])
 if known[2] ~= ARGV[1] then
+  base = beats
   local whole = generation and known[3] == '1' and ARGV[3] == '0' and generation == ARGV[4]
-  if not (whole and tonumber(known[4] or 0) >= tonumber(ARGV[5])) then generation = ARGV[6] end
+  if not (whole and beats >= seen) then generation = ARGV[6] end
+elseif generation == ARGV[4] and ARGV[7] ~= ARGV[1] and seen > base then
+  generation = ARGV[6]
 end
-redis.call('HSET', KEYS[1], 'generation', generation, 'run', ARGV[1], 'durable', ARGV[2])
+redis.call('HSET', KEYS[1], 'generation', generation, 'run', ARGV[1], 'durable', ARGV[2], 'base', base)
 return generation
 """)
 
-#: A process is alive. KEYS: the hash of the generation, the sorted set of processes. ARGV: the generation, 1 if the
-#: server has each write on its disk, the process, the milliseconds after which it counts as dead without a beat.
-#: The answer: the beats of all processes, the processes; nothing if the generation is another.
+#: A process is alive. KEYS: the hash of the generation. ARGV: the generation, 1 if the server has each write on its
+#: disk. The answer: the beats of all processes; nothing if the generation is another.
 BEAT = Script("""
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return false end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[4]), ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. string.format('%.0f', now))
 redis.call('HSET', KEYS[1], 'durable', ARGV[2])
-return {redis.call('HINCRBY', KEYS[1], 'beats', 1), redis.call('ZRANGE', KEYS[2], 0, -1)}
+return redis.call('HINCRBY', KEYS[1], 'beats', 1)
 """)
 
 #: Members of a channel at one process come, and others go. KEYS: the sorted set of processes, the hash of this one's

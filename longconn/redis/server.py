@@ -32,8 +32,6 @@ from longconn.redis.sentinel import ask_for_master
 
 #: Seconds between two beats; each is a write, and a sign of life.
 BEAT_INTERVAL = 3
-#: Seconds after which a process without a beat counts as dead.
-NODE_TTL = 15.0
 #: Seconds without a byte from the server while a command waits, after which the connection counts as dead.
 SILENCE = 8.0
 CONNECT_TIMEOUT = 5.0
@@ -47,12 +45,12 @@ _NO_REPLICATION = "0" * 40
 
 
 class RedisLink:
-    """One connection to the server at `address`, as `longconn.redis.link.Link` has it. `node` names this process.
+    """One connection to the server at `address`, as `longconn.redis.link.Link` has it.
 
     The constructor raises ConfigError if hiredis is not installed, or a file of certificates cannot be read.
     """
 
-    def __init__(self, reactor: Any, address: RedisAddress, node: str) -> None:
+    def __init__(self, reactor: Any, address: RedisAddress) -> None:
         if find_spec("hiredis") is None:
             raise ConfigError("a broker in Redis needs hiredis: pip install longconn[redis]")
         self.address = address
@@ -60,7 +58,6 @@ class RedisLink:
         self.problem = "the broker is not reached yet"
         self.up = False
         self._reactor = reactor
-        self._node = node
         self._trust_root = _trust_root(address)
         self._listener: Listener
         self._connection: RedisConnection | None = None
@@ -72,6 +69,7 @@ class RedisLink:
         # The generation of the server's data, and the beats that this process saw in it.
         self._generation = ""
         self._beats = 0
+        self._run_id = ""
         self._durable = False
         # The host and port of the connection, where Sentinels know the master.
         self._master: tuple[str, int] | None = None
@@ -237,8 +235,9 @@ class RedisLink:
         promoted = bool(self.address.master) or replication.get("master_replid2", _NO_REPLICATION) != _NO_REPLICATION
         arguments = (
             server["run_id"], int(self._durable), int(promoted), self._generation, self._beats,
-            secrets.token_urlsafe(8),
+            secrets.token_urlsafe(8), self._run_id,
         )  # fmt: skip
+        self._run_id = server["run_id"]
         self._run(ENTER, (self._key("generation"),), arguments, self._entered)
 
     def _entered(self, reply: Any) -> None:
@@ -301,9 +300,7 @@ class RedisLink:
             self._durable = _is_durable(reply)
 
         self.command(*_DURABLE, done=known)
-        keys = (self._key("generation"), self._key("nodes"))
-        arguments = (self._generation, int(self._durable), self._node, int(NODE_TTL * 1000))
-        self.call(BEAT, keys, arguments, self._beaten)
+        self.call(BEAT, (self._key("generation"),), (self._generation, int(self._durable)), self._beaten)
 
     def _beaten(self, reply: Any) -> None:
         if isinstance(reply, LinkLostError) or self._connection is None:
@@ -317,11 +314,11 @@ class RedisLink:
         if not reply:
             self._connection.abort(RedisError("the server's data were removed"))
             return
-        self._beats = int(reply[0])
+        self._beats = int(reply)
         if self.problem:
             self.problem = self._logged = ""
             log.info("the broker at %s is there", self.address, extra=about("broker_found", address=self.address))
-        self._listener.on_beat([text(each) for each in reply[1]])
+        self._listener.on_beat()
 
     def _refuse(self, error: RefusedError) -> None:
         """The server takes no writes."""
@@ -338,7 +335,7 @@ class RedisLink:
 def redis_broker(reactor: Any, settings: Settings, node: str) -> RedisBroker:
     """A broker on the servers of `settings.broker`. `node` names this process. Raises ConfigError."""
     addresses = [parse_address(each) for each in settings.broker]
-    links = [(RedisLink(reactor, each, node), each.prefix) for each in addresses]
+    links = [(RedisLink(reactor, each), each.prefix) for each in addresses]
     return RedisBroker(reactor, links, settings, node)
 
 

@@ -62,7 +62,7 @@ class _Followed:
 class Shard:
     """The channels on the server of `link`. `node` names this process.
 
-    `on_change` is called when `problem` may be another, `on_nodes` with the processes that are alive.
+    `on_change` is called when `problem` may be another.
     """
 
     def __init__(
@@ -74,7 +74,6 @@ class Shard:
         node: str,
         counters: BrokerCounters,
         on_change: Callable[[], None],
-        on_nodes: Callable[[Sequence[str]], None],
     ) -> None:
         self._clock = clock
         self._wall_time = wall_time(clock)
@@ -83,7 +82,6 @@ class Shard:
         self._namespaces: Namespaces = settings.effective_namespaces()
         self._keeps = bool(settings.history_bytes)
         self._on_change = on_change
-        self._on_nodes = on_nodes
         self._receiver: Receiver
         self._generation = ""
         self._followed: dict[str, _Followed] = {}
@@ -313,9 +311,8 @@ class Shard:
     def on_refused(self) -> None:
         self._on_change()
 
-    def on_beat(self, nodes: Sequence[str]) -> None:
+    def on_beat(self) -> None:
         self._on_change()
-        self._on_nodes(nodes)
 
     def on_message(self, channel: bytes, message: bytes) -> None:
         topic = self._topics.get(channel)

@@ -66,7 +66,7 @@ class BlockingLink:
     def _on_up(self, generation: str) -> None:
         self.problem = ""
         self._listener.on_up(generation)
-        self._listener.on_beat(())
+        self._listener.on_beat()
 
     def cut(self) -> None:
         """The connection is lost: what was sent may be done, and is not answered."""

@@ -358,6 +358,25 @@ class GenerationTests(Case):
         yield self.until(lambda: reader.lost == ["lobby"])
 
     @inlineCallbacks
+    def test_an_older_file_for_which_a_process_vouches_that_was_cut_off_before(self) -> Generator[Any, Any, None]:
+        """The process that comes next has seen more."""
+        server = self.redis("--appendonly", "yes", "--appendfsync", "always")
+        first, reader = yield self.ready(server.url)
+        second, _ = yield self.ready(server.url, "second")
+        yield self.publish(first, "1")
+        second.stop()
+        yield second.closed()
+        second._links[0]._beats = 1_000  # of which the file knows nothing
+        server.end(signal.SIGKILL)
+        server.start()
+        yield self.until(lambda: not first.problem)
+        position = yield self.publish(first, "2")
+        self.assertEqual((position.offset, reader.lost), (2, []))
+        second.start()
+        yield self.until(lambda: not second.problem)
+        yield self.until(lambda: reader.lost == ["lobby"])
+
+    @inlineCallbacks
     def test_a_process_that_did_not_see_the_former_run_cannot_vouch(self) -> Generator[Any, Any, None]:
         server = self.redis("--appendonly", "yes", "--appendfsync", "always")
         broker, _ = yield self.ready(server.url)

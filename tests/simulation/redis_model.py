@@ -205,26 +205,26 @@ class ModelRedis:
 
     def _enter(self, keys: Words, args: Words) -> Any:
         found = self.open(keys[0], {})
-        generation = found.get(b"generation")
+        generation, beats, seen = found.get(b"generation"), int(found.get(b"beats", 0)), int(args[4])
+        base = int(found.get(b"base", 0))
         if found.get(b"run") != args[0]:
+            base = beats
             whole = generation is not None and found[b"durable"] == b"1" and args[2] == b"0" and generation == args[3]
-            if not (whole and int(found.get(b"beats", 0)) >= int(args[4])):
+            if not (whole and beats >= seen):
                 generation = args[5]
-        found.update({b"generation": generation, b"run": args[0], b"durable": args[1]})
+        elif generation == args[3] and args[6] != args[0] and seen > base:
+            generation = args[5]
+        found.update({b"generation": generation, b"run": args[0], b"durable": args[1], b"base": b"%d" % base})
         return generation
 
     def _beat(self, keys: Words, args: Words) -> Any:
         found = self.value(keys[0], {})
         if found.get(b"generation") != args[0]:
             return None
-        nodes = self.open(keys[1], {})
-        nodes[args[2]] = self._now + int(args[3])
-        for each in [node for node, end in nodes.items() if end < self._now]:
-            del nodes[each]
         found[b"durable"] = args[1]
         beats = int(found.get(b"beats", 0)) + 1
         found[b"beats"] = b"%d" % beats
-        return [beats, _by_score(nodes)]
+        return beats
 
     def _members(self, keys: Words, args: Words) -> Any:
         if args[2] == b"1":

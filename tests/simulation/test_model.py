@@ -65,9 +65,11 @@ def arguments(random: Random) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
         return script, (f"{base}once:key:{random.randrange(4)}",), (300, f"t:messages:{base}", "a message")
     if script is ENTER:
         run, flags = random.choice(("r1", "r2")), (random.choice((0, 1)), random.choice((0, 0, 1)))
-        return script, ("t:generation",), (run, *flags, generation, random.randrange(12), random.choice(("g1", "g2")))
+        former = random.choice(("", "r1", "r2"))
+        seen, new = random.randrange(12), random.choice(("g1", "g2"))
+        return script, ("t:generation",), (run, *flags, generation, seen, new, former)
     if script is BEAT:
-        return script, ("t:generation", "t:nodes"), (generation, random.choice((0, 1)), node, _LONG)
+        return script, ("t:generation",), (generation, random.choice((0, 1)))
     if script is MEMBERS:
         gone = [f"c{random.randrange(5)}" for _ in range(random.choice((0, 0, 1, 2)))]
         come = [word for number in range(random.randrange(3)) for word in (f"c{number}", f"record {random.random()}")]
@@ -85,8 +87,6 @@ def without_times(script: Any, reply: Any) -> Any:
         return str(reply)
     if script is READ:
         return [*reply[:3], [[id.partition(b"-")[0], values] for id, values in reply[3]]]
-    if script is BEAT and reply is not None:
-        return [reply[0], sorted(reply[1])]
     return sorted(reply) if script is PRESENCE else reply
 
 

@@ -39,7 +39,7 @@ class Node:
         self.machine = Machine(world.clock, world.random, world.server.accept)
         machine: Any = self.machine
         address = parse_address("unix:///redis")
-        self.link = RedisLink(machine, address, name)
+        self.link = RedisLink(machine, address)
         self.broker = RedisBroker(machine, [(self.link, address.prefix)], world.settings, name)
         self.hub = Hub(machine, world.settings, self.broker, name)
         #: what it was asked to publish
@@ -268,6 +268,10 @@ def simulate(seed: int, trace: list[str] | None = None) -> None:
     """Run one seed. Raises what went wrong."""
     random = Random(-seed)
     global_random.seed(seed)
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    with patch.object(secrets, "token_urlsafe", lambda length: f"{random.getrandbits(64):x}"):
-        World(seed, trace).run()
+    try:
+        with patch.object(secrets, "token_urlsafe", lambda length: f"{random.getrandbits(64):x}"):
+            World(seed, trace).run()
+    finally:
+        logging.disable(before)
