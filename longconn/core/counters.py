@@ -68,6 +68,8 @@ class Counters:
         #: by event: seconds that hooks took, and those that gave no decision
         self.hooks: dict[str, Histogram] = {}
         self.hook_failures: Counter[str] = Counter()
+        #: events of which the webhook does not tell: `full` too many wait, `refused` it was tried in vain, `end`
+        self.webhook_lost: Counter[str] = Counter({"full": 0, "refused": 0, "end": 0})
 
     def hook(self, event: str, seconds: float, failed: bool) -> None:
         """Count a hook that was asked."""

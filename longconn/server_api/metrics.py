@@ -76,6 +76,7 @@ class HubCollector:
         yield _histogram("longconn_fan_out_seconds", "Seconds of a turn in which channels sent.", counters.fan_out)
         yield _histogram("longconn_reactor_lag_seconds", "Seconds by which the reactor was late.", counters.lag)
         yield _counter("longconn_hook_failures", "Hooks that gave no decision.", "event", counters.hook_failures)
+        yield _counter("longconn_webhook_lost", "Events that were not told.", "reason", counters.webhook_lost)
         hooks = HistogramMetricFamily("longconn_hook_seconds", "Seconds until a hook answered.", labels=["event"])
         for event, histogram in counters.hooks.items():
             hooks.add_metric([event], _buckets(histogram), histogram.sum)

@@ -90,7 +90,9 @@ class LongConnService(Service):
         self._webhooks: Webhooks | None = None
         if self.hub.settings.webhook:
             self._post = HTTPPost(reactor)
-            self._webhooks = Webhooks(self.hub.settings, self.hub.node, reactor, self.hub.wall_time, self._post)
+            hub = self.hub
+            lost = hub.counters.webhook_lost
+            self._webhooks = Webhooks(hub.settings, hub.node, reactor, hub.wall_time, self._post, lost)
         self._configured_limit = (settings or self.hub.settings).max_connections
         if registry is None:
             registry = registry_of(self.hub, of_process=True)

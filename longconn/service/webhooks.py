@@ -12,7 +12,7 @@ import hmac
 import json
 import random
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,10 +48,13 @@ LAST_WAIT = 5.0
 class Webhooks:
     """Sends the events that the settings name to `webhook`. An observer of a hub (`longconn.core.observer`).
 
-    `clock` has `seconds` and `callLater`, `wall_time` the seconds since 1970, `post` sends. Raises ConfigError.
+    `clock` has `seconds` and `callLater`, `wall_time` the seconds since 1970, `post` sends, and
+    `lost` counts what is dropped, by reason. Raises ConfigError.
     """
 
-    def __init__(self, settings: Settings, node: str, clock: Any, wall_time: Callable[[], float], post: Post) -> None:
+    def __init__(
+        self, settings: Settings, node: str, clock: Any, wall_time: Callable[[], float], post: Post, lost: Counter[str]
+    ) -> None:
         parts = urlsplit(settings.webhook)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"webhook: {shown(settings.webhook, 100)} is no URL as http://HOST or https://HOST")
@@ -69,8 +72,8 @@ class Webhooks:
         self._post = post
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
-        #: events that were dropped since the start, and those of them that no request has told of
-        self.dropped = 0
+        self._lost = lost
+        # Events that were dropped, and of which no request has told.
         self._untold = 0
         # The request that is under way: its id, its body, how often it was tried.
         self._id = ""
@@ -104,15 +107,15 @@ class Webhooks:
             {"event": event, "time": round(self._wall_time() * 1000), **fields}, separators=(",", ":")
         ).encode()
         if len(self._waiting) >= MOST_WAITING or self._bytes + len(data) > _MOST_WAITING_BYTES:
-            self._drop(1)
+            self._drop("full", 1)
             return
         self._waiting.append(data)
         self._bytes += len(data)
         if not self._body and self._call is None:
             self._call = self._clock.callLater(COLLECT, self._next)
 
-    def _drop(self, count: int) -> None:
-        self.dropped += count
+    def _drop(self, reason: str, count: int) -> None:
+        self._lost[reason] += count
         self._untold += count
 
     # Requests.
@@ -170,9 +173,9 @@ class Webhooks:
             "the webhook lost %d events: %s", self._count, " ".join(why.split())[:200], extra=about("webhook_lost")
         )
         self._body = b""
-        self._drop(self._count)
+        self._drop("refused", self._count)
         if self._ending is not None:
-            self._drop(len(self._waiting))
+            self._drop("end", len(self._waiting))
             self._waiting.clear()
         self._next()
 

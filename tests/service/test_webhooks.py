@@ -16,6 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from longconn import GrpcFactory, Hooks, Settings
+from longconn.core.counters import Counters
 from longconn.core.disconnects import FORCE_DISCONNECT
 from longconn.core.errors import UNAUTHORIZED, CommandError, ConfigError
 from longconn.service.webhooks import COLLECT, LAST_WAIT, MOST_EVENTS, MOST_WAITING, TIMEOUT, TRIES, Webhooks
@@ -68,7 +69,9 @@ class Case(SynchronousTestCase):
         self.addCleanup(self.server.stop)
         self.back_end = BackEnd()
         hub = self.server.hub
-        self.hooks = Webhooks(hub.settings, hub.node, self.server.clock, lambda: 1_700_000_000.5, self.back_end)
+        self.hooks = Webhooks(
+            hub.settings, hub.node, self.server.clock, lambda: 1_700_000_000.5, self.back_end, hub.counters.webhook_lost
+        )
         hub.observer = self.hooks
         self.addCleanup(self.hooks.stop)
 
@@ -161,8 +164,11 @@ class RequestTests(SynchronousTestCase):
         self.hooks = self.make()
 
     def make(self, **options: Any) -> Webhooks:
+        #: what is dropped, by reason
+        self.lost = Counters().webhook_lost
+        clock, back_end = self.clock, self.back_end
         return Webhooks(
-            settings(**options), "node-1", self.clock, lambda: 1_700_000_000 + self.clock.seconds(), self.back_end
+            settings(**options), "node-1", clock, lambda: 1_700_000_000 + clock.seconds(), back_end, self.lost
         )
 
     def happen(self, count: int, start: int = 0) -> None:
@@ -228,7 +234,7 @@ class RequestTests(SynchronousTestCase):
         self.happen(3)
         for _ in range(400):
             self.clock.advance(1)
-        self.assertEqual((len(self.back_end.bodies), self.hooks.dropped), (TRIES, 3))
+        self.assertEqual((len(self.back_end.bodies), self.lost), (TRIES, {"full": 0, "refused": 3, "end": 0}))
         self.back_end.answer = 200
         self.happen(1, 3)
         self.clock.advance(COLLECT)
@@ -242,9 +248,9 @@ class RequestTests(SynchronousTestCase):
         self.happen(1)
         self.clock.advance(COLLECT)
         self.happen(MOST_WAITING + 7, 1)
-        self.assertEqual(self.hooks.dropped, 7)
+        self.assertEqual(self.lost["full"], 7)
         self.hooks.channel_occupied("x" * 200)
-        self.assertEqual(self.hooks.dropped, 8)
+        self.assertEqual(self.lost["full"], 8)
 
     def test_at_the_end_what_waits_is_sent(self) -> None:
         self.happen(150)
