@@ -22,11 +22,12 @@ def main() -> None:
         "--only", nargs="+", metavar="ROW", help="these attacks (disturb), protocols (inputs) or modes (nodes) alone"
     )
     parser.add_argument("--count", type=int, help="so many inputs for each protocol, whatever the time (inputs)")
+    parser.add_argument("--repeat", type=int, help="the medians of so many runs of each (disturb)")
     options = parser.parse_args()
     if options.only and options.name not in ("disturb", "inputs", "nodes"):
         parser.error("--only is for disturb, inputs and nodes")
     print(f"{options.name}: seed {options.seed}, {options.seconds:g} s", flush=True)
-    chosen = {name: value for name in ("only", "count") if (value := getattr(options, name))}
+    chosen = {name: value for name in ("only", "count", "repeat") if (value := getattr(options, name))}
     import_module(f"tests.long.{options.name.replace('-', '_')}").main(options.seed, options.seconds, print, **chosen)
 
 

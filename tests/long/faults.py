@@ -4,7 +4,6 @@ import ctypes
 import os
 import re
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -160,8 +159,6 @@ class ProxiedServer(Server):
     """A server that also listens on a UNIX socket, with nginx in front of that."""
 
     def __init__(self, settings: str) -> None:
-        if shutil.which("nginx") is None:
-            raise FileNotFoundError("nginx is not installed")
         self._around = tempfile.TemporaryDirectory()
         folder = self._around.name
         os.chmod(folder, 0o755)
@@ -202,11 +199,27 @@ def through_nginx(port: int, until: float) -> None:
             raise AssertionError(f"the answers were {said}")
 
 
+def slowhttptest(test: str, port: int, until: float) -> None:
+    """4,000 connections of slowhttptest, which send or read as slowly as they may."""
+    seconds = str(max(1, int(until - time.monotonic())))
+    command = ["slowhttptest", test, "-c", "4000", "-r", "1000", "-i", "1", "-p", "2", "-l", seconds]
+    subprocess.run([*command, "-u", f"http://127.0.0.1:{port}/"], stdout=subprocess.DEVNULL, check=False)
+
+
 #: Newcomers cannot be served in these: they are not measured.
 UNSERVED = frozenset(["no-files"])
 FAULT_CROWDS: dict[str, Callable[[int, float], None]] = {
     "held-readers": held_readers,
     "half-open": half_open,
+    "slow-headers": partial(slowhttptest, "-H"),
+    "slow-bodies": partial(slowhttptest, "-B"),
+    "slow-ranges": partial(slowhttptest, "-R"),
+    "slow-reads": partial(slowhttptest, "-X"),
+}
+#: The programs without which a row is left out.
+PROGRAMS = {
+    "nginx": "nginx",
+    **dict.fromkeys(("slow-headers", "slow-bodies", "slow-ranges", "slow-reads"), "slowhttptest"),
 }
 FAULTS: dict[str, tuple[Callable[[str], Any], Callable[[int, float], None]]] = {
     "few-files": (FewFiles, beyond_files),
