@@ -8,7 +8,7 @@ import random
 import sys
 from importlib import import_module
 
-NAMES = ("chaos", "clients", "disturb", "fuzz", "inputs", "nodes", "recovery", "rounds", "sdk-python")
+NAMES = ("chaos", "clients", "disturb", "endings", "fuzz", "inputs", "nodes", "recovery", "rounds", "sdk-python")
 
 
 def main() -> None:
