@@ -247,7 +247,7 @@ class TerminalTests(SynchronousTestCase):
             terminal.type(text)
             terminal.press("Enter")
             terminal.until(lambda shown, text=text: f"* goes out when the connection is back: {text}" in shown)
-        self.assertIn(" · 2 to send · ", terminal.screen()[-1])
+        terminal.until(lambda shown: " · 2 to send · " in shown[-1])
         time.sleep(1.5)
         self.server.start()
         terminal.until(lambda shown: shown[-1].strip().endswith("· connected"))
