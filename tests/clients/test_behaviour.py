@@ -4,6 +4,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import (
@@ -97,6 +98,25 @@ class Suite:
         joined, left = self.next(subscription), self.next(subscription)
         self.assertEqual((type(joined), joined.member.name), (Joined, "bob"))
         self.assertEqual((type(left), left.member), (Left, joined.member))
+
+    def test_async_with_closes_the_client_whatever_the_end(self: Any) -> None:
+        self.serve()
+        used = []
+
+        async def use(error: Exception | None) -> None:
+            async with self.client() as ann:
+                used.append(ann)
+                await ann.publish("news", 1)
+                if error is not None:
+                    raise error
+
+        for error in (None, ValueError("the program's")):
+            waited = Deferred.fromCoroutine(use(error))
+            if error is None:
+                self.get(waited, 2)
+            else:
+                self.assertIs(self.fails(ValueError, waited, 2), error)
+            self.assertIs(used[-1].state.state, ConnectionState.CLOSED)
 
     def test_unsubscribing_ends_the_iteration_and_allows_another_subscription(self: Any) -> None:
         self.serve()
