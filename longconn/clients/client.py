@@ -152,7 +152,7 @@ class Client:
         return self._do("presence", {"channel": channel}, read_members, repeatable=True)
 
     def history(
-        self, channel: str, *, limit: int = 0, since: Position | None = None, reverse: bool = False
+        self, channel: str, *, limit: int = 100, since: Position | None = None, reverse: bool = False
     ) -> Deferred[HistoryPage]:
         """At most `limit` publications after `since`, or before it in reverse. 0: only the position; -1: all."""
         body: JSONObject = {"channel": channel, "limit": limit}

@@ -86,7 +86,8 @@ class Suite:
         self.assertEqual(([each.data for each in page.publications], page.position.offset), (["2", "3"], 3))
         page = self.get(ann.history("news", limit=1, reverse=True))
         self.assertEqual([each.data for each in page.publications], ["3"])
-        self.assertEqual(self.get(ann.history("news")).publications, [])
+        self.assertEqual([each.data for each in self.get(ann.history("news")).publications], ["1", "2", "3"])
+        self.assertEqual(self.get(ann.history("news", limit=0)).publications, [])
 
     def test_joins_and_leaves(self: Any) -> None:
         self.serve()
