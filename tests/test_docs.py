@@ -327,15 +327,15 @@ class ExampleTests(SynchronousTestCase):
         # A WebSocket also goes through the login.
         chat = self.connect(("127.0.0.1", port))
         chat.write(
-            b"GET /live/ws?name=ann HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET /live/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             + f"Authorization: {login['Authorization']}\r\n\r\n".encode()
         )
         self.assertIn(b" 101 ", chat.readline())
         while chat.readline() != b"\r\n":
             pass
-        self.assertEqual(ask("POST", "/live/channels/lobby?name=cron", "disk full")[0], 200)
-        self.assertEqual(chat.read(2 + 15), b"\x81\x0fcron: disk full")
+        self.assertEqual(ask("POST", "/live/channels/lobby", "disk full")[0], 200)
+        self.assertEqual(chat.read(2 + 14), b"\x81\x0eann: disk full")
 
     def test_service(self) -> None:
         ports = self.ports(2)

@@ -16,19 +16,17 @@ def show(state: State) -> None:
 
 async def talk(reactor: Any, url: str) -> None:
     # With a name, the program takes part in the chat; without it, people do not see it join.
-    client = connect(url, reactor=reactor, name="thermometer", on_state=show)
-    try:
-        lobby = await client.subscribe("lobby")
-        await client.publish("lobby", {"temperature": 21.5})
-        async for event in lobby:
-            if isinstance(event, Publication):
-                print(f"{event.name}: {event.data}", flush=True)
-            elif isinstance(event, Lost):
-                print("what was said meanwhile is lost", flush=True)
-    except ClientError as error:
-        print(error, flush=True)
-    finally:
-        await client.close()
+    async with connect(url, reactor=reactor, name="thermometer", on_state=show) as client:
+        try:
+            lobby = await client.subscribe("lobby")
+            await client.publish("lobby", {"temperature": 21.5})
+            async for event in lobby:
+                if isinstance(event, Publication):
+                    print(f"{event.name}: {event.data}", flush=True)
+                elif isinstance(event, Lost):
+                    print("what was said meanwhile is lost", flush=True)
+        except ClientError as error:
+            print(error, flush=True)
 
 
 react(lambda reactor, url: Deferred.fromCoroutine(talk(reactor, url)), sys.argv[1:])

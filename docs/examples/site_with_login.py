@@ -3,7 +3,7 @@
     python site_with_login.py ENDPOINT        as tcp:8080:interface=127.0.0.1
 
 All paths of `LiveResource` work there, such as /live/channels/NAME and /live/ws, and only with
-the password.
+the password. The user is the speaker.
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ class Realm:
         return IResource, self._site, lambda: None
 
 
+def user_of(request: Any) -> str:
+    """The user whose password the site has checked."""
+    return str(request.getUser().decode())
+
+
 async def main(reactor: Any, endpoint: str) -> None:
     hub = Hub(reactor)
     root = Resource()
     root.putChild(b"", Data(b"the site that was here before\n", "text/plain"))
-    root.putChild(b"live", LiveResource(hub))
+    root.putChild(b"live", LiveResource(hub, identify=user_of))
 
     passwords = InMemoryUsernamePasswordDatabaseDontUse(ann=b"secret")
     guarded = HTTPAuthSessionWrapper(Portal(Realm(root), [passwords]), [BasicCredentialFactory(b"example")])

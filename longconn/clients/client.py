@@ -41,6 +41,8 @@ class Client:
     Its Deferreds fail with a ClientError. A command waits for a connection, and then for its answer, for `timeout`
     seconds each. If an answer is lost with its connection, a command that changes nothing is sent again. One that
     changes something (`publish`, `rename`, `rpc`) fails with OutcomeUnknown, and is never sent twice.
+
+    `async with` closes the client at its end, and waits until the connection is gone. It does not wait at its start.
     """
 
     def __init__(
@@ -104,6 +106,12 @@ class Client:
         self._connection.end(Closed("closed"))
         return closed.addCallback(lambda state: None)
 
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
     # Channels.
 
     def subscribe(
@@ -144,7 +152,7 @@ class Client:
         return self._do("presence", {"channel": channel}, read_members, repeatable=True)
 
     def history(
-        self, channel: str, *, limit: int = 0, since: Position | None = None, reverse: bool = False
+        self, channel: str, *, limit: int = 100, since: Position | None = None, reverse: bool = False
     ) -> Deferred[HistoryPage]:
         """At most `limit` publications after `since`, or before it in reverse. 0: only the position; -1: all."""
         body: JSONObject = {"channel": channel, "limit": limit}

@@ -16,7 +16,7 @@ from longconn.protocols.centrifugo.websocket import CentrifugoWebSocket
 from longconn.protocols.chat.tcp import ChatLinesFactory
 from longconn.protocols.chat.websocket import ChatWebSocket
 from longconn.protocols.http.page import admin_page, admin_page_file
-from longconn.protocols.http.resource import HTTPResource
+from longconn.protocols.http.resource import HTTPResource, Identify
 from longconn.protocols.http.routes import Access, Route
 from longconn.protocols.http.site import HTTPSite
 from longconn.protocols.http.upgrade import TakeOver, upgrade_routes
@@ -94,9 +94,12 @@ class LiveResource(HTTPResource):
     """All that `hub` serves over HTTP, at any path of any `twisted.web` site; without `for_operators` all for clients.
 
     `upgrade` takes over connections that ask for WebSocket; by default a `WebSocketFactory` is
-    made for them. `registry` has what /metrics shows, by default the metrics of `hub`. Under a site that is no
-    `LiveSite`, that site's limits on heads and bodies apply. A body that is over `max_body` of the settings is refused
-    there too, once all of it has come.
+    made for them. `registry` has what /metrics shows, by default the metrics of `hub`. `identify` is called with a
+    request and returns the user that the site around the resource has let in: requests and connections are then that
+    user's, whose name others read. None or empty: the request is one without the site's login, and proves its user as
+    anywhere else. Requests of pages from origins that may not send the site's cookies are such ones, too. Under a site
+    that is no `LiveSite`, that site's limits on heads and bodies apply. A body that is over `max_body` of the settings
+    is refused there too, once all of it has come.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class LiveResource(HTTPResource):
         for_operators: bool = True,
         registry: CollectorRegistry | None = None,
         api: ServerAPI | None = None,
+        identify: Identify | None = None,
     ) -> None:
         calls = APIRoutes(api or ServerAPI(hub))
         centrifugo.serve_nodes(hub)
@@ -113,9 +117,9 @@ class LiveResource(HTTPResource):
         upgrades = upgrade_routes(upgrade if upgrade is not None else WebSocketFactory(hub).take_over)
         routes = {**upgrades, **centrifugo.ROUTES, **calls.routes()}
         if for_operators:
-            super().__init__(hub, {**routes, **metrics.routes()}, calls.on_missing)
+            super().__init__(hub, {**routes, **metrics.routes()}, calls.on_missing, identify=identify)
         else:
-            super().__init__(hub, routes, serves=lambda path: not _is_for_operators(path))
+            super().__init__(hub, routes, serves=lambda path: not _is_for_operators(path), identify=identify)
 
 
 class AdminResource(HTTPResource):

@@ -4,6 +4,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from longconn.clients import (
@@ -85,7 +86,8 @@ class Suite:
         self.assertEqual(([each.data for each in page.publications], page.position.offset), (["2", "3"], 3))
         page = self.get(ann.history("news", limit=1, reverse=True))
         self.assertEqual([each.data for each in page.publications], ["3"])
-        self.assertEqual(self.get(ann.history("news")).publications, [])
+        self.assertEqual([each.data for each in self.get(ann.history("news")).publications], ["1", "2", "3"])
+        self.assertEqual(self.get(ann.history("news", limit=0)).publications, [])
 
     def test_joins_and_leaves(self: Any) -> None:
         self.serve()
@@ -97,6 +99,25 @@ class Suite:
         joined, left = self.next(subscription), self.next(subscription)
         self.assertEqual((type(joined), joined.member.name), (Joined, "bob"))
         self.assertEqual((type(left), left.member), (Left, joined.member))
+
+    def test_async_with_closes_the_client_whatever_the_end(self: Any) -> None:
+        self.serve()
+        used = []
+
+        async def use(error: Exception | None) -> None:
+            async with self.client() as ann:
+                used.append(ann)
+                await ann.publish("news", 1)
+                if error is not None:
+                    raise error
+
+        for error in (None, ValueError("the program's")):
+            waited = Deferred.fromCoroutine(use(error))
+            if error is None:
+                self.get(waited, 2)
+            else:
+                self.assertIs(self.fails(ValueError, waited, 2), error)
+            self.assertIs(used[-1].state.state, ConnectionState.CLOSED)
 
     def test_unsubscribing_ends_the_iteration_and_allows_another_subscription(self: Any) -> None:
         self.serve()

@@ -53,6 +53,9 @@ _PREFLIGHT_AGE = "600"
 _ALLOWED_HEADERS = "Content-Type, Last-Event-ID, Authorization, Cache-Control, Pragma, X-Requested-With"
 
 
+#: Says which user of the site sends a request; None or empty: none.
+Identify = Callable[[Any], str | None]
+
 #: the path of the resource itself, without a slash
 _BELOW = Route(redirect_below, harmless=True, access=Access.PUBLIC)
 
@@ -75,8 +78,9 @@ class HTTPResource(Resource):
     """Serves `hub` over HTTP, and `routes`, at any path of any `twisted.web` site.
 
     `on_missing` is called with a request and its path before a 404 is answered. `serves` says of each path whether it
-    is served. Under a site that is no `HTTPSite`, that site's limits on heads and bodies apply. A body that is over
-    `max_body` of the settings is refused there too, once all of it has come.
+    is served. `identify` says of a request which user sends it, as the site around the resource knows it; empty: none
+    that the site knows. Under a site that is no `HTTPSite`, that site's limits on heads and bodies apply. A body that
+    is over `max_body` of the settings is refused there too, once all of it has come.
     """
 
     isLeaf = True
@@ -87,6 +91,7 @@ class HTTPResource(Resource):
         routes: Mapping[str, Route],
         on_missing: Callable[[HTTPExchange, list[str]], None] = lambda exchange, path: None,
         serves: Callable[[str], bool] = lambda path: True,
+        identify: Identify | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.hub = hub
@@ -94,6 +99,7 @@ class HTTPResource(Resource):
         self._history = ChannelHistory()
         self._large_answers = LargeAnswers(hub)
         self._on_missing = on_missing
+        self._identify = identify
         batches: set[PacedBatch[Any]] = set()
         #: all that is served here, by paths
         table = {
@@ -194,6 +200,11 @@ class HTTPResource(Resource):
         else:
             raise HTTPError(405, f"allowed here: {route.allow}", [("Allow", route.allow)])
         exchange.caller.headers = headers = self.hub.hooks.select(exchange.header)
+        user = "" if route.access is Access.PUBLIC else self._user(exchange)
+        if user:
+            exchange.become(Identity(user))
+            respond(exchange, *parameters)
+            return
         credentials = NO_CREDENTIALS if route.access is Access.PUBLIC else self._credentials(exchange)
         if route.access is Access.PUBLIC or (route.access is Access.LATER and not credentials):
             respond(exchange, *parameters)
@@ -212,6 +223,16 @@ class HTTPResource(Resource):
         self.hub.gate.admit(Admission("http", exchange.host, exchange.address, credentials, headers=headers), admitted)
         if pending:
             exchange.watch()
+
+    def _user(self, exchange: HTTPExchange) -> str:
+        """The user that the site around this resource knows; empty if it knows none.
+
+        A browser adds the site's login to the requests of other pages, too: from an origin that may not use it, the
+        site is not asked.
+        """
+        if self._identify is None or not self._rules.may_send_cookies(exchange.origin()):
+            return ""
+        return self._identify(exchange.request) or ""
 
     def _credentials(self, exchange: HTTPExchange) -> Credentials:
         """What a request brings. Raises CommandError(UNAUTHORIZED).

@@ -49,7 +49,7 @@ class GRPCTests(Suite, GRPCCase):
         def page(**asked: Any) -> list[str]:
             return [each.data for each in self.get(ann.history("news", **asked)).publications]
 
-        top = self.get(ann.history("news"))
+        top = self.get(ann.history("news", limit=0))
         self.assertEqual((top.publications, top.position.offset), ([], 5))
         epoch = top.position.epoch
         self.assertEqual(page(limit=2), ["2", "3"])

@@ -110,7 +110,7 @@ class StatusTests(Base):
         )  # fmt: skip
         settings = made[0].h2.remote_settings
         self.assertEqual((settings.enable_push, settings.max_header_list_size), (0, 65_536))
-        client.history("news").addErrback(lambda _: None)
+        client.history("news", limit=0).addErrback(lambda _: None)
         self.network.settle()
         parts = [each.data for each in made[0].events if isinstance(each, events.DataReceived)]
         first, second = (pb.ConnectRequest.FromString(each[5:]) for each in parts)

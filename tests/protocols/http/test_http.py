@@ -18,9 +18,11 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 import longconn
+from longconn.auth.passwords import check_passwords
 from longconn.core import errors
 from longconn.core.disconnects import SHUTDOWN
 from longconn.core.hub import Hub
+from longconn.core.settings import Settings
 from longconn.protocols.http.errors import STATUSES
 from longconn.protocols.http.resource import HTTPResource
 from longconn.protocols.http.routes import Route
@@ -368,13 +370,17 @@ class ForeignSiteTests(HTTPTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        users = InMemoryUsernamePasswordDatabaseDontUse(ann=b"secret")
-        portal = Portal(_Realm(LiveResource(self.hub)), [users])
-        root, deep = Resource(), Resource()
-        root.putChild(b"deep", deep)
-        deep.putChild(b"live", HTTPAuthSessionWrapper(portal, [BasicCredentialFactory(b"live")]))
+        root, self.deep = Resource(), Resource()
+        root.putChild(b"deep", self.deep)
+        self.let_in(LiveResource(self.hub))
         self.foreign = Site(root, reactor=self.clock)
         self.word = "Authorization: Basic " + base64.b64encode(b"ann:secret").decode()
+
+    def let_in(self, resource: LiveResource) -> None:
+        """Serve `resource` behind the password."""
+        users = InMemoryUsernamePasswordDatabaseDontUse(ann=b"secret")
+        portal = Portal(_Realm(resource), [users])
+        self.deep.putChild(b"live", HTTPAuthSessionWrapper(portal, [BasicCredentialFactory(b"live")]))
 
     def ask(self, line: str, *headers: str, **more: Any) -> Any:
         connection = Connection(self.foreign)
@@ -397,6 +403,41 @@ class ForeignSiteTests(HTTPTestCase):
         self.assertEqual((answer.status, answer.headers["location"]), (308, "./live/?x=1"))
         self.assertEqual(self.ask("HEAD /deep/live/channels/lobby").status, 200)
         self.assertEqual(self.ask("GET /deep/live/nothing").status, 404)
+
+    def test_the_sites_login_is_the_speaker(self) -> None:
+        self.let_in(LiveResource(self.hub, identify=lambda request: request.getUser().decode()))
+        stream = Connection(self.foreign)
+        stream.ask("GET /deep/live/channels/lobby/stream", self.word)
+        self.assertEqual([each.user for each in self.hub.clients.values()], ["ann"])
+        self.assertEqual(self.ask("POST /deep/live/channels/lobby", body=b"hello").status, 200)
+        self.turns()
+        self.assertIn(b'"data":"hello","name":"ann"', stream.take())
+        stream.lose()
+        upgraded: list[Any] = []
+        self.let_in(
+            LiveResource(self.hub, lambda request, *args: upgraded.append(args), identify=lambda request: "ann")
+        )
+        for path in ("ws", "connection/websocket"):
+            connection = Connection(self.foreign)
+            connection.ask(f"GET /deep/live/{path}", self.word, *UPGRADE)
+            self.assertEqual(upgraded.pop()[3].user, "ann", path)
+            connection.lose()
+
+    def test_a_user_whom_the_site_does_not_know_proves_who_it_is(self) -> None:
+        self.hub.gate.passwords = check_passwords(["memory:bob:secret"])
+        for known in ("", None):
+            self.let_in(LiveResource(self.hub, identify=lambda request, known=known: known))
+            self.assertEqual(self.ask("POST /deep/live/channels/lobby", body=b"hello").status, 401)
+        self.let_in(LiveResource(self.hub, identify=lambda request: "ann"))
+        self.assertEqual(self.ask("POST /deep/live/channels/lobby", body=b"hello").status, 200)
+
+    def test_a_page_elsewhere_does_not_speak_by_the_sites_login(self) -> None:
+        hub = Hub(self.clock, Settings(allowed_origin=("*",), anonymous="no"))
+        self.addCleanup(hub.stop)
+        self.let_in(LiveResource(hub, identify=lambda request: "ann"))
+        elsewhere = "Origin: https://elsewhere.example"
+        self.assertEqual(self.ask("POST /deep/live/channels/lobby", elsewhere, body=b"hello").status, 401)
+        self.assertEqual(self.ask("POST /deep/live/channels/lobby", body=b"hello").status, 200)
 
     def test_counts_requests(self) -> None:
         connection = Connection(self.foreign)
