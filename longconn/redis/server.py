@@ -184,7 +184,7 @@ class RedisLink:
             self._logged = str(error)
             log.error("%s", self.problem, extra=about("broker_lost", address=self.address))
         self._listener.on_down(error)
-        if self._call is None:
+        if self._call is None and not self._stopped:  # what it was told may have made a program stop it
             self._later(self._pause * random.uniform(0.75, 1.25), self._connect)
         self._pause = min(_LONGEST_PAUSE, self._pause * 2)
 

@@ -171,6 +171,7 @@ class LinkTests(Case):
 
         self.patch(link, "_known", early)
         server.end(signal.SIGKILL)
+        yield self.until(lambda: bool(broker.problem))
         server.start()
         yield self.until(lambda: bool(answers) and not broker.problem)
         self.assertIsInstance(answers[0], CommandError)
@@ -368,6 +369,7 @@ class GenerationTests(Case):
         yield second.closed()
         second._links[0]._beats = 1_000  # of which the file knows nothing
         server.end(signal.SIGKILL)
+        yield self.until(lambda: bool(first.problem))
         server.start()
         yield self.until(lambda: not first.problem)
         position = yield self.publish(first, "2")
