@@ -55,6 +55,7 @@ class RedisServer:
         until = time.monotonic() + 20
         while (self.ask("PING") or "-LOADING").startswith("-LOADING"):
             if time.monotonic() > until or self.process.poll() is not None:
+                self.end(9)
                 raise AssertionError((Path(self.folder) / "log").read_text())
             time.sleep(0.02)
 
