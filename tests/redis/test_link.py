@@ -19,6 +19,7 @@ from longconn.core.settings import Settings
 from longconn.redis import server as link_module
 from longconn.redis.address import parse_address
 from longconn.redis.server import redis_broker
+from tests.live.certificates import write_certificate
 from tests.redis.server import RedisServer, free_port
 
 POSTER = Info("poster")
@@ -136,6 +137,27 @@ class LinkTests(Case):
         server_url = server.url.replace("redis://", "redis://app:pw@") + "/3"
         broker, _ = yield self.ready(server_url)
         yield self.publish(broker, "hello")
+
+    @inlineCallbacks
+    def test_tls(self) -> Generator[Any, Any, None]:
+        folder = Path(tempfile.mkdtemp())
+        key, certificate = write_certificate(folder)
+        port = free_port()
+        files = (
+            "--tls-cert-file",
+            str(certificate),
+            "--tls-key-file",
+            str(key),
+            "--tls-ca-cert-file",
+            str(certificate),
+        )
+        self.redis("--tls-port", str(port), *files, "--tls-auth-clients", "no")
+        for verified in (f"?ca={certificate}", "?verify=no"):
+            broker, reader = yield self.ready(f"rediss://localhost:{port}{verified}", verified)
+            self.assertIsInstance((yield self.publish(broker, "hello")), Position)
+            yield self.until(lambda reader=reader: reader.read[:1] == ["hello"])
+        stranger, _ = self.broker(f"rediss://localhost:{port}")
+        yield self.until(lambda: "certificate" in stranger.problem)
 
     @inlineCallbacks
     def test_a_wrong_password_is_told_and_another_try_made(self) -> Generator[Any, Any, None]:
