@@ -211,15 +211,17 @@ UNSERVED = frozenset(["no-files"])
 FAULT_CROWDS: dict[str, Callable[[int, float], None]] = {
     "held-readers": held_readers,
     "half-open": half_open,
-    "slow-headers": partial(slowhttptest, "-H"),
-    "slow-bodies": partial(slowhttptest, "-B"),
-    "slow-ranges": partial(slowhttptest, "-R"),
-    "slow-reads": partial(slowhttptest, "-X"),
+    "slowhttptest-headers": partial(slowhttptest, "-H"),
+    "slowhttptest-bodies": partial(slowhttptest, "-B"),
+    "slowhttptest-ranges": partial(slowhttptest, "-R"),
+    "slowhttptest-reads": partial(slowhttptest, "-X"),
 }
 #: The programs without which a row is left out.
 PROGRAMS = {
     "nginx": "nginx",
-    **dict.fromkeys(("slow-headers", "slow-bodies", "slow-ranges", "slow-reads"), "slowhttptest"),
+    **dict.fromkeys(
+        ("slowhttptest-headers", "slowhttptest-bodies", "slowhttptest-ranges", "slowhttptest-reads"), "slowhttptest"
+    ),
 }
 FAULTS: dict[str, tuple[Callable[[str], Any], Callable[[int, float], None]]] = {
     "few-files": (FewFiles, beyond_files),
