@@ -38,6 +38,7 @@ class Members:
         # Channels whose members are to be written anew.
         self._stale: dict[str, None] = {}
         self._flush: Call | None = None
+        self._requests = 0
         # Channels that are to be refreshed, in order.
         self._unrefreshed: deque[str] = deque()
 
@@ -135,7 +136,9 @@ class Members:
             part = items[start : start + _MOST]
             gone = [client for client, record in part if record is None]
             come = [word for client, record in part if record is not None for word in (client, record)]
-            arguments = (self._node, MEMBERS_TTL * 1000, int(anew and not start), len(gone), *gone, *come)
+            self._requests += 1
+            times = (MEMBERS_TTL * 1000, int(anew and not start), self._requests)
+            arguments = (self._node, *times, len(gone), *gone, *come)
             expected = len(self._here.get(channel, ())) if start + _MOST >= len(items) else None
 
             def answered(reply: Any, expected: int | None = expected) -> None:

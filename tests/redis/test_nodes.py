@@ -10,6 +10,7 @@ from longconn import ChatFactory, Hub, Settings, SharedPortFactory, WebSocketFac
 from longconn.core.client import PROGRAM
 from longconn.core.errors import CommandError
 from longconn.core.publication import Data, Info, Position
+from longconn.redis.scripts import MEMBERS
 from longconn.service.embedding import LiveSite
 from longconn.testing import FakeClock, MemoryServer
 from tests.behaviour.members import EventMember, TCPMember, WebSocketMember
@@ -287,6 +288,28 @@ class PresenceTests(Case):
         self.member(1)
         member.client.say("/who\nping")
         self.assertEqual([each[1][:10] for each in member.hears("info")][-2:], ["2 in lobby", "pong"])
+
+    def test_a_request_that_arrives_after_later_ones_changes_nothing(self) -> None:
+        """The network can hold what was sent on a connection that is lost."""
+        member, goer = self.member(0), self.member(0)
+        link, sent = self.link(0), []
+        call = link.call
+
+        def record(*arguments: Any) -> None:
+            sent.append(arguments)
+            call(*arguments)
+
+        link.call = record
+        goer.client.say("/nick mia")
+        self.clock.settle()
+        late = [each for each in sent if each[0] is MEMBERS]
+        self.assertEqual(len(late), 1)
+        for gone, left in ((goer, [member.name]), (member, [])):
+            gone.connection.reset()
+            self.clock.settle()
+            call(*late[0][:3], lambda reply: None)
+            self.clock.settle()
+            self.assertEqual(self.names(1), left)
 
     def test_after_a_cut_they_are_there_again(self) -> None:
         member = self.member(0)

@@ -1,5 +1,6 @@
 """The model of Redis answers as a real server does."""
 
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -12,7 +13,8 @@ from tests.simulation.redis_model import ModelRedis
 
 #: A time to live after which nothing is left, and one in which all is.
 _SHORT, _LONG = 1, 600_000
-_OFTEN = (*[PUBLISH, READ] * 4, REMOVE, ENTER, BEAT, MEMBERS, MEMBERS, PRESENCE, PUBLISH_UNKEPT)
+#: Numbers of requests.
+_NUMBERS = count(1)
 
 
 class Asker:
@@ -76,7 +78,7 @@ def arguments(random: Random) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
         return (
             script,
             (f"{base}nodes", f"{base}on:{node}"),
-            (node, _LONG, random.choice((0, 0, 1)), len(gone), *gone, *come),
+            (node, _LONG, random.choice((0, 0, 1)), random.choice((next(_NUMBERS), 5)), len(gone), *gone, *come),
         )
     return script, (f"{base}nodes",), (f"{base}on:",)
 
