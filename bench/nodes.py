@@ -69,7 +69,7 @@ class Node:
     """A broker on the asyncio reactor of this process."""
 
     def __init__(self, reactor: Any, port: int) -> None:
-        self._broker = redis_broker(reactor, Settings(broker=(f"redis://127.0.0.1:{port}",)), "bench")
+        self._broker = redis_broker(reactor, Settings(broker=(f"redis://127.0.0.1:{port}",)))
         self._broker.attach(self)  # type: ignore[arg-type]
 
     def on_broker_change(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 from zlib import crc32
@@ -21,17 +22,18 @@ from longconn.redis.shard import Shard
 
 class RedisBroker:
     """Keeps channels in Redis. Each of `links` has a part of the channels, chosen by name: each process must be given
-    the same ones in the same order. `node` names this process.
+    the same ones in the same order. `node` names this process in the servers.
 
     While a server is away, its channels take no publications and no new subscribers.
     """
 
-    def __init__(self, clock: Clock, links: Sequence[tuple[Link, str]], settings: Settings, node: str) -> None:
-        self.node = node
+    def __init__(self, clock: Clock, links: Sequence[tuple[Link, str]], settings: Settings) -> None:
         self._links = [link for link, _ in links]
         self.counters = BrokerCounters()
+        # Requests are counted by name: under the name of a former process they would be taken for late ones.
+        self.node = secrets.token_urlsafe(8)
         self._shards = [
-            Shard(clock, link, RedisKeys(prefix), settings, node, self.counters, self._on_change)
+            Shard(clock, link, RedisKeys(prefix), settings, self.node, self.counters, self._on_change)
             for link, prefix in links
         ]
         self._problem = ""

@@ -25,7 +25,10 @@ _MOST = 500
 
 
 class Members:
-    """The members that this process (`node`) has in channels of one server."""
+    """The members that this process has in channels of one server.
+
+    `node` names the process: a name never used before.
+    """
 
     def __init__(self, clock: Clock, link: Link, keys: RedisKeys, node: str) -> None:
         self._clock = clock
@@ -130,15 +133,15 @@ class Members:
 
     def _write_channel(self, channel: str, changes: dict[str, bytes | None] | dict[str, bytes], anew: bool) -> None:
         base = self._keys.base(channel)
-        keys = (base + "nodes", f"{base}on:{self._node}")
+        keys = (base + "nodes", f"{base}on:{self._node}", f"{base}asked:{self._node}")
         items = list(changes.items())
         for start in range(0, max(1, len(items)), _MOST):
             part = items[start : start + _MOST]
             gone = [client for client, record in part if record is None]
             come = [word for client, record in part if record is not None for word in (client, record)]
             self._requests += 1
-            times = (MEMBERS_TTL * 1000, int(anew and not start), self._requests)
-            arguments = (self._node, *times, len(gone), *gone, *come)
+            head = (self._node, MEMBERS_TTL * 1000, int(anew and not start), self._requests)
+            arguments = (*head, len(gone), *gone, *come)
             expected = len(self._here.get(channel, ())) if start + _MOST >= len(items) else None
 
             def answered(reply: Any, expected: int | None = expected) -> None:

@@ -83,7 +83,7 @@ class _ChannelQueue:
 
 
 class Publishing:
-    """The publications of one process that go to one server. `node` names the process.
+    """The publications of one process that go to one server. `node` names the process: a name never used before.
 
     `generation` tells that of the server's data, `most_bytes` is the bound of what a channel keeps.
     """

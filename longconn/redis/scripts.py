@@ -7,7 +7,8 @@ A channel NAME is kept under keys with the hash tag {NAME}, so that they are in 
   PREFIX:{NAME}:stream      the kept publications; the id of one is OFFSET-TIME
   PREFIX:{NAME}:once:KEY    the answer to a publication that may be asked for again
   PREFIX:{NAME}:nodes       the processes that have members: a sorted set by the time at which their members expire
-  PREFIX:{NAME}:on:NODE     a hash: the members at one process, by client; under '' the number of its last request
+  PREFIX:{NAME}:on:NODE     a hash: the members at one process, by client
+  PREFIX:{NAME}:asked:NODE  the number of that process's last request about its members
 
 A generation is a time of the server in which no acknowledged write was lost (`ENTER`). With another generation each
 channel gets another epoch. Its offsets and its kept publications stay.
@@ -183,26 +184,25 @@ return redis.call('HINCRBY', KEYS[1], 'beats', 1)
 """)
 
 #: Members of a channel at one process come, and others go. KEYS: the sorted set of processes, the hash of this one's
-#: members. ARGV: the process, the milliseconds after which its members expire, 1 if there are no others, the number of
-#: the request, the number of those that go, these, then clients and records of those that come. The answer: the number
-#: of members in the hash.
+#: members, the number of its last request. ARGV: the process, the milliseconds after which its members expire, 1 if
+#: there are no others, the number of the request, the number of those that go, these, then clients and records of those
+#: that come. The answer: the number of members in the hash.
 #:
-#: A request whose connection was lost may arrive after later ones: it changes nothing. For this the hash outlives its
-#: last member.
+#: A request whose connection was lost may arrive after later ones: it changes nothing.
 MEMBERS = Script("""
-if tonumber(redis.call('HGET', KEYS[2], '') or 0) >= tonumber(ARGV[4]) then
+if tonumber(redis.call('GET', KEYS[3]) or 0) >= tonumber(ARGV[4]) then
   return redis.error_reply('LATE a later request was answered before')
 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 if ARGV[3] == '1' then redis.call('DEL', KEYS[2]) end
-redis.call('HSET', KEYS[2], '', ARGV[4])
+redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[2])
 local gone = tonumber(ARGV[5])
 for index = 6, 5 + gone do redis.call('HDEL', KEYS[2], ARGV[index]) end
 for index = 6 + gone, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[index], ARGV[index + 1]) end
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-local count = redis.call('HLEN', KEYS[2]) - 1
+local count = redis.call('HLEN', KEYS[2])
 if count > 0 then
+  redis.call('PEXPIRE', KEYS[2], ARGV[2])
   redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 else
@@ -218,10 +218,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local found = {}
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('%.0f', now), '+inf')) do
-  local members = redis.call('HGETALL', ARGV[1] .. node)
-  for index = 1, #members, 2 do
-    if members[index] ~= '' then found[#found + 1] = members[index + 1] end
-  end
+  for _, record in ipairs(redis.call('HVALS', ARGV[1] .. node)) do found[#found + 1] = record end
 end
 return found
 """)

@@ -332,11 +332,11 @@ class RedisLink:
         return f"{self.address.prefix}:{{longconn}}:{name}"
 
 
-def redis_broker(reactor: Any, settings: Settings, node: str) -> RedisBroker:
-    """A broker on the servers of `settings.broker`. `node` names this process. Raises ConfigError."""
+def redis_broker(reactor: Any, settings: Settings) -> RedisBroker:
+    """A broker on the servers of `settings.broker`. Raises ConfigError."""
     addresses = [parse_address(each) for each in settings.broker]
     links = [(RedisLink(reactor, each), each.prefix) for each in addresses]
-    return RedisBroker(reactor, links, settings, node)
+    return RedisBroker(reactor, links, settings)
 
 
 _DURABLE = ("CONFIG", "GET", "append*")

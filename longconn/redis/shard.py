@@ -60,7 +60,7 @@ class _Followed:
 
 
 class Shard:
-    """The channels on the server of `link`. `node` names this process.
+    """The channels on the server of `link`. `node` names this process: a name never used before.
 
     `on_change` is called when `problem` may be another.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -308,8 +307,10 @@ class LongConnService(Service):
 
 
 def _make_hub(reactor: Any, settings: Settings) -> Hub:
-    node = secrets.token_urlsafe(8)
-    return Hub(reactor, settings, redis_broker(reactor, settings, node) if settings.broker else None, node)
+    if not settings.broker:
+        return Hub(reactor, settings)
+    broker = redis_broker(reactor, settings)
+    return Hub(reactor, settings, broker, broker.node)
 
 
 def _within_open_files(settings: Settings) -> Settings:

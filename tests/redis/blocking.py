@@ -127,9 +127,9 @@ def _check(reply: Any) -> None:
     assert not isinstance(reply, RedisError), reply
 
 
-def redis_broker(clock: FakeClock, settings: Settings, prefix: str = "", node: str = "node") -> RedisBroker:
+def redis_broker(clock: FakeClock, settings: Settings, prefix: str = "") -> RedisBroker:
     """A broker on a `BlockingLink`; with a prefix of its own unless one is given."""
-    return RedisBroker(clock, [(BlockingLink(clock), prefix or new_prefix())], settings, node)
+    return RedisBroker(clock, [(BlockingLink(clock), prefix or new_prefix())], settings)
 
 
 def new_prefix() -> str:

@@ -56,9 +56,9 @@ class Case(TestCase):
         self.addCleanup(made.remove)
         return made
 
-    def broker(self, url: str, node: str = "node") -> tuple[Any, Reader]:
+    def broker(self, url: str) -> tuple[Any, Reader]:
         reader = Reader()
-        broker = redis_broker(reactor, Settings(broker=(url,)), node)
+        broker = redis_broker(reactor, Settings(broker=(url,)))
         broker.attach(reader)
         broker.start()
 
@@ -83,8 +83,8 @@ class Case(TestCase):
         return answer
 
     @inlineCallbacks
-    def ready(self, url: str, node: str = "node") -> Generator[Any, Any, tuple[Any, Reader]]:
-        broker, reader = self.broker(url, node)
+    def ready(self, url: str) -> Generator[Any, Any, tuple[Any, Reader]]:
+        broker, reader = self.broker(url)
         yield self.until(lambda: not broker.problem)
         subscribed: Deferred[Any] = Deferred()
         broker.subscribe("lobby", subscribed.callback)
@@ -118,7 +118,7 @@ class AddressTests(TestCase):
             self.assertNotIn("\n", str(error))
 
     def test_a_file_of_authorities_is_read_at_the_start(self) -> None:
-        self.assertRaises(ConfigError, redis_broker, reactor, Settings(broker=("rediss://h?ca=/nowhere",)), "node")
+        self.assertRaises(ConfigError, redis_broker, reactor, Settings(broker=("rediss://h?ca=/nowhere",)))
 
 
 class LinkTests(Case):
@@ -153,7 +153,7 @@ class LinkTests(Case):
         )
         self.redis("--tls-port", str(port), *files, "--tls-auth-clients", "no")
         for verified in (f"?ca={certificate}", "?verify=no"):
-            broker, reader = yield self.ready(f"rediss://localhost:{port}{verified}", verified)
+            broker, reader = yield self.ready(f"rediss://localhost:{port}{verified}")
             self.assertIsInstance((yield self.publish(broker, "hello")), Position)
             yield self.until(lambda reader=reader: reader.read[:1] == ["hello"])
         stranger, _ = self.broker(f"rediss://localhost:{port}")
@@ -311,7 +311,7 @@ class LinkTests(Case):
     def test_several_servers_share_the_channels(self) -> Generator[Any, Any, None]:
         servers = [self.redis(), self.redis()]
         reader = Reader()
-        broker = redis_broker(reactor, Settings(broker=tuple(each.url for each in servers)), "node")
+        broker = redis_broker(reactor, Settings(broker=tuple(each.url for each in servers)))
         broker.attach(reader)  # type: ignore[arg-type]
         broker.start()
 
@@ -385,7 +385,7 @@ class GenerationTests(Case):
         """The process that comes next has seen more."""
         server = self.redis("--appendonly", "yes", "--appendfsync", "always")
         first, reader = yield self.ready(server.url)
-        second, _ = yield self.ready(server.url, "second")
+        second, _ = yield self.ready(server.url)
         yield self.publish(first, "1")
         second.stop()
         yield second.closed()
@@ -409,7 +409,7 @@ class GenerationTests(Case):
         yield broker.closed()
         server.end(signal.SIGKILL)
         server.start()
-        other, _ = yield self.ready(server.url, "other")
+        other, _ = yield self.ready(server.url)
         after = yield self.publish(other, "2")
         self.assertEqual(after.offset, 2)
         self.assertNotEqual(after.epoch, before.epoch)

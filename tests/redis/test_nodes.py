@@ -35,9 +35,9 @@ class Case(SynchronousTestCase):
         self.addCleanup(self.stop, self.servers)
 
     def add_node(self) -> None:
-        broker = redis_broker(self.clock, self._made, self._prefix, f"node{len(self.servers)}")
+        broker = redis_broker(self.clock, self._made, self._prefix)
         broker._links[0].problem = "the broker is not reached yet"  # type: ignore[misc]
-        server = MemoryServer(hub=Hub(self.clock, self._made, broker, broker.node))
+        server = MemoryServer(hub=Hub(self.clock, self._made, broker, f"node{len(self.servers)}"))
         server.hub.gate.verifier = Users()
         server._factory("http")  # it takes commands of other nodes
         broker.start()
@@ -310,6 +310,17 @@ class PresenceTests(Case):
             call(*late[0][:3], lambda reply: None)
             self.clock.settle()
             self.assertEqual(self.names(1), left)
+
+    def test_a_node_in_place_of_a_killed_one_begins_anew(self) -> None:
+        """The requests of a process are counted: those of its successor are not taken for late ones."""
+        for number in range(3):
+            self.post(0, str(number))
+        self.member(0)
+        self.link(0).cut()
+        self.add_node()
+        self.assertEqual(self.post(2, "3").offset, 4)
+        member = self.member(2)
+        self.assertIn(member.name, self.names(1))
 
     def test_after_a_cut_they_are_there_again(self) -> None:
         member = self.member(0)

@@ -153,7 +153,7 @@ class AccessTests(Case):
 def _hub() -> Hub:
     """A hub whose broker has metrics of its own."""
     settings = Settings(broker=("redis://",))
-    return Hub(FakeClock(), settings, redis_broker(FakeClock(), settings, "node"))
+    return Hub(FakeClock(), settings, redis_broker(FakeClock(), settings))
 
 
 class RegistryTests(SynchronousTestCase):

@@ -227,32 +227,33 @@ class ModelRedis:
         return beats
 
     def _members(self, keys: Words, args: Words) -> Any:
-        if int(self.value(keys[1], {}).get(b"", 0)) >= int(args[3]):
+        if int(self.value(keys[2], 0)) >= int(args[3]):
             return ModelError("LATE a later request was answered before")
+        self._values[keys[2]] = args[3]
+        self._expire(keys[2], int(args[1]))
         if args[2] == b"1":
             self.delete(keys[1])
         here = self.open(keys[1], {})
-        here[b""] = args[3]
         gone = 5 + int(args[4])
         for each in args[5:gone]:
             here.pop(each, None)
         here.update(zip(args[gone::2], args[gone + 1 :: 2], strict=True))
         nodes = self.open(keys[0], {})
-        self._expire(keys[1], int(args[1]))
-        if len(here) > 1:
+        if here:
+            self._expire(keys[1], int(args[1]))
             nodes[args[0]] = self._now + int(args[1])
             self._expire(keys[0], int(args[1]))
         else:
             nodes.pop(args[0], None)
+            self.delete(keys[1])
         if not nodes:
             self.delete(keys[0])
-        return len(here) - 1
+        return len(here)
 
     def _presence(self, keys: Words, args: Words) -> Any:
         nodes = self.value(keys[0], {})
         here = [each for each in _by_score(nodes) if nodes[each] >= self._now]
-        hashes = [self.value(args[0] + node, {}) for node in here]
-        return [record for each in hashes for client, record in each.items() if client]
+        return [record for node in here for record in self.value(args[0] + node, {}).values()]
 
 
 def _count(request: bytes) -> int:

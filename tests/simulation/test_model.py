@@ -1,6 +1,5 @@
 """The model of Redis answers as a real server does."""
 
-from itertools import count
 from random import Random
 from typing import Any
 
@@ -13,8 +12,6 @@ from tests.simulation.redis_model import ModelRedis
 
 #: A time to live after which nothing is left, and one in which all is.
 _SHORT, _LONG = 1, 600_000
-#: Numbers of requests.
-_NUMBERS = count(1)
 
 
 class Asker:
@@ -41,8 +38,8 @@ class Asker:
         self._connection.close()
 
 
-def arguments(random: Random) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
-    """A call of a script: script, keys, arguments."""
+def arguments(random: Random, number: int) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
+    """The call with that number: script, keys, arguments."""
     base = random.choice(("t:{one}:", "t:{two}:"))
     keys = (f"{base}meta", f"{base}stream")
     generation, epoch = random.choice(("g1", "g1", "g1", "g1", "g2")), f"e{random.getrandbits(30)}"
@@ -74,12 +71,9 @@ def arguments(random: Random) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
         return script, ("t:generation",), (generation, random.choice((0, 1)))
     if script is MEMBERS:
         gone = [f"c{random.randrange(5)}" for _ in range(random.choice((0, 0, 1, 2)))]
-        come = [word for number in range(random.randrange(3)) for word in (f"c{number}", f"record {random.random()}")]
-        return (
-            script,
-            (f"{base}nodes", f"{base}on:{node}"),
-            (node, _LONG, random.choice((0, 0, 1)), random.choice((next(_NUMBERS), 5)), len(gone), *gone, *come),
-        )
+        come = [word for each in range(random.randrange(3)) for word in (f"c{each}", f"record {random.random()}")]
+        head = (node, _LONG, random.choice((0, 0, 1)), random.choice((number + 1, 5)))
+        return script, (f"{base}nodes", f"{base}on:{node}", f"{base}asked:{node}"), (*head, len(gone), *gone, *come)
     return script, (f"{base}nodes",), (f"{base}on:",)
 
 
@@ -108,7 +102,7 @@ class ModelTests(SynchronousTestCase):
         model = ModelRedis(lambda channel, message: messages.append((channel, message)) or 0)
         epochs = {b"t:{one}:meta": b"", b"t:{two}:meta": b""}
         for number in range(calls):
-            script, keys, given = arguments(random)
+            script, keys, given = arguments(random, number)
             names = [each.encode() for each in keys]
             if script is READ and given[4] == "current":
                 given = (*given[:4], epochs[names[0]].decode(), *given[5:])

@@ -40,7 +40,7 @@ class Node:
         machine: Any = self.machine
         address = parse_address("unix:///redis")
         self.link = RedisLink(machine, address)
-        self.broker = RedisBroker(machine, [(self.link, address.prefix)], world.settings, name)
+        self.broker = RedisBroker(machine, [(self.link, address.prefix)], world.settings)
         self.hub = Hub(machine, world.settings, self.broker, name)
         #: what it was asked to publish
         self.asked: list[Request] = []
