@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from longconn.core.command_queue import CommandQueue
 from longconn.core.disconnects import Disconnect
 from longconn.core.hooks import Decisions
 from longconn.core.identity import ANONYMOUS, Granted, Identity
+from longconn.core.ids import new_id
 from longconn.core.names import with_name
 from longconn.core.namespaces import Action
 from longconn.core.publication import Event, History, Info, Position
@@ -157,7 +157,7 @@ class Client(Caller):
         self._on_gone = on_gone
         self.outlet = outlet
         self.protocol = protocol
-        self.id = secrets.token_urlsafe(15)
+        self.id = new_id(15)
         #: whether its joins and leaves are announced to others
         self.announced = False
         #: whether it is a chat client: people are told when it comes and goes (see `Info`)

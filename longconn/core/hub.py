@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import nlargest
@@ -21,6 +20,7 @@ from longconn.core.gate import Gate
 from longconn.core.guesses import Guesses
 from longconn.core.hooks import Hooks
 from longconn.core.identity import ANONYMOUS, Identity
+from longconn.core.ids import new_id
 from longconn.core.log import about, log
 from longconn.core.memory_broker import MemoryBroker
 from longconn.core.names import check_resume
@@ -79,7 +79,7 @@ class Hub:
         #: what is counted, for operators
         self.counters = Counters()
         #: names this process to clients; sessions of programs by their secret
-        self.node = node or secrets.token_urlsafe(8)
+        self.node = node or new_id()
         self.sessions: dict[str, Any] = {}
         #: the other hubs of the broker
         self.nodes = Nodes(clock, self.broker, self.node)

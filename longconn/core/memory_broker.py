@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -11,6 +10,7 @@ from itertools import islice
 from longconn.core.broker import Done, Receiver
 from longconn.core.errors import LIMIT_EXCEEDED, CommandError
 from longconn.core.idempotency import IdempotencyCache
+from longconn.core.ids import new_id
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
 from longconn.core.settings import Settings
 from longconn.core.timers import Call, Clock, wall_time
@@ -31,8 +31,7 @@ class _Stream:
         self.most = most if ttl else 0
         self.ttl = ttl
         # 64 random bits: an epoch never comes again, not even after a restart.
-        # Without a `-`: `longconn sub --since` would take an epoch that begins with one for an option.
-        self.epoch = secrets.token_urlsafe(8).replace("-", "_")
+        self.epoch = new_id()
         self.offset = 0
         self.publications: deque[Publication] = deque()
         #: when each of them was made, by the clock that does not jump; `Publication.time` is for people

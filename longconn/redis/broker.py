@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 from zlib import crc32
@@ -11,6 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from longconn.core.broker import Done, Receiver
 from longconn.core.counters import BrokerCounters
+from longconn.core.ids import new_id
 from longconn.core.publication import Announcement, Data, History, Info, Position
 from longconn.core.settings import Settings
 from longconn.core.timers import Clock
@@ -31,7 +31,7 @@ class RedisBroker:
         self._links = [link for link, _ in links]
         self.counters = BrokerCounters()
         # Requests are counted by name: under the name of a former process they would be taken for late ones.
-        self.node = secrets.token_urlsafe(8)
+        self.node = new_id()
         self._shards = [
             Shard(clock, link, RedisKeys(prefix), settings, self.node, self.counters, self._on_change)
             for link, prefix in links

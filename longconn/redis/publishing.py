@@ -6,7 +6,6 @@ publications are made once, or the caller is told after `TIMEOUT` seconds that t
 
 from __future__ import annotations
 
-import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from longconn.core.broker import Done
 from longconn.core.counters import BrokerCounters
 from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, CommandError
+from longconn.core.ids import new_id
 from longconn.core.log import about, log
 from longconn.core.publication import Position
 from longconn.core.timers import Call, Clock
@@ -231,7 +231,7 @@ class Publishing:
             return
         most, ttl = kept
         head = (
-            self._generation(), new_epoch(), POSITION_TTL + ttl // 1000, ttl, mark, remembered, most,
+            self._generation(), new_id(), POSITION_TTL + ttl // 1000, ttl, mark, remembered, most,
             self._most_bytes, messages,
         )  # fmt: skip
         records = [record for batch in asked for record in batch.records]
@@ -296,11 +296,3 @@ class Publishing:
         if self._deadlines:
             wait = max(0.05, self._deadlines[0].expires_at - now)
             self._expiry = self._clock.callLater(wait, self._on_expiry)
-
-
-def new_epoch() -> str:
-    """An epoch that was never used: 64 random bits.
-
-    Without a `-`: `longconn sub --since` would take an epoch that begins with one for an option.
-    """
-    return secrets.token_urlsafe(8).replace("-", "_")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from longconn.core.errors import ConfigError
+from longconn.core.ids import new_id
 from longconn.core.log import about, log
 from longconn.core.settings import Settings
 from longconn.redis.address import RedisAddress, parse_address
@@ -235,7 +235,7 @@ class RedisLink:
         promoted = bool(self.address.master) or replication.get("master_replid2", _NO_REPLICATION) != _NO_REPLICATION
         arguments = (
             server["run_id"], int(self._durable), int(promoted), self._generation, self._beats,
-            secrets.token_urlsafe(8), self._run_id,
+            new_id(), self._run_id,
         )  # fmt: skip
         self._run_id = server["run_id"]
         self._run(ENTER, (self._key("generation"),), arguments, self._entered)

@@ -16,6 +16,7 @@ from typing import Any
 from longconn.core.broker import Done, Receiver
 from longconn.core.counters import BrokerCounters
 from longconn.core.errors import BROKER_UNAVAILABLE, INTERNAL, CommandError
+from longconn.core.ids import new_id
 from longconn.core.log import about, log
 from longconn.core.namespaces import Namespaces
 from longconn.core.publication import Announcement, Data, History, Info, Position, Publication
@@ -26,7 +27,7 @@ from longconn.redis.errors import BadRecordError, LinkLostError, RedisError, Ref
 from longconn.redis.keys import RedisKeys
 from longconn.redis.link import Link
 from longconn.redis.members import Members
-from longconn.redis.publishing import POSITION_TTL, Publishing, new_epoch
+from longconn.redis.publishing import POSITION_TTL, Publishing
 from longconn.redis.records import (
     read_announcement,
     read_publication,
@@ -209,7 +210,7 @@ class Shard:
         ttl = self._namespaces.options(channel).history_ttl or 0
         epoch, offset = ("", -1) if since is None else (since.epoch, since.offset)
         arguments = (
-            self._generation, new_epoch(), POSITION_TTL + math.ceil(ttl), max(1, math.ceil(ttl * 1000)), epoch, offset,
+            self._generation, new_id(), POSITION_TTL + math.ceil(ttl), max(1, math.ceil(ttl * 1000)), epoch, offset,
             limit, int(reverse),
         )  # fmt: skip
         self._link.call(READ, (base + "meta", base + "stream"), arguments, answered)
